@@ -1,1 +1,9 @@
-//! x
+//! Busybee: CI whose build machines exist only while there is work.
+//!
+//! Deeper is purer. `master` and `agent` are two towers over one cellar and never meet; see
+//! ARCHITECTURE.md for the map.
+
+#[cfg(feature = "master")]
+pub mod master;
+pub mod model;
+pub mod runtime;

@@ -1,0 +1,317 @@
+//! Everything that can happen to a master: a closed set.
+
+use crate::master::domain::decision::ReplyId;
+use crate::master::domain::entities::Build;
+use crate::master::domain::entities::Job;
+use crate::master::domain::pipeline::Planned;
+use crate::model::attempt::AttemptOutcome;
+use crate::model::attempt::AttemptRef;
+use crate::model::ids::BuildNumber;
+use crate::model::ids::ChangeId;
+use crate::model::ids::CloudId;
+use crate::model::ids::Commit;
+use crate::model::ids::ConnectionId;
+use crate::model::ids::InstanceId;
+use crate::model::ids::LaunchId;
+use crate::model::ids::PoolName;
+use crate::model::ids::ProjectName;
+use crate::model::ids::RefName;
+use crate::model::ids::WorkerName;
+use crate::model::step::StepOutcome;
+use crate::model::time::Timestamp;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A timeout came, or the master just started.
+    Tick,
+    /// A repository was asked, and these are all of its watched refs.
+    RefsListed {
+        /// Which project.
+        project: ProjectName,
+        /// Every branch and tag the project watches, and where it stands.
+        refs: Vec<(RefName, Commit)>,
+    },
+    /// A change's commit and pipeline file were read.
+    ChangeResolved(ChangeId, Resolved),
+    /// They could not be.
+    ChangeUnresolved {
+        /// Which change.
+        change: ChangeId,
+        /// Why, for people.
+        sentence: String,
+        /// Whether trying again can help (the repository is down) or not (no such ref).
+        worth_retrying: bool,
+    },
+    /// Somebody asked for something.
+    Asked(ReplyId, Request),
+    /// The answer to `Action::LoadBuild`; nothing: there is no such build.
+    BuildLoaded {
+        /// Whose build.
+        project: ProjectName,
+        /// Which.
+        number: BuildNumber,
+        /// What the store has.
+        found: Option<Box<LoadedBuild>>,
+    },
+    /// A provisioner took a launch.
+    InstanceAccepted {
+        /// Which.
+        instance: InstanceId,
+        /// What it calls the machine.
+        cloud_id: CloudId,
+    },
+    /// A provisioner refused one; there is no machine.
+    LaunchFailed {
+        /// Which.
+        instance: InstanceId,
+        /// Why, in the provisioner's own words where it has any.
+        sentence: String,
+        /// Whether the pool should pause until somebody has looked.
+        needs_a_person: bool,
+    },
+    /// A provisioner has seen a machine end.
+    InstanceEnded {
+        /// Which.
+        instance: InstanceId,
+        /// Why, where it says so.
+        sentence: Option<String>,
+    },
+    /// What exists in a pool, completely.
+    CloudListed {
+        /// Which pool.
+        pool: PoolName,
+        /// When the listing was asked for: what was launched later may be missing.
+        asked_at: Timestamp,
+        /// All machines that carry our mark.
+        machines: Vec<Machine>,
+    },
+    /// A listing failed; nothing is known.
+    CloudUnlisted {
+        /// Which pool.
+        pool: PoolName,
+        /// Why.
+        sentence: String,
+    },
+    /// Something came over the agent channel.
+    Agent(AgentEvent),
+}
+
+/// A machine as a provisioner lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// What the provisioner calls it.
+    pub cloud_id: CloudId,
+    /// The launch it is marked with.
+    pub launch: LaunchId,
+    /// Whether it still lives; ended ones may be listed for a while.
+    pub alive: bool,
+}
+
+/// What a change turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The full ref.
+    pub ref_name: RefName,
+    /// The commit.
+    pub commit: Commit,
+    /// Its subject line.
+    pub subject: String,
+    /// Its author, as git prints it: `Ada <ada@example.com>`.
+    pub author: String,
+    /// What its pipeline file says.
+    pub planned: Planned,
+}
+
+/// A finished build, to be taken up again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedBuild {
+    /// The build.
+    pub build: Build,
+    /// Its jobs, in order.
+    pub jobs: Vec<Job>,
+}
+
+/// What people ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Start a build. Answered once the ref is resolved and the build made.
+    StartBuild {
+        /// Of which project.
+        project: ProjectName,
+        /// Branch, tag, ref or commit; nothing: the remote's HEAD.
+        reference: Option<String>,
+    },
+    /// End a build's jobs.
+    CancelBuild(ProjectName, BuildNumber),
+    /// Run a finished build's jobs again.
+    RetryBuild {
+        /// Whose build.
+        project: ProjectName,
+        /// Which.
+        number: BuildNumber,
+        /// Only those that did not pass, and those that need them.
+        failed_only: bool,
+    },
+    /// Let a pool launch nothing.
+    PausePool(PoolName),
+    /// Let it launch again.
+    ResumePool(PoolName),
+    /// Let a worker finish its job and take no other.
+    DrainWorker(WorkerName),
+    /// End a worker, and its job as an infrastructure failure.
+    StopWorker(WorkerName),
+    /// Add a machine of one's own to a pool.
+    AddWorker(WorkerName, PoolName),
+}
+
+/// What comes from agents. The channel has checked proofs; who speaks is the connection's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentEvent {
+    /// An agent greets, with a valid proof. Answered: Welcome, CallAgain or Refused.
+    Hello {
+        /// Whom to answer.
+        reply: ReplyId,
+        /// Who it is.
+        worker: WorkerName,
+        /// On which connection.
+        connection: ConnectionId,
+        /// What it proved, and what it says of itself.
+        hello: AgentHello,
+    },
+    /// What an agent has, told once after each greeting.
+    Inventory {
+        /// Who.
+        worker: WorkerName,
+        /// On which connection.
+        connection: ConnectionId,
+        /// Whether its bootstrap script has passed already.
+        bootstrapped: bool,
+        /// The attempts whose files it holds.
+        attempts: Vec<InventoryItem>,
+    },
+    /// An agent's regular word. Changes memory, not disk.
+    Heartbeat {
+        /// Who.
+        worker: WorkerName,
+        /// On which connection.
+        connection: ConnectionId,
+    },
+    /// The bootstrap script ended.
+    BootstrapFinished {
+        /// Who.
+        worker: WorkerName,
+        /// On which connection.
+        connection: ConnectionId,
+        /// How: a pass makes the worker ready.
+        outcome: StepOutcome,
+        /// The last lines it printed, for the reason of the waiting job.
+        tail: String,
+    },
+    /// An attempt is in the agent's hands.
+    AttemptAccepted(WorkerName, AttemptRef),
+    /// The agent will not take it.
+    AttemptRejected {
+        /// Who.
+        worker: WorkerName,
+        /// Which.
+        attempt: AttemptRef,
+        /// Why.
+        sentence: String,
+    },
+    /// A step started.
+    StepStarted {
+        /// Who.
+        worker: WorkerName,
+        /// Of which attempt.
+        attempt: AttemptRef,
+        /// Which.
+        step: u32,
+        /// When, by the worker's clock.
+        started_at: Timestamp,
+    },
+    /// A step ended, and its log is here (or never will be whole).
+    StepFinished {
+        /// Who.
+        worker: WorkerName,
+        /// Of which attempt.
+        attempt: AttemptRef,
+        /// What is known of it.
+        result: StepResult,
+    },
+    /// An attempt ended, after all its steps.
+    AttemptFinished {
+        /// Who.
+        worker: WorkerName,
+        /// Which.
+        attempt: AttemptRef,
+        /// How.
+        outcome: AttemptOutcome,
+    },
+    /// A connection ended.
+    Disconnected {
+        /// Who.
+        worker: WorkerName,
+        /// Which connection: an older one's end means nothing.
+        connection: ConnectionId,
+    },
+    /// An agent says that it ends for good (told so, or its timer came).
+    Leaving {
+        /// Who.
+        worker: WorkerName,
+        /// Why.
+        sentence: String,
+    },
+}
+
+/// What a greeting agent proved, and what it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentHello {
+    /// Whether it proved the launch's password (first contact) or its key (resume).
+    pub proof: Proof,
+    /// Its Ed25519 key.
+    pub public_key: Vec<u8>,
+    /// Grows with each start of the agent's process.
+    pub epoch: u64,
+    /// What it says its instance is; empty for local and own machines.
+    pub instance_claim: String,
+    /// The kernel's boot id.
+    pub boot_id: String,
+    /// The agent's version, for people.
+    pub version: String,
+}
+
+/// How an agent proved who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It holds the password of the worker's launch.
+    Password,
+    /// It signed with the key it names.
+    Key,
+}
+
+/// An attempt whose files an agent holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InventoryItem {
+    /// Which.
+    pub attempt: AttemptRef,
+    /// Whether it has ended (its result follows) or still runs.
+    pub finished: bool,
+}
+
+/// What is known of an ended step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepResult {
+    /// Which; 0 is the checkout.
+    pub step: u32,
+    /// How it ended.
+    pub outcome: StepOutcome,
+    /// When it started, by the worker's clock.
+    pub started_at: Timestamp,
+    /// How long it took, by the worker's monotonic clock.
+    pub duration_ms: u64,
+    /// How many bytes it wrote to its log.
+    pub log_bytes: u64,
+    /// Whether the log here stops short of that.
+    pub log_incomplete: bool,
+}

@@ -1,0 +1,72 @@
+//! What a pipeline means, once its file has been read and its conditions weighed for one change.
+//!
+//! How it is typed, its line numbers and hints are `master/pipeline_file`'s, which alone makes
+//! these; the graph of `needs` has been checked there (every name exists, no cycle).
+
+use std::time::Duration;
+
+use crate::model::ids::JobName;
+use crate::model::labels::Labels;
+use crate::model::step::StepSpec;
+
+/// The jobs of one build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pipeline {
+    /// `name:` of the file.
+    pub name: Option<String>,
+    /// In the order of the file.
+    pub jobs: Vec<JobSpec>,
+}
+
+/// One job: the unit that runs on one worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobSpec {
+    /// Its name, unique in the pipeline.
+    pub name: JobName,
+    /// The jobs that must have passed (or been skipped on purpose) before it starts.
+    pub needs: Vec<JobName>,
+    /// What its worker must offer; nothing: the first pool of the master's file.
+    pub worker: Option<Labels>,
+    /// The pipeline's and the job's variables, the job's last.
+    pub env: Vec<(String, String)>,
+    /// Whether the commit is checked out first.
+    pub checkout: bool,
+    /// `workspace: keep`: a warm workspace is not cleaned.
+    pub keep_workspace: bool,
+    /// How long all of it may take.
+    pub timeout: Duration,
+    /// How often it is given out again after an infrastructure failure. Only a started attempt counts.
+    pub infra_retries: u32,
+    /// In order.
+    pub steps: Vec<StepSpec>,
+}
+
+/// What the pipeline file of a commit says about one change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Planned {
+    /// It builds this.
+    Pipeline(Pipeline),
+    /// Its triggers leave this change out; the sentence says which.
+    NotTriggered(String),
+    /// It is missing or broken: the text is for people, with line, column and hints. Makes a red build.
+    Broken(String),
+}
+
+/// What starts a build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeEvent {
+    /// New commits on a watched branch, or a new tag.
+    Push,
+    /// Somebody asked.
+    Manual,
+}
+
+impl ChangeEvent {
+    /// The word for it, in `event.name`, `BUSYBEE_EVENT`, the store and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ChangeEvent::Push => "push",
+            ChangeEvent::Manual => "manual",
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What the domain must know of the master's file. `master/config.rs` makes it.
+
+use std::time::Duration;
+
+use crate::model::ids::PoolName;
+use crate::model::ids::ProjectName;
+use crate::model::labels::Labels;
+
+/// The whole of it.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// In the order of the file; the first serves jobs that ask for no labels.
+    pub pools: Vec<PoolSettings>,
+    /// In the order of the file.
+    pub projects: Vec<ProjectSettings>,
+    /// What people use in a browser, without a slash at its end; for `BUSYBEE_URL`.
+    pub url: String,
+}
+
+/// A project the master knows.
+#[derive(Clone, Debug)]
+pub struct ProjectSettings {
+    /// Its name.
+    pub name: ProjectName,
+    /// Its repository, as git takes it.
+    pub repo: String,
+}
+
+/// From what workers are made.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    /// Its name.
+    pub name: PoolName,
+    /// What its workers offer.
+    pub labels: Labels,
+    /// How its machines come to be.
+    pub provisioner: ProvisionerKind,
+    /// Whether its workers run a bootstrap script before they are ready.
+    pub has_bootstrap: bool,
+    /// Never more machines than this are asked for at one time.
+    pub max_instances: u32,
+    /// This many are kept ready without work.
+    pub min_idle: u32,
+    /// A worker ends after this many jobs; 0: no limit.
+    pub jobs_per_instance: u32,
+    /// Whether one worker may serve several projects.
+    pub shared: bool,
+    /// A worker without a job ends after this.
+    pub idle_timeout: Duration,
+    /// An agent that has not become ready by then never will.
+    pub boot_timeout: Duration,
+    /// A lost agent's instance is ended after this.
+    pub reconnect_grace: Duration,
+    /// A running step outlives its master for this long.
+    pub lease: Duration,
+    /// No machine lives longer than this.
+    pub max_lifetime: Duration,
+    /// Variables for every step on its workers.
+    pub env: Vec<(String, String)>,
+}
+
+/// How a pool's machines come to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProvisionerKind {
+    /// Child processes of the master.
+    Local,
+    /// Machines of one's own: `busybee worker add`.
+    None,
+}
+
+impl ProvisionerKind {
+    /// Whether an instance that a complete listing leaves out is certainly gone.
+    ///
+    /// A cloud's list is only eventually consistent; the process table is not.
+    pub fn absence_is_proof(self) -> bool {
+        match self {
+            ProvisionerKind::Local => true,
+            ProvisionerKind::None => false,
+        }
+    }
+}

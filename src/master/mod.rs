@@ -1,0 +1,5 @@
+//! The master's tower: `domain` decides, the adapters around it talk to the world.
+
+pub mod domain;
+pub mod inbox;
+pub mod notices;

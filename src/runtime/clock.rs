@@ -1,0 +1,21 @@
+//! The only reader of the system's clocks.
+
+use std::time::Duration;
+
+use crate::model::time::Timestamp;
+
+/// The time of day, as the system has it. It can step; for durations use [`monotonic`].
+pub fn now() -> Timestamp {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let ms = since_epoch.map_or(0, |elapsed| elapsed.as_millis());
+    Timestamp(u64::try_from(ms).unwrap_or(u64::MAX))
+}
+
+/// Time since an arbitrary start that never steps back; it does not count time asleep.
+/// All processes of one machine share it.
+pub fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
+}

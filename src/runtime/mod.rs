@@ -1,0 +1,4 @@
+//! Floor 1: process plumbing that both programs need.
+
+pub mod clock;
+pub mod random;
