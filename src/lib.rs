@@ -7,3 +7,4 @@
 pub mod master;
 pub mod model;
 pub mod runtime;
+pub mod wire;

@@ -44,7 +44,9 @@ impl fmt::Display for Timestamp {
 
 /// The Gregorian date `days` after 1970-01-01.
 fn civil_date(days: u64) -> (u64, u64, u64) {
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     // Whole cycles of 400 years first, so that the loop below is short whatever the clock says.
     let mut year = 1970 + days / 146_097 * 400;
     let mut rest = days % 146_097;
