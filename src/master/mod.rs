@@ -1,0 +1,3 @@
+//! The master's tower.
+
+pub mod user_data;
