@@ -58,7 +58,7 @@ url=$BB_MASTER_URL/runurl out=$BB_HOME/runurl
 get() {
   if command -v curl >/dev/null; then
     curl -qfsS --noproxy '*' --proto =https -m 60 ${BB_CA:+--cacert "$BB_CA"} -o "$out" "$url"
-  elif case $(wget --version 2>&1) in *GNU*) ;; *) false ;; esac then
+  elif case $(wget --version 2>&1) in *"GNU Wget 1"*) ;; *) false ;; esac then
     wget -nv -t 1 -T 20 --no-proxy --max-redirect=0 ${BB_CA:+--ca-certificate="$BB_CA"} -O "$out" "$url"
   elif command -v python3 >/dev/null; then
     python3 -c 'import ssl, sys, urllib.request as u
