@@ -96,6 +96,15 @@ impl Machine {
         pairs.filter_map(|(shell, tool)| Machine::new(shell, tool))
     }
 
+    /// The same, all at once, for tests that wait for something.
+    pub(crate) fn every_at_once(test: impl Fn(Machine) + Sync) {
+        std::thread::scope(|scope| {
+            for machine in Machine::every() {
+                scope.spawn(|| test(machine));
+            }
+        });
+    }
+
     /// Every shell, with one tool.
     pub(crate) fn every_shell() -> impl Iterator<Item = Machine> {
         SHELLS.iter().filter_map(|shell| Machine::new(shell, "curl"))
@@ -111,9 +120,11 @@ impl Machine {
         symlink(target, self.path("bin").join(name)).expect("a fresh link");
     }
 
-    /// A command of the test's own, before which nothing else of that name was there.
+    /// A command of the test's own, in place of the machine's.
     pub(crate) fn command_script(&self, name: &str, text: &str) {
         let path = self.path("bin").join(name);
+        // First: to write through the link would change the command of the machine we run on.
+        drop(fs::remove_file(&path));
         self.write(&path, text);
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(path, mode).expect("our own file");
@@ -220,6 +231,9 @@ impl Running {
         read(&self.err)
     }
 
+    /// Ends the whole group, as the provisioner does.
+    pub(crate) fn kill_group(self) {}
+
     /// Waits for its end.
     pub(crate) fn finish(mut self) -> Finished {
         let mut status = None;
@@ -237,7 +251,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Some(group) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
             // Gone already is what it should be.
-            drop(rustix::process::kill_process_group(group, rustix::process::Signal::KILL));
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
         drop(self.child.wait());
     }

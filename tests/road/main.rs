@@ -2,9 +2,9 @@
 //! with every tool that an image may have, against a TLS server of the test's own. Loopback only.
 #![cfg(feature = "master")]
 
-mod agent_sh;
 mod cloud;
 mod debian_sh;
+mod house;
 mod lint;
 mod machine;
 mod runurl;

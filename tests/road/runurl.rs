@@ -175,13 +175,13 @@ fn a_server_that_is_down_is_tried_again_and_then_named_by_its_layer() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let nobody = format!("https://{}/s", free.local_addr().expect("bound"));
     drop(free);
-    for machine in Machine::every() {
+    Machine::every_at_once(|machine| {
         let done = house.runurl(&machine).env("RUNURL_DEADLINE", "2").arg(&nobody).finish();
         done.expect(&machine, 125, &["runurl: tcp: ", "trying again in 1 s", "gave up after 2 s"]);
         let run = house.runurl(&machine).env("RUNURL_DEADLINE", "1");
         let done = run.arg("https://no-such-host.invalid/s").finish();
         done.expect(&machine, 125, &["runurl: dns: ", "gave up after 1 s"]);
-    }
+    });
 }
 
 #[test]
@@ -190,14 +190,14 @@ fn a_server_that_says_nothing_is_given_up_in_time() {
     house.server.serve("/silent", Reply::silence());
     let deaf = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let no_tls = format!("https://{}/s", deaf.local_addr().expect("bound"));
-    for machine in Machine::every() {
+    Machine::every_at_once(|machine| {
         let run = house.runurl(&machine).env("RUNURL_DEADLINE", "1");
         let done = run.arg(&house.server.url("/silent")).finish();
         done.expect(&machine, 125, &["runurl: http: "]);
         let run = house.runurl(&machine).env("RUNURL_DEADLINE", "1");
         run.arg(&no_tls).finish().expect(&machine, 125, &["runurl: tls: no answer in time"]);
         assert_untouched(&machine);
-    }
+    });
 }
 
 #[test]
