@@ -4,3 +4,4 @@ pub mod domain;
 pub mod inbox;
 pub mod notices;
 pub mod provisioner;
+pub mod user_data;
