@@ -2,5 +2,6 @@
 
 pub mod domain;
 pub mod inbox;
+pub mod logs;
 pub mod notices;
 pub mod store;
