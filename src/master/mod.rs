@@ -2,6 +2,8 @@
 
 pub mod domain;
 pub mod inbox;
+pub mod logs;
 pub mod notices;
 pub mod provisioner;
+pub mod store;
 pub mod user_data;
