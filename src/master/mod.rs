@@ -1,5 +1,9 @@
 //! The master's tower: `domain` decides, the adapters around it talk to the world.
 
+pub mod caller;
+pub mod certificates;
 pub mod domain;
 pub mod inbox;
+pub mod keys;
+pub mod listener;
 pub mod notices;
