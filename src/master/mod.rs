@@ -1,7 +1,12 @@
 //! The master's tower: `domain` decides, the adapters around it talk to the world.
 
+pub mod agents;
+pub mod caller;
+pub mod certificates;
 pub mod domain;
 pub mod inbox;
+pub mod keys;
+pub mod listener;
 pub mod logs;
 pub mod notices;
 pub mod provisioner;

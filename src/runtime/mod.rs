@@ -1,4 +1,7 @@
 //! Floor 1: process plumbing that both programs need.
 
 pub mod clock;
+pub mod private_file;
 pub mod random;
+pub mod tcp;
+pub mod tls;

@@ -20,9 +20,6 @@ use crate::model::secret::Secret;
 use crate::wire::message::Hello;
 use crate::wire::message::HelloProof;
 
-/// The label under which both ends take the TLS exporter (RFC 9266).
-pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
-
 /// An Ed25519 public key, in bytes.
 pub const PUBLIC_KEY_BYTES: usize = 32;
 
