@@ -1,0 +1,36 @@
+//! `/api/v1/projects`
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::api::project::Project;
+use crate::api::project::ProjectList;
+use crate::master::http::Web;
+use crate::master::http::convert;
+use crate::master::http::error::Problem;
+use crate::master::store::BuildFilter;
+
+/// `GET /projects`
+pub async fn list(State(web): State<Arc<Web>>) -> Result<Json<ProjectList>, Problem> {
+    let mut projects = Vec::new();
+    for project in &web.config.projects {
+        let filter = BuildFilter { project: Some(project.name.clone()), ..BuildFilter::default() };
+        let newest = web.store.builds(filter, 1).await?;
+        let last_build = match newest.first() {
+            Some(build) => {
+                let jobs = web.store.jobs_of(build.id).await?;
+                let jobs = jobs.iter().map(|job| convert::job(job, None)).collect();
+                Some(convert::build(&web.config, build, jobs))
+            }
+            None => None,
+        };
+        projects.push(Project {
+            name: project.name.to_string(),
+            repo: convert::shown_repo(&project.repo),
+            last_build,
+        });
+    }
+    Ok(Json(ProjectList { projects }))
+}
