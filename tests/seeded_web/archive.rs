@@ -1,7 +1,9 @@
 //! Store and logs, and how things get into them.
 
+use std::sync::Arc;
+
 use busybee::master::domain::decision::Record;
-use busybee::master::logs::LogName;
+use busybee::master::logs::LogKey;
 use busybee::master::logs::Logs;
 use busybee::master::store::Store;
 use busybee::model::ids::AttemptId;
@@ -12,12 +14,15 @@ use busybee::model::ids::WorkerName;
 pub struct Archive {
     pub store: Store,
     pub logs: Logs,
+    _data_dir: Arc<tempfile::TempDir>,
 }
 
 impl Archive {
     /// With nothing in it.
     pub async fn empty() -> Archive {
-        Archive { store: Store::default(), logs: Logs::default() }
+        let data_dir = tempfile::tempdir().expect("make a scratch directory");
+        let store = Store::open(data_dir.path()).expect("open the store");
+        Archive { store, logs: Logs::default(), _data_dir: Arc::new(data_dir) }
     }
 
     /// Remembers rows, as the event loop does.
@@ -27,15 +32,15 @@ impl Archive {
 
     /// Appends to a step's log.
     pub async fn step_log(&self, attempt: u64, step: u32, bytes: &[u8]) {
-        self.append(LogName::Step { attempt: AttemptId(attempt), step }, bytes).await;
+        self.append(LogKey::Step { attempt: AttemptId(attempt), step }, bytes).await;
     }
 
     /// Appends to a worker's boot log.
     pub async fn boot_log(&self, worker: &str, bytes: &[u8]) {
-        self.append(LogName::Boot(WorkerName::from(worker)), bytes).await;
+        self.append(LogKey::Boot(WorkerName::from(worker)), bytes).await;
     }
 
-    async fn append(&self, name: LogName, bytes: &[u8]) {
+    async fn append(&self, name: LogKey, bytes: &[u8]) {
         self.logs.append(&name, bytes);
     }
 }

@@ -17,7 +17,7 @@ pub async fn build(
     project: &ProjectName,
     number: BuildNumber,
 ) -> Result<Build, Problem> {
-    let found = web.store.build(project, number).await?;
+    let found = web.store.build(project.clone(), number).await?;
     found.ok_or_else(|| Problem::not_found(format!("there is no build {project}/{number}")))
 }
 

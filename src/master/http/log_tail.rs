@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::master::domain::entities::AttemptState;
 use crate::master::http::Web;
-use crate::master::logs::LogName;
+use crate::master::logs::LogKey;
 use crate::master::notices::Notice;
 use crate::model::ids::AttemptId;
 use crate::model::ids::BuildNumber;
@@ -45,10 +45,10 @@ pub enum Source {
 
 impl Source {
     /// What the log files call it.
-    pub fn log_name(&self) -> LogName {
+    pub fn log_key(&self) -> LogKey {
         match self {
-            Source::Step { attempt, step, .. } => LogName::Step { attempt: *attempt, step: *step },
-            Source::Boot(worker) => LogName::Boot(worker.clone()),
+            Source::Step { attempt, step, .. } => LogKey::Step { attempt: *attempt, step: *step },
+            Source::Boot(worker) => LogKey::Boot(worker.clone()),
         }
     }
 
@@ -70,7 +70,7 @@ impl Source {
                 Ok(found.is_none_or(|found| is_final(&found.state)))
             }
             Source::Boot(name) => {
-                let worker = web.store.worker(name).await?;
+                let worker = web.store.worker(name.clone()).await?;
                 Ok(worker.is_none_or(|worker| {
                     worker.bootstrapped || worker.status == WorkerStatus::Gone
                 }))
@@ -114,7 +114,7 @@ pub enum Piece {
 /// A reader of one log.
 pub struct Tail {
     source: Source,
-    name: LogName,
+    name: LogKey,
     offset: u64,
     visible: watch::Receiver<u64>,
     notices: broadcast::Receiver<Notice>,
@@ -130,7 +130,7 @@ impl Tail {
     /// # Errors
     /// The log files cannot be read.
     pub async fn new(web: &Web, source: Source, offset: u64) -> anyhow::Result<Tail> {
-        let name = source.log_name();
+        let name = source.log_key();
         Ok(Tail {
             visible: web.logs.follow(&name).await?,
             notices: web.notices.watch(),

@@ -2,7 +2,7 @@
 
 use crate::master::http::ansi::Renderer;
 use crate::master::http::ansi::Style;
-use crate::master::logs::LogName;
+use crate::master::logs::LogKey;
 use crate::master::logs::Logs;
 
 /// Lines of a window, at most.
@@ -77,7 +77,7 @@ pub struct Window {
 /// The log file cannot be read.
 pub async fn read(
     logs: &Logs,
-    name: &LogName,
+    name: &LogKey,
     from: Option<u64>,
     address_bytes: usize,
 ) -> anyhow::Result<Window> {
@@ -105,7 +105,7 @@ pub async fn read(
 }
 
 /// An unfinished line counts once it has a byte.
-async fn last_line(logs: &Logs, name: &LogName, bytes: u64) -> anyhow::Result<u64> {
+async fn last_line(logs: &Logs, name: &LogKey, bytes: u64) -> anyhow::Result<u64> {
     let complete = logs.line_count(name).await?;
     let ends_open = match logs.line_start(name, complete + 1).await? {
         Some(start) => start < bytes,
@@ -117,7 +117,7 @@ async fn last_line(logs: &Logs, name: &LogName, bytes: u64) -> anyhow::Result<u6
 /// The first of the last lines: fewer where they are long, so that what is read stays bounded.
 async fn first_of_tail(
     logs: &Logs,
-    name: &LogName,
+    name: &LogKey,
     bytes: u64,
     last_line: u64,
 ) -> anyhow::Result<u64> {
@@ -145,7 +145,7 @@ fn drop_first_beyond(lines: &mut Vec<LogLine>, markup: usize) {
 
 struct Reading<'a> {
     logs: &'a Logs,
-    name: &'a LogName,
+    name: &'a LogKey,
     bytes: u64,
     last_line: u64,
     cost: usize,
@@ -217,7 +217,7 @@ impl Reading<'_> {
             true => None,
             false => self.logs.line_start(self.name, position.line + 1).await?,
         };
-        let line_end = next.unwrap_or(self.bytes);
+        let line_end = next.map_or(self.bytes, |next| next - 1);
         renderer.leave_out(line_end.saturating_sub(position.offset + chunk.len() as u64));
         self.push(position.line, renderer.end_line());
         Ok(next)

@@ -27,10 +27,11 @@ use crate::master::http::convert;
 use crate::master::http::error::Problem;
 use crate::master::http::links;
 use crate::master::http::log_choice;
+use crate::master::http::pages::project::builds_of;
 use crate::master::http::query;
-use crate::master::store::BuildFilter;
+use crate::master::store::builds::BuildFilter;
+use crate::master::store::builds::BuildsOf;
 use crate::model::ids::BuildId;
-use crate::model::ids::BuildNumber;
 use crate::model::ids::ProjectName;
 
 /// Builds of a page where the query does not say.
@@ -43,8 +44,7 @@ pub async fn list_all(State(web): State<Arc<Web>>, uri: Uri) -> Result<Json<Buil
         let sentence = "a branch belongs to a project: ask /projects/PROJECT/builds?branch=…";
         return Err(Problem::invalid(sentence));
     }
-    let filter = BuildFilter { before_id: asked.before.map(BuildId), ..BuildFilter::default() };
-    page(&web, filter, asked.limit, |build| build.id.0).await
+    page(&web, BuildsOf::Everyone, &asked).await
 }
 
 /// `GET /projects/PROJECT/builds`
@@ -54,27 +54,18 @@ pub async fn list(
     uri: Uri,
 ) -> Result<Json<BuildList>, Problem> {
     let asked: BuildQuery = query::parse(&uri)?;
-    let filter = BuildFilter {
-        project: Some(web.project(&project)?.name.clone()),
-        branch: asked.branch,
-        before_number: asked.before.map(BuildNumber),
-        ..BuildFilter::default()
-    };
-    page(&web, filter, asked.limit, |build| build.number.0).await
+    let of = builds_of(&web.project(&project)?.name, asked.branch.as_deref());
+    page(&web, of, &asked).await
 }
 
-async fn page(
-    web: &Web,
-    filter: BuildFilter,
-    limit: Option<u32>,
-    key: fn(&Build) -> u64,
-) -> Result<Json<BuildList>, Problem> {
-    let limit = query::limit(limit, BUILDS_USUAL)?;
-    let builds = web.store.builds(filter, limit).await?;
+async fn page(web: &Web, of: BuildsOf, asked: &BuildQuery) -> Result<Json<BuildList>, Problem> {
+    let limit = query::limit(asked.limit, BUILDS_USUAL)?;
+    let filter = BuildFilter { of, status: None };
+    let builds = web.store.builds(filter, asked.before.map(BuildId), limit).await?;
     let ids: Vec<BuildId> = builds.iter().map(|build| build.id).collect();
-    let jobs = web.store.jobs_of_many(&ids).await?;
+    let jobs = web.store.jobs_of_many(ids).await?;
     let is_full = builds.len() == limit as usize;
-    let next = builds.last().filter(|_| is_full).map(key);
+    let next = builds.last().filter(|_| is_full).map(|build| build.id.0);
     let with_jobs = |build: &Build| {
         let its = jobs.iter().filter(|job| job.build == build.id);
         convert::build(&web.config, build, its.map(|job| convert::job(job, None)).collect())

@@ -39,7 +39,10 @@ const INSTANCES_USUAL: u32 = 50;
 /// `GET /workers`
 pub async fn workers(State(web): State<Arc<Web>>, uri: Uri) -> Result<Json<WorkerList>, Problem> {
     let asked: WorkerQuery = query::parse(&uri)?;
-    let workers = web.store.workers(asked.all.unwrap_or(false)).await?;
+    let mut workers = web.store.workers().await?;
+    if asked.all.unwrap_or(false) {
+        workers.extend(web.store.gone_workers(None, query::ROWS_MAX).await?);
+    }
     let workers = workers.iter().map(|worker| convert::worker(&web.config, worker)).collect();
     Ok(Json(WorkerList { workers }))
 }
@@ -49,7 +52,7 @@ pub async fn worker(
     State(web): State<Arc<Web>>,
     Path(name): Path<String>,
 ) -> Result<Json<Worker>, Problem> {
-    let found = web.store.worker(&WorkerName(name.clone())).await?;
+    let found = web.store.worker(WorkerName(name.clone())).await?;
     let worker = found.ok_or_else(|| Problem::not_found(format!("there is no worker {name}")))?;
     Ok(Json(convert::worker(&web.config, &worker)))
 }
@@ -115,7 +118,7 @@ pub async fn stop(
 /// `GET /pools`
 pub async fn pools(State(web): State<Arc<Web>>) -> Result<Json<PoolList>, Problem> {
     let states = web.store.pools().await?;
-    let alive = web.store.workers(false).await?;
+    let alive = web.store.workers().await?;
     let pools = web
         .config
         .pools
@@ -152,7 +155,17 @@ pub async fn instances(
     let asked: InstanceQuery = query::parse(&uri)?;
     let limit = query::limit(asked.limit, INSTANCES_USUAL)?;
     let before = asked.before.map(InstanceId);
-    let rows = web.store.instances(asked.all.unwrap_or(false), before, limit).await?;
+    let all = asked.all.unwrap_or(false);
+    let mut rows = if all {
+        web.store.instances(before, limit).await?
+    } else {
+        // Few, as each is paid for; oldest first in the store.
+        let mut present = web.store.active_instances().await?;
+        present.retain(|row| before.is_none_or(|before| row.id < before));
+        present.reverse();
+        present
+    };
+    rows.truncate(limit as usize);
     let next = rows.last().filter(|_| rows.len() == limit as usize).map(|last| last.id.0);
     let now = clock::now();
     let instances = rows.iter().map(|row| convert::instance(row, now)).collect();

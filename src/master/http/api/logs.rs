@@ -94,12 +94,12 @@ pub async fn boot_log(
 ) -> Result<Response, Problem> {
     let asked: BootLogQuery = query::parse(&uri)?;
     let name = WorkerName(name);
-    if web.store.worker(&name).await?.is_none() {
+    if web.store.worker(name.clone()).await?.is_none() {
         return Err(Problem::not_found(format!("there is no worker {name}")));
     }
     let offset = asked.offset.unwrap_or(0);
     let source = Source::Boot(name.clone());
-    let log = source.log_name();
+    let log = source.log_key();
     let end = match asked.follow {
         Some(true) => u64::MAX,
         Some(false) | None => web.logs.len(&log).await?,

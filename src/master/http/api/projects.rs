@@ -10,15 +10,13 @@ use crate::api::project::ProjectList;
 use crate::master::http::Web;
 use crate::master::http::convert;
 use crate::master::http::error::Problem;
-use crate::master::store::BuildFilter;
 
 /// `GET /projects`
 pub async fn list(State(web): State<Arc<Web>>) -> Result<Json<ProjectList>, Problem> {
+    let newest = web.store.latest_builds().await?;
     let mut projects = Vec::new();
     for project in &web.config.projects {
-        let filter = BuildFilter { project: Some(project.name.clone()), ..BuildFilter::default() };
-        let newest = web.store.builds(filter, 1).await?;
-        let last_build = match newest.first() {
+        let last_build = match newest.iter().find(|build| build.project == project.name) {
             Some(build) => {
                 let jobs = web.store.jobs_of(build.id).await?;
                 let jobs = jobs.iter().map(|job| convert::job(job, None)).collect();

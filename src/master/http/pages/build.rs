@@ -11,7 +11,6 @@ use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
 
-use crate::master::domain::entities::Attempt;
 use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Job;
 use crate::master::domain::entities::StepRun;
@@ -41,6 +40,9 @@ use crate::model::time::Timestamp;
 /// Jobs whose steps are all listed; with more, only those of the job that is looked at, and the
 /// page stays light.
 const JOBS_WITH_STEPS_MAX: usize = 16;
+
+/// Builds that are searched for what workers are at, at most.
+const ACTIVE_MAX: u32 = 200;
 
 #[derive(Template)]
 #[template(path = "build.html")]
@@ -103,7 +105,6 @@ struct BuildPageQuery {
 /// A job with what has run of its newest attempt.
 struct Ran {
     job: Job,
-    attempt: Option<Attempt>,
     steps: Vec<StepRun>,
 }
 
@@ -132,19 +133,14 @@ pub async fn show(
 }
 
 async fn what_ran(web: &Web, build: &Build) -> Result<Vec<Ran>, Problem> {
-    let mut ran = Vec::new();
-    for job in web.store.jobs_of(build.id).await? {
-        let attempt = match job.attempt {
-            Some(_) => log_choice::attempt(web, &job, None).await?,
-            None => None,
-        };
-        let steps = match &attempt {
-            Some(attempt) => web.store.steps_of(attempt.id.attempt).await?,
-            None => Vec::new(),
-        };
-        ran.push(Ran { job, attempt, steps });
-    }
-    Ok(ran)
+    let jobs = web.store.jobs_of(build.id).await?;
+    let attempts = jobs.iter().filter_map(|job| job.attempt).collect();
+    let steps = web.store.steps_of_many(attempts).await?;
+    let of = |job: &Job| {
+        let its = steps.iter().filter(|step| Some(step.attempt) == job.attempt);
+        its.cloned().collect()
+    };
+    Ok(jobs.into_iter().map(|job| Ran { steps: of(&job), job }).collect())
 }
 
 /// The step that was asked for; else of the job that was asked for, or of all, the one people
@@ -176,7 +172,8 @@ async fn read_panel(
     from: Option<u64>,
 ) -> Result<Panel, Problem> {
     let job = ran.job.spec.name.as_str();
-    let attempt = ran.attempt.as_ref().map_or(1, |attempt| attempt.number);
+    let attempt = log_choice::attempt(web, &ran.job, None).await?;
+    let attempt = attempt.map_or(1, |attempt| attempt.number);
     let page = links::build(&build.project, build.number);
     let this_step = format!("job={}&step={}", links::encode(job), step.step);
     let wanted = panel::Wanted {
@@ -332,9 +329,9 @@ fn step_view(
 
 /// Which build and job each busy worker is at, for the workers' pages.
 pub async fn work_of_workers(web: &Web) -> Result<BTreeMap<String, Link>, Problem> {
-    let builds = web.store.active_builds().await?;
+    let builds = web.store.active_builds(ACTIVE_MAX).await?;
     let ids: Vec<crate::model::ids::BuildId> = builds.iter().map(|build| build.id).collect();
-    let jobs = web.store.jobs_of_many(&ids).await?;
+    let jobs = web.store.jobs_of_many(ids).await?;
     let mut work = BTreeMap::new();
     for job in jobs.iter().filter(|job| job.status == JobStatus::Running) {
         let build = builds.iter().find(|build| build.id == job.build);

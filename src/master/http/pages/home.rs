@@ -19,11 +19,16 @@ use crate::master::http::pages;
 use crate::master::http::pages::Frame;
 use crate::master::http::pages::build_row::BuildRow;
 use crate::master::http::query;
-use crate::master::store::BuildFilter;
+use crate::master::store::builds::BuildFilter;
+use crate::master::store::builds::BuildsOf;
 use crate::model::ids::BuildId;
+use crate::model::status::BuildStatus;
 
 /// Builds under "Now", at most: the page stays light when a thousand wait.
 const NOW_MAX: usize = 15;
+
+/// Builds that are looked at for it, at most.
+const ACTIVE_MAX: u32 = 200;
 
 /// Finished builds on a page.
 const RECENT_MAX: u32 = 20;
@@ -92,14 +97,14 @@ pub async fn show(
 ) -> Result<Response, Problem> {
     let asked: HomeQuery = query::parse(&uri)?;
     let frame = Frame::new("home", caller).watching(format!("{}/events", crate::api::PREFIX));
-    let mut active = web.store.active_builds().await?;
-    // Oldest first: the order in which they are served.
-    active.sort_by_key(|build| build.id);
+    let mut active = web.store.active_builds(ACTIVE_MAX).await?;
+    // What runs, then what waits, each in the order of coming.
+    active.sort_by_key(|build| (build.status == BuildStatus::Queued, build.id));
     let now_more = active.len().saturating_sub(NOW_MAX);
     active.truncate(NOW_MAX);
     let (recent, next) = finished(&web, asked.before).await?;
     let ids: Vec<BuildId> = active.iter().map(|build| build.id).collect();
-    let jobs = web.store.jobs_of_many(&ids).await?;
+    let jobs = web.store.jobs_of_many(ids).await?;
     let page = HomePage {
         now: BuildRow::many(&active, &jobs, true, frame.now),
         now_more,
@@ -114,8 +119,8 @@ pub async fn show(
 
 /// The newest finished builds, and where the page after them begins.
 async fn finished(web: &Web, before: Option<u64>) -> Result<(Vec<Build>, Option<u64>), Problem> {
-    let filter = BuildFilter { before_id: before.map(BuildId), ..BuildFilter::default() };
-    let builds = web.store.builds(filter, RECENT_MAX).await?;
+    let before = before.map(BuildId);
+    let builds = web.store.builds(BuildFilter::default(), before, RECENT_MAX).await?;
     let is_full = builds.len() == RECENT_MAX as usize;
     let next = builds.last().filter(|_| is_full).map(|build| build.id.0);
     Ok((builds.into_iter().filter(|build| build.status.is_final()).collect(), next))
@@ -125,8 +130,8 @@ async fn project_tiles(web: &Web) -> Result<Vec<ProjectTile>, Problem> {
     let mut tiles = Vec::new();
     for (index, project) in web.config.projects.iter().enumerate() {
         let wanted = if index < PICTURES_MAX { BARS } else { 1 };
-        let filter = BuildFilter { project: Some(project.name.clone()), ..BuildFilter::default() };
-        let builds = web.store.builds(filter, wanted).await?;
+        let of = BuildsOf::Project(project.name.clone());
+        let builds = web.store.builds(BuildFilter { of, status: None }, None, wanted).await?;
         tiles.push(ProjectTile {
             name: project.name.to_string(),
             repo: convert::shown_repo(&project.repo),
@@ -162,7 +167,7 @@ fn bars(builds: &[Build]) -> Vec<Bar> {
 
 async fn pool_tiles(web: &Web) -> Result<Vec<PoolTile>, Problem> {
     let states = web.store.pools().await?;
-    let alive = web.store.workers(false).await?;
+    let alive = web.store.workers().await?;
     let tile = |view: &crate::master::http::PoolView| {
         let state = states.iter().find(|state| state.name == view.name);
         let pool = convert::pool(view, state, &alive);

@@ -93,7 +93,7 @@ pub async fn list(
 ) -> Result<Response, Problem> {
     let asked: InstancesQuery = query::parse(&uri)?;
     let frame = Frame::new("instances", caller).watching(format!("{}/events", crate::api::PREFIX));
-    let rows = web.store.instances(true, asked.before.map(InstanceId), ROWS).await?;
+    let rows = web.store.instances(asked.before.map(InstanceId), ROWS).await?;
     let next = rows.last().filter(|_| rows.len() == ROWS as usize).map(|last| last.id.0);
     let instances = rows.iter().map(|row| view(row, frame.now)).collect();
     pages::page(&InstancesPage { frame, instances, next })

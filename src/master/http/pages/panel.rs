@@ -72,7 +72,7 @@ pub struct Wanted {
 pub async fn read(web: &Web, wanted: Wanted) -> Result<Panel, Problem> {
     // Asked first: what is over by now has all its bytes when they are read.
     let is_over = wanted.source.is_over(web).await?;
-    let name = wanted.source.log_name();
+    let name = wanted.source.log_key();
     let address_bytes = 2 * wanted.prefix.len();
     let window = log_window::read(&web.logs, &name, wanted.from, address_bytes).await?;
     let stream_href = match window.end {

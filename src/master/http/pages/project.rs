@@ -19,9 +19,11 @@ use crate::master::http::pages;
 use crate::master::http::pages::Frame;
 use crate::master::http::pages::build_row::BuildRow;
 use crate::master::http::query;
-use crate::master::store::BuildFilter;
+use crate::master::store::builds::BuildFilter;
+use crate::master::store::builds::BuildsOf;
 use crate::model::ids::BuildId;
-use crate::model::ids::BuildNumber;
+use crate::model::ids::ProjectName;
+use crate::model::ids::RefName;
 
 /// Builds on a page.
 const BUILDS_MAX: u32 = 30;
@@ -67,22 +69,18 @@ pub async fn show(
     let asked: ProjectQuery = query::parse(&uri)?;
     let project = web.project(&project)?;
     let frame = Frame::new("home", caller).watching(format!("{}/events", crate::api::PREFIX));
-    let filter = BuildFilter {
-        project: Some(project.name.clone()),
-        branch: asked.branch.clone(),
-        before_number: asked.before.map(BuildNumber),
-        ..BuildFilter::default()
-    };
-    let builds = web.store.builds(filter, BUILDS_MAX).await?;
+    let filter =
+        BuildFilter { of: builds_of(&project.name, asked.branch.as_deref()), status: None };
+    let builds = web.store.builds(filter, asked.before.map(BuildId), BUILDS_MAX).await?;
     let open: Vec<BuildId> =
         builds.iter().filter(|build| !build.status.is_final()).map(|build| build.id).collect();
-    let jobs = web.store.jobs_of_many(&open).await?;
+    let jobs = web.store.jobs_of_many(open).await?;
     let href = links::project(&project.name);
     let newest_href = with_branch(&href, asked.branch.as_deref());
     let is_full = builds.len() == BUILDS_MAX as usize;
     let next_href = builds.last().filter(|_| is_full).map(|build| {
         let sign = if asked.branch.is_some() { '&' } else { '?' };
-        format!("{newest_href}{sign}before={}", build.number)
+        format!("{newest_href}{sign}before={}", build.id)
     });
     let page = ProjectPage {
         name: project.name.to_string(),
@@ -102,13 +100,13 @@ pub async fn show(
 /// The branches that were seen at the repository, the asked one always among them.
 async fn branches(
     web: &Web,
-    project: &crate::model::ids::ProjectName,
+    project: &ProjectName,
     current: Option<&str>,
 ) -> Result<Vec<BranchChip>, Problem> {
-    let refs = web.store.refs(project).await?;
+    let refs = web.store.refs(project.clone()).await?;
     let mut names: Vec<String> = refs
-        .iter()
-        .filter_map(|(ref_name, _)| ref_name.branch().map(str::to_owned))
+        .keys()
+        .filter_map(|ref_name| ref_name.branch().map(str::to_owned))
         .take(BRANCHES_MAX)
         .collect();
     names
@@ -120,6 +118,14 @@ async fn branches(
         name,
     };
     Ok(names.into_iter().map(chip).collect())
+}
+
+/// The builds of a project, or of one of its branches.
+pub fn builds_of(project: &ProjectName, branch: Option<&str>) -> BuildsOf {
+    match branch {
+        Some(branch) => BuildsOf::Ref(project.clone(), RefName(format!("refs/heads/{branch}"))),
+        None => BuildsOf::Project(project.clone()),
+    }
 }
 
 fn with_branch(href: &str, branch: Option<&str>) -> String {

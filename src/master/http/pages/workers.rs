@@ -33,7 +33,7 @@ use crate::model::status::WorkerStatus;
 use crate::model::time::Timestamp;
 
 /// Workers in a list that are gone, at most: the ledger has all machines.
-const GONE_MAX: usize = 30;
+const GONE_MAX: u32 = 30;
 
 #[derive(Template)]
 #[template(path = "workers.html")]
@@ -91,11 +91,11 @@ pub async fn list(
     let frame = Frame::new("workers", caller).watching(format!("{}/events", crate::api::PREFIX));
     let work = build::work_of_workers(&web).await?;
     let show = |worker: &Worker| view(&web, worker, &work, frame.now);
-    let all = web.store.workers(true).await?;
-    let is_gone = |worker: &&Worker| worker.status == WorkerStatus::Gone;
+    let workers = web.store.workers().await?;
+    let gone = web.store.gone_workers(None, GONE_MAX).await?;
     let page = WorkersPage {
-        workers: all.iter().filter(|worker| !is_gone(worker)).map(show).collect(),
-        gone: all.iter().filter(is_gone).take(GONE_MAX).map(show).collect(),
+        workers: workers.iter().map(show).collect(),
+        gone: gone.iter().map(show).collect(),
         frame,
     };
     pages::page(&page)
@@ -110,7 +110,7 @@ pub async fn show(
 ) -> Result<Response, Problem> {
     let asked: WorkerQuery = query::parse(&uri)?;
     let name = WorkerName(name);
-    let worker = web.store.worker(&name).await?;
+    let worker = web.store.worker(name.clone()).await?;
     let worker = worker.ok_or_else(|| Problem::not_found(format!("there is no worker {name}")))?;
     let work = build::work_of_workers(&web).await?;
     let is_gone = worker.status == WorkerStatus::Gone;
