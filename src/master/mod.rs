@@ -4,6 +4,7 @@ pub mod agents;
 pub mod caller;
 pub mod certificates;
 pub mod domain;
+pub mod http;
 pub mod inbox;
 pub mod keys;
 pub mod listener;
