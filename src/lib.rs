@@ -4,6 +4,8 @@
 //! ARCHITECTURE.md for the map.
 
 #[cfg(feature = "master")]
+pub mod api;
+#[cfg(feature = "master")]
 pub mod client;
 #[cfg(feature = "master")]
 pub mod master;

@@ -1,0 +1,166 @@
+//! Workers, pools and the ledger of instances.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// Workers, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerList {
+    /// The workers.
+    pub workers: Vec<Worker>,
+}
+
+/// Which workers. As a query string.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerQuery {
+    /// `true`: also those that are gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all: Option<bool>,
+}
+
+/// A named agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its name.
+    pub name: String,
+    /// Of which pool.
+    pub pool: String,
+    /// `starting bootstrapping idle busy draining lost gone`.
+    pub status: String,
+    /// Why it waits or ended.
+    pub reason: Option<String>,
+    /// The ledger's row; nothing: a machine of one's own.
+    pub instance: Option<u64>,
+    /// The only project it serves, once it has served one.
+    pub project: Option<String>,
+    /// How many attempts it was given.
+    pub jobs_given: u32,
+    /// When it came to be.
+    pub created_at: String,
+    /// Since when it is idle.
+    pub idle_since: Option<String>,
+    /// When it ends if nothing comes; only while it is idle and above its pool's `min_idle`.
+    pub idle_until: Option<String>,
+    /// When it ended.
+    pub ended_at: Option<String>,
+}
+
+/// A machine of one's own, to be added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddWorker {
+    /// Its name: `[a-z0-9][a-z0-9-]{0,62}`.
+    pub name: String,
+    /// To which pool; its provisioner must be `none`.
+    pub pool: String,
+}
+
+/// A worker that was added, with what its agent must be told.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerAdded {
+    /// Its name.
+    pub name: String,
+    /// Of which pool.
+    pub pool: String,
+    /// The lines `BB_…=…` for its environment, the password among them. Shown once.
+    pub environment: Vec<String>,
+}
+
+impl std::fmt::Debug for WorkerAdded {
+    /// Leaves the password out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WorkerAdded({} in {})", self.name, self.pool)
+    }
+}
+
+/// The pools of the master's file, in its order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolList {
+    /// All of them.
+    pub pools: Vec<Pool>,
+}
+
+/// Settings from which workers are made, and how that goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// What its workers offer.
+    pub labels: Vec<String>,
+    /// `local`, `none`, later `ec2`.
+    pub provisioner: String,
+    /// Whether it launches nothing.
+    pub paused: bool,
+    /// Why it is paused.
+    pub reason: Option<String>,
+    /// How many launches in a row ended before their worker was ready.
+    pub failures: u32,
+    /// Workers that are not gone.
+    pub workers: u32,
+    /// Those of them that are idle.
+    pub idle: u32,
+    /// Never more than this.
+    pub max_instances: u32,
+    /// This many are kept ready without work.
+    pub min_idle: u32,
+}
+
+/// A page of the ledger, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceList {
+    /// The rows.
+    pub instances: Vec<Instance>,
+    /// `before` of the next page; nothing: this is the last.
+    pub next: Option<u64>,
+}
+
+/// Which instances. As a query string.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceQuery {
+    /// `true`: also those that have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all: Option<bool>,
+    /// Only those before this: the `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// How many at most, 1 to 100; 50 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A row of the ledger: one launch, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its number in the ledger.
+    pub id: u64,
+    /// Of which pool.
+    pub pool: String,
+    /// The worker it was started for.
+    pub worker: String,
+    /// `requested pending running stopping stopped terminating terminated failed`.
+    pub status: String,
+    /// What the provisioner calls it.
+    pub cloud_id: Option<String>,
+    /// Why it was started.
+    pub why_started: String,
+    /// Why it was ended.
+    pub why_ended: Option<String>,
+    /// When it was asked for.
+    pub requested_at: String,
+    /// When the provisioner accepted.
+    pub accepted_at: Option<String>,
+    /// When it was first seen up.
+    pub running_at: Option<String>,
+    /// When its agent first called.
+    pub contact_at: Option<String>,
+    /// When its worker became ready.
+    pub ready_at: Option<String>,
+    /// When we decided to end it.
+    pub ending_at: Option<String>,
+    /// When it was gone.
+    pub ended_at: Option<String>,
+    /// How long it has run, or ran, in whole seconds begun: what one pays for.
+    pub seconds: u64,
+}

@@ -1,0 +1,22 @@
+//! Projects.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// The projects of the master's file, in its order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectList {
+    /// All of them.
+    pub projects: Vec<Project>,
+}
+
+/// A repository the master knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    /// Its name.
+    pub name: String,
+    /// Its repository, without a password that its URL may carry.
+    pub repo: String,
+    /// Its newest build, without the jobs' steps; nothing: it has none.
+    pub last_build: Option<crate::api::build::Build>,
+}
