@@ -17,6 +17,7 @@ use crate::client::log_output::LogOutput;
 use crate::client::log_stream::LogStream;
 use crate::client::log_stream::Wanted;
 use crate::client::log_stream::is_final;
+use crate::client::screen::remark;
 use crate::client::watch::Watch;
 use crate::model::status::BuildStatus;
 
@@ -75,6 +76,11 @@ impl<'a> Follower<'a> {
             if self.part.has_job(job) && has_started(job) && !output.is_closed() {
                 self.job(job, output, false).await?;
             }
+        }
+        if !build.jobs.iter().any(|job| self.part.has_job(job) && has_started(job)) {
+            let name = self.name;
+            let advice = format!("`busybee build show {name}` says how it stands");
+            remark(&format!("{name} has no such logs: no job of it has started; {advice}"));
         }
         Ok(())
     }

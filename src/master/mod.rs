@@ -1,5 +1,6 @@
 //! The master's tower: `domain` decides, the adapters around it talk to the world.
 
+pub mod commands;
 pub mod domain;
 pub mod inbox;
 pub mod notices;

@@ -1,4 +1,4 @@
-//! Help, wrong usage and completions.
+//! Help, wrong usage, completions, and what needs no master at all.
 
 use crate::program::busybee;
 use crate::program::run;
@@ -86,4 +86,16 @@ fn completions_know_the_commands_in_each_shell() {
             assert!(script.text().contains(word), "{shell}: {word}");
         }
     }
+}
+
+#[test]
+fn init_writes_a_file_once_and_never_over_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = || {
+        let mut command = busybee(&["init"]);
+        command.current_dir(dir.path());
+        run(command)
+    };
+    assert!(init().ended_with(0).text().contains("busybee serve --config"));
+    assert!(init().ended_with(1).err.contains("stays as it is"));
 }

@@ -107,6 +107,14 @@ fn a_job_or_step_that_is_not_there_is_told_with_those_that_are() {
     assert!(ran.out.is_empty());
 }
 
+#[test]
+fn a_build_without_logs_says_so_beside_the_output() {
+    let master = FakeMaster::start();
+    master.has(BUILD, &build("failed", vec![]));
+    let ran = ask(&master, "build logs hello/1").ended_with(0);
+    assert!(ran.out.is_empty() && ran.err.contains("build show hello/1"), "{}", ran.err);
+}
+
 /// A build whose only job runs until `finish` is called.
 fn running(master: &FakeMaster) -> Arc<Mutex<Build>> {
     let steps = vec![step(0, "checkout", "running")];
