@@ -15,9 +15,9 @@ use crate::client::exit::Failure;
 use crate::client::log_output::Form;
 use crate::client::log_output::LogOutput;
 use crate::client::log_stream::LogStream;
-use crate::client::log_stream::Wanted;
 use crate::client::log_stream::is_final;
 use crate::client::screen::remark;
+use crate::client::screen::visible;
 use crate::client::watch::Watch;
 use crate::model::status::BuildStatus;
 
@@ -77,6 +77,7 @@ impl<'a> Follower<'a> {
                 self.job(job, output, false).await?;
             }
         }
+        self.say_what_is_missing(&build);
         if !build.jobs.iter().any(|job| self.part.has_job(job) && has_started(job)) {
             let name = self.name;
             let advice = format!("`busybee build show {name}` says how it stands");
@@ -109,7 +110,20 @@ impl<'a> Follower<'a> {
                 (document, build) = self.watch.next().await?;
             }
         }
+        self.say_what_is_missing(&build);
         Ok((document, build))
+    }
+
+    /// Tells which logs are not whole: nobody may take a part for all of it.
+    fn say_what_is_missing(&self, build: &Build) {
+        for job in build.jobs.iter().filter(|job| self.part.has_job(job)) {
+            let steps = job.steps.iter().flatten().filter(|step| self.part.has_step(step));
+            for step in steps.filter(|step| step.log_incomplete) {
+                let text =
+                    format!("the log of step {} of job {} is incomplete", step.name, job.name);
+                remark(&visible(&text));
+            }
+        }
     }
 
     /// Refuses what cannot be shown, before anything is.
@@ -145,8 +159,9 @@ impl<'a> Follower<'a> {
         follow: bool,
     ) -> Result<(), Failure> {
         if output.form() == Form::Raw && self.part.step.is_none() {
-            let wanted = Wanted { job: job.name.clone(), step: None, follow };
-            return LogStream::new(self.connection, self.name, wanted).copy(output).await;
+            return LogStream::new(self.connection, self.name, job, None, follow)
+                .copy(output)
+                .await;
         }
         let mut job = job.clone();
         let mut shown = BTreeSet::new();
@@ -158,8 +173,9 @@ impl<'a> Follower<'a> {
             if let Some(step) = steps.iter().find(is_new) {
                 shown.insert((job.attempts, step.step));
                 output.begin_step(&job, step)?;
-                let wanted = Wanted { job: job.name.clone(), step: Some(step.step), follow };
-                LogStream::new(self.connection, self.name, wanted).copy(output).await?;
+                let stream =
+                    LogStream::new(self.connection, self.name, &job, Some(step.step), follow);
+                stream.copy(output).await?;
                 if follow {
                     job = self.job_now(&job, false).await?;
                 }

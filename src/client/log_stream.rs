@@ -6,6 +6,7 @@ use crate::api::build::Job;
 use crate::api::log::LogQuery;
 use crate::client::build_name::BuildName;
 use crate::client::connection::Connection;
+use crate::client::exit::Exit;
 use crate::client::exit::Failure;
 use crate::client::log_output::LogOutput;
 use crate::client::patience::Patience;
@@ -13,13 +14,24 @@ use crate::model::status::JobStatus;
 
 /// Which log: a job's, or one step's of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+struct Wanted {
     /// Which job.
-    pub job: String,
+    job: String,
     /// Which of its steps; nothing: all of them, one after the other.
-    pub step: Option<u32>,
+    step: Option<u32>,
     /// Whether to stay until the job or the step is over.
-    pub follow: bool,
+    follow: bool,
+}
+
+impl Wanted {
+    /// How many bytes it holds at least, by what the master says of its steps. The end of an
+    /// answer alone proves nothing: a master may fail to read a file half-way.
+    fn bytes_min(&self, job: &Job) -> u64 {
+        let steps = job.steps.iter().flatten();
+        let mine = steps.filter(|step| self.step.is_none_or(|number| number == step.step));
+        let whole = mine.filter(|step| !step.log_incomplete);
+        whole.filter_map(|step| step.log_bytes).sum()
+    }
 }
 
 /// A log on its way here, and how much of it has come.
@@ -30,14 +42,30 @@ pub struct LogStream<'a> {
     wanted: Wanted,
     attempt: Option<u32>,
     received: u64,
+    /// The log is not whole before so much has come.
+    bytes_min: u64,
     patience: Patience,
 }
 
 impl<'a> LogStream<'a> {
-    /// Nothing is asked yet.
-    pub fn new(connection: &'a Connection, name: &'a BuildName, wanted: Wanted) -> LogStream<'a> {
-        let patience = Patience::new();
-        LogStream { connection, name, wanted, attempt: None, received: 0, patience }
+    /// A log of this job, as the job stands. Nothing is asked yet.
+    pub fn new(
+        connection: &'a Connection,
+        name: &'a BuildName,
+        job: &Job,
+        step: Option<u32>,
+        follow: bool,
+    ) -> LogStream<'a> {
+        let wanted = Wanted { job: job.name.clone(), step, follow };
+        LogStream {
+            connection,
+            name,
+            bytes_min: wanted.bytes_min(job),
+            wanted,
+            attempt: None,
+            received: 0,
+            patience: Patience::new(),
+        }
     }
 
     /// Passes the whole log on to `output`.
@@ -52,7 +80,9 @@ impl<'a> LogStream<'a> {
         loop {
             let before = self.received;
             match self.answer(output).await {
-                Ok(()) if is_complete || output.is_closed() => return Ok(()),
+                Ok(()) if output.is_closed() => return Ok(()),
+                Ok(()) if is_complete && self.received >= self.bytes_min => return Ok(()),
+                Ok(()) if is_complete => self.patience.after(self.too_short()).await?,
                 Ok(()) => {
                     is_complete = self.is_over().await?;
                     if !is_complete && self.received == before {
@@ -100,16 +130,28 @@ impl<'a> LogStream<'a> {
     async fn is_over(&mut self) -> Result<bool, Failure> {
         loop {
             match self.connection.build(self.name).await {
-                Ok(document) => return Ok(is_over(&document.read()?, &self.wanted, self.attempt)),
+                Ok(document) => {
+                    let build: Build = document.read()?;
+                    let job = build.jobs.iter().find(|job| job.name == self.wanted.job);
+                    self.bytes_min = job.map_or(0, |job| self.wanted.bytes_min(job));
+                    return Ok(job.is_none_or(|job| is_over(job, &self.wanted, self.attempt)));
+                }
                 Err(failure) => self.patience.after(failure).await?,
             }
         }
     }
+
+    fn too_short(&self) -> Failure {
+        let sentence = format!(
+            "the log of job {} in {} ended after {} of {} bytes; the master's own log says why",
+            self.wanted.job, self.name, self.received, self.bytes_min
+        );
+        Failure { exit: Exit::Infra, sentence }
+    }
 }
 
-/// Whether a log can grow no more, as the build stands.
-fn is_over(build: &Build, wanted: &Wanted, attempt: Option<u32>) -> bool {
-    let Some(job) = build.jobs.iter().find(|job| job.name == wanted.job) else { return true };
+/// Whether a log can grow no more, as its job stands.
+fn is_over(job: &Job, wanted: &Wanted, attempt: Option<u32>) -> bool {
     if is_final(job) {
         return true;
     }

@@ -176,6 +176,27 @@ fn a_master_that_stays_away_in_the_middle_of_a_log_ends_with_5() {
 }
 
 #[test]
+fn an_answer_that_ends_in_order_but_too_early_is_not_taken_for_the_whole_log() {
+    let master = FakeMaster::start();
+    let mut make = step(0, "make", "passed");
+    make.log_bytes = Some(6);
+    master.has(BUILD, &build("passed", vec![job("test", "passed", vec![make.clone()])]));
+    let mut answers = 0;
+    master.on(LOG, move |_| {
+        answers += 1;
+        Reply::text(200, ["whole\n", "wh", "ole\n", "wh", "", ""][usize::min(answers, 6) - 1])
+    });
+    assert_eq!(ask(&master, "build logs hello/1").ended_with(0).text(), "whole\n");
+    assert_eq!(ask(&master, "build logs hello/1").ended_with(0).text(), "whole\n");
+    let ran = ask(&master, "build logs hello/1").ended_with(4);
+    assert!(ran.err.contains("2 of 6 bytes"), "{}", ran.err);
+    make.log_incomplete = true;
+    master.has(BUILD, &build("passed", vec![job("test", "passed", vec![make])]));
+    let ran = ask(&master, "build logs hello/1").ended_with(0);
+    assert!(ran.err.contains("step make of job test is incomplete"), "{}", ran.err);
+}
+
+#[test]
 fn a_reader_that_leaves_early_is_no_error() {
     let master = finished();
     master.on(LOG, |_| Reply::parts((0..500).map(|_| Part::Bytes(vec![b'x'; 4096])).collect()));
