@@ -6,6 +6,8 @@
 #[cfg(feature = "master")]
 pub mod api;
 #[cfg(feature = "master")]
+pub mod client;
+#[cfg(feature = "master")]
 pub mod master;
 pub mod model;
 pub mod runtime;

@@ -26,7 +26,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("master/provisioner", &["model", "runtime", "master/domain"]),
     (
         "master/agents",
-        &["model", "runtime", "wire", "master/domain", "master/inbox", "master/store", "master/logs"],
+        &[
+            "model",
+            "runtime",
+            "wire",
+            "master/domain",
+            "master/inbox",
+            "master/store",
+            "master/logs",
+        ],
     ),
     (
         "master/change_source",
@@ -83,7 +91,8 @@ fn every_import_goes_downstairs() {
             }
             for (start, _) in line.match_indices("crate::") {
                 let target = path_after(&line[start + "crate::".len()..]);
-                let fits = |prefix: &str| target == prefix || target.starts_with(&format!("{prefix}/"));
+                let fits =
+                    |prefix: &str| target == prefix || target.starts_with(&format!("{prefix}/"));
                 if !fits(room) && !allowed.iter().any(|room| fits(room)) {
                     errors.push(format!(
                         "{at}: `{room}` may not use `{target}` (it may use {allowed:?}). Move the \
@@ -196,7 +205,8 @@ fn room_of(here: &str) -> Option<&'static (&'static str, &'static [&'static str]
 /// The lines that are code, counted from 1.
 fn lines_of(file: &Path) -> Vec<(usize, String)> {
     let text = fs::read_to_string(file).expect("a source file is readable");
-    let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim().to_owned()));
+    let numbered =
+        text.lines().enumerate().map(|(index, line)| (index + 1, line.trim().to_owned()));
     numbered.filter(|(_, line)| !line.starts_with("//")).collect()
 }
 

@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod caller;
 pub mod certificates;
+pub mod commands;
 pub mod domain;
 pub mod http;
 pub mod inbox;

@@ -40,7 +40,8 @@ pub(crate) struct Plan<'a> {
 impl House {
     /// Builds the house and starts its master; the baseline of `hello` has been taken.
     pub(crate) fn open(plan: &Plan) -> House {
-        let dir = tempfile::Builder::new().prefix("house-").tempdir().expect("a temporary directory");
+        let dir =
+            tempfile::Builder::new().prefix("house-").tempdir().expect("a temporary directory");
         let master_port = free_port();
         let wire = Wire::to(master_port);
         let mut house = House { dir, master: None, wire };
@@ -94,7 +95,8 @@ poll = "1s"
     /// Commits these files on the current branch and pushes it. Returns the commit.
     pub(crate) fn push(&self, files: &[(&str, &str)], subject: &str) -> String {
         for (name, text) in files {
-            std::fs::write(self.path("work").join(name), text).expect("write a file of the work tree");
+            std::fs::write(self.path("work").join(name), text)
+                .expect("write a file of the work tree");
         }
         self.git(Path::new("work"), &["add", "-A"]);
         self.git(Path::new("work"), &["commit", "-q", "--allow-empty", "-m", subject]);

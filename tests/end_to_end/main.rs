@@ -103,7 +103,12 @@ jobs:
         }
     }
     let log = house.log(&["hello/1", "--step", "count"]);
-    assert!(log == expected.as_bytes(), "the log differs: {} bytes of {}", log.len(), expected.len());
+    assert!(
+        log == expected.as_bytes(),
+        "the log differs: {} bytes of {}",
+        log.len(),
+        expected.len()
+    );
 }
 
 #[test]
@@ -129,7 +134,10 @@ jobs:
     let reason = build["jobs"][1]["reason"].as_str().unwrap();
     assert!(reason.contains("first"), "{reason}");
     let log = String::from_utf8(house.log(&["hello/1"])).unwrap();
-    assert!(log.contains("before\n") && log.contains("tidied\n") && !log.contains("never"), "{log}");
+    assert!(
+        log.contains("before\n") && log.contains("tidied\n") && !log.contains("never"),
+        "{log}"
+    );
     let waited = house.busybee(&["build", "start", "hello", "--ref", "main", "--wait"]);
     assert_eq!(waited.status.code(), Some(1));
 }
@@ -137,7 +145,10 @@ jobs:
 #[test]
 fn a_broken_pipeline_file_makes_a_red_build_that_says_why() {
     let house = House::open(&Plan { pipeline: HELLO, pool: POOL });
-    house.push(&[(".busybee.yaml", "version: 1\njobs:\n  test:\n    stepz: []\n")], "break the file");
+    house.push(
+        &[(".busybee.yaml", "version: 1\njobs:\n  test:\n    stepz: []\n")],
+        "break the file",
+    );
     let build = house.finished(1);
     assert_eq!(build["status"], "failed");
     let reason = build["reason"].as_str().unwrap();

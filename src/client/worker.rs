@@ -1,0 +1,126 @@
+//! `busybee worker …`
+
+use crate::api::fleet::AddWorker;
+use crate::api::fleet::Worker;
+use crate::api::fleet::WorkerAdded;
+use crate::api::fleet::WorkerList;
+use crate::client::answer;
+use crate::client::arguments::fleet::WorkerCommand;
+use crate::client::connection::Connection;
+use crate::client::exit::Exit;
+use crate::client::exit::Failure;
+use crate::client::screen::Screen;
+use crate::client::screen::remark;
+use crate::client::screen::tone_of;
+use crate::client::screen::visible;
+use crate::client::table::Cell;
+use crate::client::table::Table;
+
+/// Carries out a command about workers.
+///
+/// # Errors
+/// It cannot be carried out.
+pub async fn run(
+    connection: Connection,
+    command: WorkerCommand,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let screen = Screen::standard();
+    let empty = serde_json::json!({});
+    match command {
+        WorkerCommand::List => list(&connection, json, screen).await,
+        WorkerCommand::Show { name } => show(&connection, &name, json, screen).await,
+        WorkerCommand::Drain { name } => {
+            let done = connection.post(&["workers", &name, "drain"], &empty).await?;
+            let sentence = format!("{name} drains: it finishes its job, takes no other and ends");
+            answer::acknowledge(screen, &done, json, &sentence)
+        }
+        WorkerCommand::Stop { name } => {
+            let done = connection.post(&["workers", &name, "stop"], &empty).await?;
+            answer::acknowledge(screen, &done, json, &format!("{name} is being ended"))
+        }
+        WorkerCommand::Add { name, pool } => {
+            add(&connection, AddWorker { name, pool }, json, screen).await
+        }
+    }
+}
+
+async fn list(connection: &Connection, json: bool, mut screen: Screen) -> Result<Exit, Failure> {
+    let document = connection.get(&["workers"], &()).await?;
+    if json {
+        screen.line(&document.text())?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["WORKER", "POOL", "STATUS", "JOBS", "CREATED", "REASON"]);
+    for worker in document.read::<WorkerList>()?.workers {
+        table.row(vec![
+            Cell::plain(&worker.name),
+            Cell::plain(&worker.pool),
+            Cell::status(&worker.status),
+            Cell::plain(worker.jobs_given.to_string()),
+            Cell::plain(screen.moment(&worker.created_at)),
+            Cell::plain(worker.reason.as_deref().unwrap_or_default()),
+        ]);
+    }
+    answer::table(screen, &table, "no workers: they are made when there is work for them")
+}
+
+async fn show(
+    connection: &Connection,
+    name: &str,
+    json: bool,
+    mut screen: Screen,
+) -> Result<Exit, Failure> {
+    let document = connection.get(&["workers", name], &()).await?;
+    if json {
+        screen.line(&document.text())?;
+        return Ok(Exit::Done);
+    }
+    let worker: Worker = document.read()?;
+    let status = screen.paint(tone_of(&worker.status), &visible(&worker.status));
+    screen.line(&format!("{} {status}", visible(&worker.name)))?;
+    let moment = |at: &Option<String>| at.as_ref().map(|at| screen.moment(at));
+    let facts = [
+        ("pool", Some(worker.pool.clone())),
+        ("reason", worker.reason.clone()),
+        ("instance", worker.instance.map(|id| id.to_string())),
+        ("project", worker.project.clone()),
+        ("jobs", Some(worker.jobs_given.to_string())),
+        ("created", Some(screen.moment(&worker.created_at))),
+        ("idle", moment(&worker.idle_since)),
+        ("ends", worker.idle_until.clone()),
+        ("ended", moment(&worker.ended_at)),
+    ];
+    for (key, value) in facts {
+        if let Some(value) = value {
+            screen.line(&format!("  {key:<8} {}", visible(&value)))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Adds a machine of one's own. Its lines go to the output as they are, so that they can be sent
+/// to a file; what to do with them goes to the standard error.
+async fn add(
+    connection: &Connection,
+    question: AddWorker,
+    json: bool,
+    mut screen: Screen,
+) -> Result<Exit, Failure> {
+    let document = connection.post(&["workers"], &question).await?;
+    if json {
+        screen.line(&document.text())?;
+        return Ok(Exit::Done);
+    }
+    let added: WorkerAdded = document.read()?;
+    remark(&format!(
+        "{} joins pool {} when busybee-agent is started on its machine with this environment. \
+         It holds the worker's password and is shown this once:",
+        visible(&added.name),
+        visible(&added.pool)
+    ));
+    for line in &added.environment {
+        screen.line(&visible(line))?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,14 @@
+//! The command line as people and scripts meet it: the real program against a master that says
+//! what each test wants. What it prints, with which code it ends, and what it never does.
+
+#![cfg(feature = "master")]
+
+mod builds;
+mod fake_master;
+mod fleet;
+mod help;
+mod logs;
+mod program;
+mod reaching;
+mod samples;
+mod waiting;
