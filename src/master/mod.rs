@@ -3,3 +3,4 @@
 pub mod domain;
 pub mod inbox;
 pub mod notices;
+pub mod pipeline_file;

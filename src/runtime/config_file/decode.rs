@@ -109,8 +109,7 @@ fn report(document: &mut Document, at: NodeId, fault: Fault) {
     let place = document.place(at);
     let what = match fault.missing {
         Some(key) => {
-            let follows = find(&document.root, at).is_some_and(|node| node.entry(key).is_some());
-            if follows {
+            if find(&document.root, at).is_some_and(|node| explains(document, node, key)) {
                 return;
             }
             match path {
@@ -124,6 +123,13 @@ fn report(document: &mut Document, at: NodeId, fault: Fault) {
         None => fault.what,
     };
     document.report(Problem { place, what, hint: fault.hint });
+}
+
+/// Whether something that was said of a table's entries explains that `key` is missing: it is
+/// there, but wrong, or misspelt.
+fn explains(document: &Document, table: &Node, key: &str) -> bool {
+    let Value::Table(entries) = &table.value else { return false };
+    entries.iter().any(|(entry, _)| entry.text == key || document.reported.contains(&entry.id))
 }
 
 fn find(node: &Node, id: NodeId) -> Option<&Node> {
@@ -186,7 +192,7 @@ impl<'d> Decoder<'d> {
     fn must_be<T>(self, expected: &str, hint: Option<String>) -> Result<T, Fault> {
         let found = match &self.node.value {
             Value::List(_) => "a list",
-            Value::Table(_) => "names with values",
+            Value::Table(_) => "a mapping",
             Value::Scalar { kind, .. } => match kind {
                 ScalarKind::Text => "text",
                 ScalarKind::Bool(_) => "true or false",
@@ -222,14 +228,15 @@ impl<'d> Decoder<'d> {
             Value::Scalar { source, .. } if source.len() < 40 && !source.contains('\n') => {
                 self.must_be("a list", Some(format!("write [{source}]")))
             }
-            Value::Scalar { .. } | Value::Table(_) => self.must_be("a list", None),
+            Value::Table(_) => self.must_be("a list", Some("write [{ … }]".to_owned())),
+            Value::Scalar { .. } => self.must_be("a list", None),
         }
     }
 
     fn table(self) -> Result<&'d [(Key, Node)], Fault> {
         match &self.node.value {
             Value::Table(entries) => Ok(entries),
-            Value::Scalar { .. } | Value::List(_) => self.must_be("names with values", None),
+            Value::Scalar { .. } | Value::List(_) => self.must_be("a mapping", None),
         }
     }
 }

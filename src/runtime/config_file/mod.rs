@@ -10,5 +10,7 @@ pub mod globs;
 pub mod node;
 pub mod placed;
 pub mod problem;
+pub mod schema;
 pub mod suggest;
 pub mod toml_reader;
+pub mod words;

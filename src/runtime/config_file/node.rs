@@ -83,7 +83,7 @@ impl Node {
 pub struct Document {
     /// The outermost value.
     pub root: Node,
-    places: Vec<Place>,
+    places: Places,
     /// Values that are wrong and reported: nothing is decoded from them.
     pub(crate) poisoned: BTreeSet<NodeId>,
     /// Keys and values about which something was said already.
@@ -103,6 +103,11 @@ impl Places {
         self.places.push(place);
         NodeId(u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX))
     }
+
+    /// Where a node stands.
+    pub fn get(&self, id: NodeId) -> Place {
+        self.places.get(id.0 as usize).copied().unwrap_or_default()
+    }
 }
 
 impl Document {
@@ -113,12 +118,12 @@ impl Document {
         poisoned: BTreeSet<NodeId>,
         problems: Vec<Problem>,
     ) -> Document {
-        Document { root, places: places.places, poisoned, reported: BTreeSet::new(), problems }
+        Document { root, places, poisoned, reported: BTreeSet::new(), problems }
     }
 
     /// Where a node stands.
     pub fn place(&self, id: NodeId) -> Place {
-        self.places.get(id.0 as usize).copied().unwrap_or_default()
+        self.places.get(id)
     }
 
     /// Says that something is wrong.
@@ -159,6 +164,10 @@ fn find(node: &Node, wanted: NodeId, path: &str) -> Option<String> {
         Value::Table(entries) => entries.iter().find_map(|(key, value)| {
             let step = match path {
                 "" => key.text.clone(),
+                // `jobs.test.timeout`, but `timeout in entry 2 of jobs.test.steps`.
+                path if path.starts_with("entry ") || path.contains('"') => {
+                    format!("{} in {path}", key.text)
+                }
                 path => format!("{path}.{}", key.text),
             };
             if key.id == wanted { Some(step) } else { find(value, wanted, &step) }

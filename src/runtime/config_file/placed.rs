@@ -72,7 +72,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
             type Value = Entries<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("names with values")
+                f.write_str("a mapping")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<T>, A::Error> {
@@ -106,6 +106,10 @@ impl Visitor<'_> for TextVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        // Neither a script nor a variable can hold one: the kernel takes it for the end.
+        if text.contains('\0') {
+            return Err(E::custom("a text cannot hold the character NUL"));
+        }
         Ok(text.to_owned())
     }
 }

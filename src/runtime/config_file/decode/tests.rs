@@ -77,9 +77,8 @@ fn every_mistake_of_a_file_shows_at_once() {
             "f:3:8: \"soon\" is not a duration; write whole numbers with units, as in \"90s\", \
              \"30m\", \"1h30m\" or \"7d\"",
             "f:4:9: color must be one of red, green, not \"gren\"; did you mean \"green\"?",
-            "f:7:8: item \"x\".size must be from 0 to 255, not 300",
-            "f:8:1: entry 2 of item has no \"name\"",
-            "f:9:8: entry 2 of item.size must be a whole number, not true or false",
+            "f:7:8: size in item \"x\" must be from 0 to 255, not 300",
+            "f:9:8: size in entry 2 of item must be a whole number, not true or false",
             "f:10:1: \"matrix\" in entry 2 of item is not yet supported; this version of Busybee \
              cannot do it; take it out for now",
         ]
@@ -94,6 +93,10 @@ fn a_part_that_is_missing_because_it_was_wrong_is_not_reported_twice() {
 
 #[test]
 fn an_empty_file_says_what_it_lacks() {
+    assert_eq!(
+        check("name = \"n\"\n[[item]]\nsize = 1\n").1,
+        ["f:2:1: entry 1 of item has no \"name\""]
+    );
     assert_eq!(check("").1, ["f:1:1: the file has no \"name\""]);
 }
 
