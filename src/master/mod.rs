@@ -3,7 +3,9 @@
 pub mod agents;
 pub mod caller;
 pub mod certificates;
+pub mod change_source;
 pub mod commands;
+pub mod config;
 pub mod domain;
 pub mod http;
 pub mod inbox;
@@ -11,6 +13,7 @@ pub mod keys;
 pub mod listener;
 pub mod logs;
 pub mod notices;
+pub mod pipeline_file;
 pub mod provisioner;
 pub mod store;
 pub mod user_data;

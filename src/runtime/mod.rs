@@ -1,6 +1,8 @@
 //! Floor 1: process plumbing that both programs need.
 
 pub mod clock;
+#[cfg(feature = "master")]
+pub mod config_file;
 pub mod private_file;
 pub mod random;
 pub mod tcp;

@@ -6,6 +6,7 @@ pub mod frame;
 #[rustfmt::skip]
 mod generated;
 pub mod handshake;
+pub mod log_window;
 pub mod message;
 pub mod session;
 pub mod version;
