@@ -159,7 +159,7 @@ impl Sequence {
         };
         // Asked first, so that the length below is the last one where it is over.
         let is_over = source.is_over(web).await?;
-        let bytes = web.logs.len(&source.log_key()).await?;
+        let bytes = web.logs.size(&source.log_key()).await?.bytes;
         if *skip >= bytes && (is_over || !self.follow) {
             *skip -= bytes;
             return Ok(Ok(()));
