@@ -1,7 +1,7 @@
 //! A few lines of a log as HTML, wherever they stand in it, at a bounded cost.
 
 use crate::master::http::ansi::Renderer;
-use crate::master::http::ansi::Style;
+use crate::master::http::ansi_style::Style;
 use crate::master::logs::LogStore;
 use crate::master::logs::key::LogKey;
 use crate::master::logs::read::LogSize;

@@ -22,6 +22,7 @@ use crate::model::labels::Labels;
 use crate::model::secret::Secret;
 
 pub mod ansi;
+pub mod ansi_style;
 pub mod api;
 pub mod assets;
 pub mod auth;
