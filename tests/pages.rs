@@ -267,6 +267,14 @@ async fn buttons_are_there_for_who_may_press_them_and_work_without_script() {
     check("/pools/arm/resume", "", "/").await;
     check("/pools/linux/pause", "", "/").await;
     check("/projects/hello/builds", "ref=", "/projects/hello").await;
+    let typo = Request::post("/projects/hello/builds/40/retry")
+        .header("host", "127.0.0.1:8443")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Body::from("failed=true"))
+        .unwrap();
+    let refused = web.send(Peer::Owner, typo).await;
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    assert!(body_text(refused).await.contains("unknown field `failed`"));
     let mut asked = Vec::new();
     while let Ok(request) = web.asked.try_recv() {
         asked.push(request);

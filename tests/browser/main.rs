@@ -2,7 +2,8 @@
 //! Skipped, loudly, where there is no Chromium.
 //!
 //! The browser loads a probe page, which looks at ours in frames and reports to the test's own
-//! server. For that alone the copy of our pages served here may be framed.
+//! server. For that alone the copy of our pages served here may be framed; all else of their content
+//! security policy stands.
 //!
 //! `BUSYBEE_SCREENSHOTS=DIR` keeps pictures of every page, light and dark, narrow and wide.
 
@@ -20,8 +21,13 @@ use axum::http::header;
 use axum::response::Html;
 use axum::routing::get;
 use axum::routing::post;
+use busybee::master::domain::decision::Record;
+use busybee::master::notices::Notice;
+use busybee::model::ids::BuildNumber;
+use busybee::model::status::BuildStatus;
 use busybee::runtime::clock;
 use seeded_web::SeededWeb;
+use seeded_web::TOKEN;
 use seeded_web::archive::Archive;
 use seeded_web::history;
 use seeded_web::loopback;
@@ -65,9 +71,10 @@ async fn serve(web: &SeededWeb) -> (String, mpsc::UnboundedReceiver<Report>) {
     };
     let ours = web.router.clone().layer(axum::middleware::map_response(
         |mut response: axum::response::Response| async {
-            let policy = "default-src 'self'; img-src 'self' data:";
             let headers = response.headers_mut();
-            headers.insert(header::CONTENT_SECURITY_POLICY, policy.parse().unwrap());
+            let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+            let framed = policy.replace("frame-ancestors 'none'", "frame-ancestors 'self'");
+            headers.insert(header::CONTENT_SECURITY_POLICY, framed.parse().unwrap());
             response
         },
     ));
@@ -128,21 +135,21 @@ async fn next(reports: &mut mpsc::UnboundedReceiver<Report>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_page_scrolls_sideways_and_a_live_log_grows() {
+async fn pages_fit_a_telephone_a_live_log_grows_and_the_token_s_link_logs_in() {
     let Some(program) = chromium() else {
         eprintln!("SKIPPED: there is no Chromium on this machine");
         return;
     };
     let archive = Archive::empty().await;
     history::seed(&archive, clock::now()).await;
-    let web = SeededWeb::new(archive).await;
+    let mut web = SeededWeb::new(archive).await;
     let (origin, mut reports) = serve(&web).await;
     if let Some(directory) = std::env::var_os("BUSYBEE_SCREENSHOTS") {
         take_pictures(&program, &origin, Path::new(&directory)).await;
     }
     let profile = tempfile::tempdir().unwrap();
     let paths: Vec<&str> = PAGES.iter().map(|(_, path)| *path).collect();
-    let probe = format!("{origin}/probe#{}", paths.join(","));
+    let probe = format!("{origin}/probe?token={TOKEN}#{}", paths.join(","));
     let _browser = start_browser(&program, profile.path(), &[probe]);
 
     for _page in PAGES {
@@ -154,6 +161,18 @@ async fn no_page_scrolls_sideways_and_a_live_log_grows() {
     assert_eq!(next(&mut reports).await, "the log is followed");
     web.archive.step_log(602, 1, b"downloading 10 %\rdownloading 99 %\n<b>a new line</b>\n").await;
     assert_eq!(next(&mut reports).await, "downloading 99 %|<b>a new line</b>");
+
+    let passed = history::build(60, "hello", 41, BuildStatus::Passed, clock::now());
+    web.archive.remember(vec![Record::Build(passed)]).await;
+    web.notices.publish(Notice::Build("hello".into(), BuildNumber(41)));
+    assert_eq!(next(&mut reports).await, "the page says passed");
+
+    assert_eq!(next(&mut reports).await, "logged in at /projects/hello");
+    let asked = tokio::time::timeout(BROWSER_WITHIN, web.asked.recv()).await;
+    assert_eq!(
+        asked.expect("the button is pressed in time").unwrap(),
+        "RetryBuild { project: ProjectName(\"hello\"), number: BuildNumber(40), failed_only: true }"
+    );
 }
 
 async fn take_pictures(program: &Path, origin: &str, directory: &Path) {

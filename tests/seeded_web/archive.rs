@@ -3,17 +3,23 @@
 use std::sync::Arc;
 
 use busybee::master::domain::decision::Record;
-use busybee::master::logs::LogKey;
-use busybee::master::logs::Logs;
+use busybee::master::logs::LogStore;
+use busybee::master::logs::key::LogKey;
 use busybee::master::store::Store;
+use busybee::model::attempt::LogChunk;
+use busybee::model::attempt::LogOwner;
 use busybee::model::ids::AttemptId;
 use busybee::model::ids::WorkerName;
+use busybee::model::time::Timestamp;
+
+/// Raw bytes of one chunk, as an agent would send them.
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// What pages and API read.
 #[derive(Clone)]
 pub struct Archive {
     pub store: Store,
-    pub logs: Logs,
+    pub logs: LogStore,
     _data_dir: Arc<tempfile::TempDir>,
 }
 
@@ -22,7 +28,8 @@ impl Archive {
     pub async fn empty() -> Archive {
         let data_dir = tempfile::tempdir().expect("make a scratch directory");
         let store = Store::open(data_dir.path()).expect("open the store");
-        Archive { store, logs: Logs::default(), _data_dir: Arc::new(data_dir) }
+        let logs = LogStore::open(data_dir.path()).expect("open the logs");
+        Archive { store, logs, _data_dir: Arc::new(data_dir) }
     }
 
     /// Remembers rows, as the event loop does.
@@ -40,7 +47,17 @@ impl Archive {
         self.append(LogKey::Boot(WorkerName::from(worker)), bytes).await;
     }
 
-    async fn append(&self, name: LogKey, bytes: &[u8]) {
-        self.logs.append(&name, bytes);
+    async fn append(&self, key: LogKey, bytes: &[u8]) {
+        for raw in bytes.chunks(CHUNK_BYTES) {
+            let chunk = LogChunk {
+                owner: LogOwner::Boot,
+                offset: self.logs.size(&key).await.expect("look at a log").bytes,
+                raw_len: u32::try_from(raw.len()).expect("chunks are small"),
+                first_at: Timestamp(0),
+                last_at: Timestamp(0),
+                frame: zstd::bulk::compress(raw, 1).expect("compress"),
+            };
+            self.logs.append(&key, chunk).await.expect("append");
+        }
     }
 }

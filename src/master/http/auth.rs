@@ -291,6 +291,6 @@ mod tests {
         assert!(!check("http://evil.example.com:8080", "127.0.0.1:8080"));
         assert!(!check("null", "127.0.0.1:8080"));
         assert!(!check("file://", "127.0.0.1:8080"));
-        assert!(!check("http://[::1", "[::1"));
+        assert!(check("http://[::1]:80", "[::1]"));
     }
 }

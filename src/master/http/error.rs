@@ -9,6 +9,7 @@ use crate::api::Error;
 use crate::api::ErrorKind;
 use crate::master::domain::decision::Refusal;
 use crate::master::domain::decision::RefusalKind;
+use crate::master::logs::error::LogError;
 
 /// Why a request got nothing: a kind for programs, a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,12 @@ impl From<anyhow::Error> for Problem {
         tracing::error!(error = format!("{error:#}"), "failed to answer a request: {error:#}");
         let sentence = "the master failed to read what this needs; its log says why";
         Problem::new(ErrorKind::Internal, sentence)
+    }
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Problem {
+        anyhow::Error::from(error).into()
     }
 }
 

@@ -247,8 +247,8 @@ fn render(
     }
     renderer.feed(rest);
     // What is beyond a long line's cut is not worth an event for each piece of it.
-    let is_worth_it = !rest.is_empty() && !(was_cut && lines.is_empty() && renderer.is_cut());
-    if is_worth_it {
+    let only_grows_beyond_the_cut = was_cut && lines.is_empty();
+    if !rest.is_empty() && !only_grows_beyond_the_cut {
         lines.push((position.line, renderer.html()));
     }
     lines

@@ -1,6 +1,5 @@
 //! Several logs as one: the steps of an attempt, the attempts of a job, the jobs of a build.
 
-use crate::master::domain::entities::Attempt;
 use crate::master::domain::entities::StepRun;
 use crate::master::http::Web;
 use crate::master::http::log_choice;
@@ -35,8 +34,8 @@ pub struct Sequence {
 
 /// What comes after a place in a job's logs.
 enum Next {
-    /// This step's log.
-    Step(Attempt, StepRun),
+    /// This step's log, of the attempt with this number.
+    Step(u32, StepRun),
     /// Nothing yet.
     NotYet,
     /// Nothing more.
@@ -78,7 +77,7 @@ impl Sequence {
             loop {
                 match self.next(web, *job, after).await? {
                     Next::Step(attempt, run) => {
-                        after = Some((attempt.number, Some(run.step)));
+                        after = Some((attempt, Some(run.step)));
                         if self.write_step(web, *job, &run, &mut skip, writer).await?.is_err() {
                             return Ok(Err(ReaderGone));
                         }
@@ -128,7 +127,7 @@ impl Sequence {
                 .filter(|run| after_step.is_none_or(|done| run.step > done) && self.wants(run))
                 .min_by_key(|run| run.step);
             match following {
-                Some(run) => return Ok(Next::Step(attempt, run)),
+                Some(run) => return Ok(Next::Step(attempt.number, run)),
                 None if is_over => after_step = None,
                 None => return Ok(Next::NotYet),
             }
@@ -159,7 +158,7 @@ impl Sequence {
         };
         // Asked first, so that the length below is the last one where it is over.
         let is_over = source.is_over(web).await?;
-        let bytes = web.logs.len(&source.log_key()).await?;
+        let bytes = web.logs.size(&source.log_key()).await?.bytes;
         if *skip >= bytes && (is_over || !self.follow) {
             *skip -= bytes;
             return Ok(Ok(()));

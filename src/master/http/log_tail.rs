@@ -7,7 +7,8 @@ use tokio::sync::watch;
 
 use crate::master::domain::entities::AttemptState;
 use crate::master::http::Web;
-use crate::master::logs::LogKey;
+use crate::master::logs::key::LogKey;
+use crate::master::logs::watch::LogWatch;
 use crate::master::notices::Notice;
 use crate::model::ids::AttemptId;
 use crate::model::ids::BuildNumber;
@@ -114,9 +115,9 @@ pub enum Piece {
 /// A reader of one log.
 pub struct Tail {
     source: Source,
-    name: LogKey,
+    key: LogKey,
     offset: u64,
-    visible: watch::Receiver<u64>,
+    visible: LogWatch,
     notices: broadcast::Receiver<Notice>,
     stopping: watch::Receiver<bool>,
     is_over: bool,
@@ -130,15 +131,15 @@ impl Tail {
     /// # Errors
     /// The log files cannot be read.
     pub async fn new(web: &Web, source: Source, offset: u64) -> anyhow::Result<Tail> {
-        let name = source.log_key();
+        let key = source.log_key();
         Ok(Tail {
-            visible: web.logs.follow(&name).await?,
+            visible: web.logs.follow(&key).await?,
             notices: web.notices.watch(),
             stopping: web.stopping.clone(),
             is_over: false,
             ask_again: true,
             source,
-            name,
+            key,
             offset,
         })
     }
@@ -159,11 +160,11 @@ impl Tail {
                 self.ask_again = false;
                 self.is_over = self.source.is_over(web).await?;
             }
-            let visible = *self.visible.borrow_and_update();
+            let visible = self.visible.current();
             if self.offset < visible {
                 let left = usize::try_from(visible - self.offset).unwrap_or(PIECE_BYTES_MAX);
                 let wanted = left.min(PIECE_BYTES_MAX);
-                let bytes = web.logs.read_at(&self.name, self.offset, wanted).await?;
+                let bytes = web.logs.read_at(&self.key, self.offset, wanted).await?.bytes;
                 anyhow::ensure!(!bytes.is_empty(), "the log is shorter than it says");
                 self.offset += bytes.len() as u64;
                 return Ok(Piece::Bytes(bytes));
@@ -180,8 +181,7 @@ impl Tail {
 
     async fn something_happens(&mut self) {
         tokio::select! {
-            // When the writer is gone, the store's word counts: ask it again with each notice.
-            Ok(()) = self.visible.changed() => {}
+            _end = self.visible.changed() => {}
             Ok(()) = self.stopping.changed() => {}
             () = touched(&mut self.notices, &self.source) => self.ask_again = true,
         }

@@ -1,9 +1,10 @@
 //! A few lines of a log as HTML, wherever they stand in it, at a bounded cost.
 
 use crate::master::http::ansi::Renderer;
-use crate::master::http::ansi::Style;
-use crate::master::logs::LogKey;
-use crate::master::logs::Logs;
+use crate::master::http::ansi_style::Style;
+use crate::master::logs::LogStore;
+use crate::master::logs::key::LogKey;
+use crate::master::logs::read::LogSize;
 
 /// Lines of a window, at most.
 pub const LINES_MAX: u64 = 200;
@@ -17,8 +18,8 @@ const MARKUP_BYTES: usize = 60;
 /// Log bytes read for a window, at most. 200 ordinary lines are a tenth of it.
 const READ_BYTES_MAX: u64 = 256 * 1024;
 
-/// Bytes of one line that are looked at, at most; more does not fit on a line of the page.
-const LINE_BYTES_MAX: usize = 16 * 1024;
+/// Log bytes read at once, and of one line at most: more does not fit on a line of the page.
+const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// A line, ready for the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,20 +77,19 @@ pub struct Window {
 /// # Errors
 /// The log file cannot be read.
 pub async fn read(
-    logs: &Logs,
-    name: &LogKey,
+    logs: &LogStore,
+    key: &LogKey,
     from: Option<u64>,
     address_bytes: usize,
 ) -> anyhow::Result<Window> {
-    let bytes = logs.len(name).await?;
-    let last_line = last_line(logs, name, bytes).await?;
+    let LogSize { bytes, lines: last_line } = logs.size(key).await?;
     let first = match from {
         Some(from) => from.clamp(1, last_line.max(1)),
-        None => first_of_tail(logs, name, bytes, last_line).await?,
+        None => first_of_tail(logs, key, bytes, last_line).await?,
     };
     let mut reading = Reading {
         logs,
-        name,
+        key,
         bytes,
         last_line,
         cost: 0,
@@ -104,27 +104,23 @@ pub async fn read(
     Ok(Window { lines, last_line, bytes, end })
 }
 
-/// An unfinished line counts once it has a byte.
-async fn last_line(logs: &Logs, name: &LogKey, bytes: u64) -> anyhow::Result<u64> {
-    let complete = logs.line_count(name).await?;
-    let ends_open = match logs.line_start(name, complete + 1).await? {
-        Some(start) => start < bytes,
-        None => false,
-    };
-    Ok(complete + u64::from(ends_open))
+/// Where a line begins; the log's end where it has not so many.
+async fn line_start(logs: &LogStore, key: &LogKey, line: u64) -> anyhow::Result<u64> {
+    // The log files count lines from 0; people do from 1.
+    Ok(logs.read_lines(key, line.saturating_sub(1), 1, 0).await?.offset)
 }
 
 /// The first of the last lines: fewer where they are long, so that what is read stays bounded.
 async fn first_of_tail(
-    logs: &Logs,
-    name: &LogKey,
+    logs: &LogStore,
+    key: &LogKey,
     bytes: u64,
     last_line: u64,
 ) -> anyhow::Result<u64> {
     let mut count = LINES_MAX;
     loop {
         let first = last_line.saturating_sub(count - 1).max(1);
-        let start = logs.line_start(name, first).await?.unwrap_or(bytes);
+        let start = line_start(logs, key, first).await?;
         if bytes - start.min(bytes) <= READ_BYTES_MAX || count == 1 {
             return Ok(first);
         }
@@ -144,8 +140,8 @@ fn drop_first_beyond(lines: &mut Vec<LogLine>, markup: usize) {
 }
 
 struct Reading<'a> {
-    logs: &'a Logs,
-    name: &'a LogKey,
+    logs: &'a LogStore,
+    key: &'a LogKey,
     bytes: u64,
     last_line: u64,
     cost: usize,
@@ -158,7 +154,7 @@ impl Reading<'_> {
     async fn from(&mut self, first: u64, stop_when_full: bool) -> anyhow::Result<Option<Position>> {
         let mut renderer = Renderer::new(Style::PLAIN);
         let mut number = first;
-        let mut offset = self.logs.line_start(self.name, first).await?.unwrap_or(self.bytes);
+        let mut offset = line_start(self.logs, self.key, first).await?;
         let mut read = 0;
         loop {
             let position = Position { offset, line: number, style: renderer.style() };
@@ -172,7 +168,7 @@ impl Reading<'_> {
                 return Ok(None);
             }
             let wanted = LINE_BYTES_MAX.min(usize::try_from(self.bytes - offset)?);
-            let chunk = self.logs.read_at(self.name, offset, wanted).await?;
+            let chunk = self.logs.read_at(self.key, offset, wanted).await?.bytes;
             anyhow::ensure!(!chunk.is_empty(), "the log is shorter than it says");
             let taken = self.take_lines(&chunk, &mut number, &mut renderer);
             if taken > 0 {
@@ -215,7 +211,7 @@ impl Reading<'_> {
         let is_last = position.line >= self.last_line;
         let next = match is_last {
             true => None,
-            false => self.logs.line_start(self.name, position.line + 1).await?,
+            false => Some(line_start(self.logs, self.key, position.line + 1).await?),
         };
         let line_end = next.map_or(self.bytes, |next| next - 1);
         renderer.leave_out(line_end.saturating_sub(position.offset + chunk.len() as u64));

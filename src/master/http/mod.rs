@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::master::inbox::Inbox;
-use crate::master::logs::Logs;
+use crate::master::logs::LogStore;
 use crate::master::notices::Notices;
 use crate::master::store::Store;
 use crate::model::ids::LaunchId;
@@ -22,6 +22,7 @@ use crate::model::labels::Labels;
 use crate::model::secret::Secret;
 
 pub mod ansi;
+pub mod ansi_style;
 pub mod api;
 pub mod assets;
 pub mod auth;
@@ -117,7 +118,7 @@ pub struct Web {
     /// What is remembered.
     pub store: Store,
     /// Log files.
-    pub logs: Logs,
+    pub logs: LogStore,
     /// The way to the domain.
     pub inbox: Inbox,
     /// What changes.

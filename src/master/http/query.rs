@@ -1,6 +1,8 @@
 //! Reads queries, bodies and numbers of addresses strictly: what is not known is refused with a
 //! sentence, never ignored.
 
+use axum::Form;
+use axum::extract::rejection::FormRejection;
 use axum::http::Uri;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -29,6 +31,16 @@ pub fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
     let json: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
     serde_json::from_slice(json)
         .map_err(|error| Problem::invalid(format!("the JSON body is wrong: {error}")))
+}
+
+/// What a form sent.
+///
+/// # Errors
+/// It is no form, has an unknown key, or a value of the wrong kind.
+pub fn form<T>(form: Result<Form<T>, FormRejection>) -> Result<T, Problem> {
+    let wrong =
+        |error: FormRejection| Problem::invalid(format!("the form is wrong: {}", cause(&error)));
+    form.map(|Form(form)| form).map_err(wrong)
 }
 
 /// A build's number in an address.

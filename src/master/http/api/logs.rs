@@ -102,7 +102,7 @@ pub async fn boot_log(
     let log = source.log_key();
     let end = match asked.follow {
         Some(true) => u64::MAX,
-        Some(false) | None => web.logs.len(&log).await?,
+        Some(false) | None => web.logs.size(&log).await?.bytes,
     };
     let mut tail = Tail::new(&web, source, offset).await?;
     let body = stream::written_by(|writer| async move {

@@ -160,8 +160,8 @@ fn choose<'a>(ran: &'a [Ran], asked: &BuildPageQuery) -> Option<(&'a Ran, &'a St
         .find(has("failed"))
         .or_else(|| steps().find(has("infra")))
         .or_else(|| steps().find(has("running")))
-        .or_else(|| steps().filter(|(_, step)| step.log_bytes != Some(0)).last())
-        .or_else(|| steps().last())
+        .or_else(|| steps().rfind(|(_, step)| step.log_bytes != Some(0)))
+        .or_else(|| steps().next_back())
 }
 
 async fn read_panel(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Form;
 use axum::extract::Path;
 use axum::extract::State;
+use axum::extract::rejection::FormRejection;
 use axum::response::Redirect;
 use serde::Deserialize;
 
@@ -40,8 +41,9 @@ pub struct Retry {
 pub async fn start_build(
     State(web): State<Arc<Web>>,
     Path(project): Path<String>,
-    Form(form): Form<Start>,
+    form: Result<Form<Start>, FormRejection>,
 ) -> Result<Redirect, Problem> {
+    let form = query::form(form)?;
     let project = web.project(&project)?.name.clone();
     let typed = form.reference.trim();
     let reference = (!typed.is_empty()).then(|| typed.to_owned());
@@ -68,8 +70,9 @@ pub async fn cancel_build(
 pub async fn retry_build(
     State(web): State<Arc<Web>>,
     Path((project, number)): Path<(String, String)>,
-    Form(form): Form<Retry>,
+    form: Result<Form<Retry>, FormRejection>,
 ) -> Result<Redirect, Problem> {
+    let form = query::form(form)?;
     let (project, number) = (ProjectName(project), query::build_number(&number)?);
     let page = links::build(&project, number);
     let request = Request::RetryBuild { project, number, failed_only: form.failed_only };

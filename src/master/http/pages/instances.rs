@@ -22,6 +22,7 @@ use crate::master::http::pages::Took;
 use crate::master::http::query;
 use crate::master::http::words;
 use crate::model::ids::InstanceId;
+use crate::model::status::InstanceStatus;
 use crate::model::time::Timestamp;
 
 /// Rows on a page.
@@ -52,6 +53,7 @@ struct InstanceView {
     id: u64,
     href: String,
     status: &'static str,
+    sign: &'static str,
     pool: String,
     worker: String,
     worker_href: String,
@@ -125,6 +127,7 @@ fn view(instance: &Instance, now: Timestamp) -> InstanceView {
         id: instance.id.0,
         href: format!("/instances/{}", instance.id),
         status: instance.status.as_str(),
+        sign: sign(instance.status),
         pool: instance.pool.to_string(),
         worker: instance.worker.to_string(),
         worker_href: links::worker(instance.worker.as_str()),
@@ -134,6 +137,20 @@ fn view(instance: &Instance, now: Timestamp) -> InstanceView {
         took: Took::between(Some(instance.requested_at), end(instance), now),
         spans_text: words.join(", "),
         spans,
+    }
+}
+
+/// The class of its sign: what is up does not turn like what is under way.
+fn sign(status: InstanceStatus) -> &'static str {
+    match status {
+        InstanceStatus::Running => "idle",
+        InstanceStatus::Requested
+        | InstanceStatus::Pending
+        | InstanceStatus::Stopping
+        | InstanceStatus::Stopped
+        | InstanceStatus::Terminating
+        | InstanceStatus::Terminated
+        | InstanceStatus::Failed => status.as_str(),
     }
 }
 

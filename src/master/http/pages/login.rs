@@ -5,6 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::Form;
 use axum::extract::State;
+use axum::extract::rejection::FormRejection;
 use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::http::header;
@@ -14,7 +15,7 @@ use axum::response::Redirect;
 use axum::response::Response;
 use serde::Deserialize;
 
-use crate::master::caller::Peer;
+use crate::master::caller::Scheme;
 use crate::master::http::Web;
 use crate::master::http::auth;
 use crate::master::http::auth::Caller;
@@ -59,8 +60,9 @@ pub async fn form(uri: Uri) -> Result<Response, Problem> {
 pub async fn submit(
     State(web): State<Arc<Web>>,
     parts: Parts,
-    Form(login): Form<Login>,
+    form: Result<Form<Login>, FormRejection>,
 ) -> Result<Response, Problem> {
+    let login = query::form(form)?;
     auth::check_origin(&parts, false)?;
     if !auth::token_matches(&web.config.token_hash, login.token.trim()) {
         let page = pages::page(&login_page(&login.next, true))?;
@@ -87,10 +89,10 @@ fn login_page(next: &str, wrong: bool) -> LoginPage {
     }
 }
 
-/// Whether the cookie may be bound to TLS: plain HTTP is answered on loopback only, and there the
-/// browser says what it used.
+/// Whether the cookie may be bound to TLS: it came over ours, or over that of a proxy before us,
+/// which the browser names. Plain HTTP is answered on loopback only.
 fn is_secure(parts: &Parts) -> bool {
     let origin = parts.headers.get(header::ORIGIN);
     let origin_is_https = origin.is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
-    origin_is_https || matches!(auth::peer(parts), Peer::Remote(_))
+    origin_is_https || parts.extensions.get() == Some(&Scheme::Https)
 }

@@ -119,12 +119,11 @@ addEventListener("hashchange", seek);
 seek();
 
 // The demo's link carries the token behind a #, which no server and no log ever sees.
-const login = document.getElementById("login");
-if (login) {
-  const token = /^#token=([0-9A-Za-z_.-]+)$/.exec(location.hash);
-  if (token) {
-    history.replaceState(null, "", location.pathname + location.search);
-    login.elements.token.value = token[1];
-    login.submit();
-  }
+const token = /^#token=([0-9A-Za-z_.-]+)$/.exec(location.hash), login = document.getElementById("login");
+if (token && login) {
+  history.replaceState(null, "", location.pathname + location.search);
+  login.elements.token.value = token[1];
+  login.submit();
+} else if (token) {
+  location.replace("/login?next=" + encodeURIComponent(location.pathname + location.search) + location.hash);
 }
