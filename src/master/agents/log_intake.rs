@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
@@ -15,25 +16,29 @@ use tokio::task::JoinSet;
 
 use crate::master::agents::attempts::Right;
 use crate::master::agents::connection::Line;
-use crate::master::logs::Appended;
-use crate::master::logs::LogError;
-use crate::master::logs::LogKey;
 use crate::master::logs::LogStore;
+use crate::master::logs::error::LogError;
+use crate::master::logs::key::LogKey;
+use crate::master::logs::log::Appended;
 use crate::model::attempt::LogChunk;
 use crate::model::attempt::LogOwner;
 use crate::wire::message::FromMaster;
 
 /// A boot log, in raw bytes at most. A bootstrap script that prints more is stuck in a loop; its
 /// beginning says more than its end.
-pub const BOOT_LOG_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const BOOT_LOG_BYTES_MAX: u64 = 64 << 20;
 
 /// A step's log, in raw bytes at most: what the agent's spool holds (1 GiB, a marker and a tail),
 /// and then some. It only ever stops an agent that is not ours.
-pub const STEP_LOG_BYTES_MAX: u64 = (1 << 30) + (16 << 20);
+pub(crate) const STEP_LOG_BYTES_MAX: u64 = (1 << 30) + (16 << 20);
 
 /// Chunks that wait to be written, in bytes at most: what an agent may have unacked per
 /// connection. Beyond it the connection is not read, which slows the agent down.
 const WAITING_BYTES_MAX: usize = 4 << 20;
+
+/// How long to wait before a log is asked for again that the disk would not take: a full disk is
+/// not emptied sooner, and each try costs the agent a window of chunks.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a waiting chunk takes beside its bytes.
 const CHUNK_OVERHEAD_BYTES: usize = 256;
@@ -123,48 +128,67 @@ impl Clerk {
             return;
         }
         let key = LogKey::of(chunk.owner, &self.line.worker);
-        match self.logs.append(&key, &chunk).await {
-            Ok(Appended::Accepted { .. }) => {
-                self.disk_failed = false;
-                self.open(chunk.owner, &key).wrong_until = None;
-            }
-            Ok(Appended::Rewind { to }) => {
-                let open = self.open(chunk.owner, &key);
-                let answered = open.wrong_until == Some(chunk.offset);
-                open.wrong_until = Some(end);
-                if !answered {
-                    self.line.outgoing.rewind(chunk.owner, to);
-                }
-            }
+        let owner = chunk.owner;
+        match self.write(&key, chunk, end).await {
+            Ok(()) => self.disk_failed = false,
             Err(LogError::Refused(sentence)) => self.cut(&sentence),
             Err(LogError::Disk(sentence)) => {
                 // Nothing is acked, so nothing is lost: the agent's spool keeps it.
                 if !std::mem::replace(&mut self.disk_failed, true) {
                     tracing::error!("cannot keep the {key}: {sentence}");
                 }
+                self.try_again(owner, &key).await;
             }
         }
     }
 
-    /// The state of a log, from the first chunk that came for it.
-    fn open(&mut self, owner: LogOwner, key: &LogKey) -> &mut Open {
-        if !self.open.contains_key(&owner) {
-            self.close_finished();
-            let (outgoing, mut durable) = (self.line.outgoing.clone(), self.logs.durable(key));
-            let acks = self.acks.spawn(async move {
-                loop {
-                    let offset = *durable.borrow_and_update();
-                    if offset > 0 {
-                        outgoing.ack(owner, offset);
-                    }
-                    if durable.changed().await.is_err() {
-                        return;
-                    }
-                }
-            });
-            self.open.insert(owner, Open { wrong_until: None, acks });
+    /// After the disk refused a chunk: the agent sends on from what is durable, a little later.
+    async fn try_again(&mut self, owner: LogOwner, key: &LogKey) {
+        tokio::time::sleep(DISK_PAUSE).await;
+        if let Ok(durable) = self.logs.watch_durable(key).await {
+            if let Some(open) = self.open.get_mut(&owner) {
+                open.wrong_until = None;
+            }
+            self.line.outgoing.rewind(owner, durable.current());
         }
-        self.open.get_mut(&owner).expect("it was inserted above if it was missing")
+    }
+
+    async fn write(&mut self, key: &LogKey, chunk: LogChunk, end: u64) -> Result<(), LogError> {
+        let (owner, offset) = (chunk.owner, chunk.offset);
+        self.open(owner, key).await?;
+        let appended = self.logs.append(key, chunk).await?;
+        let Some(open) = self.open.get_mut(&owner) else { return Ok(()) };
+        match appended {
+            Appended::Stored { .. } => open.wrong_until = None,
+            Appended::Rewind { to } => {
+                let answered = open.wrong_until.replace(end) == Some(offset);
+                if !answered {
+                    self.line.outgoing.rewind(owner, to);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to tell the agent what is durable of a log, with the first chunk that comes for it.
+    async fn open(&mut self, owner: LogOwner, key: &LogKey) -> Result<(), LogError> {
+        if self.open.contains_key(&owner) {
+            return Ok(());
+        }
+        self.close_finished();
+        let outgoing = self.line.outgoing.clone();
+        let mut durable = self.logs.watch_durable(key).await?;
+        let acks = self.acks.spawn(async move {
+            let mut offset = durable.current();
+            loop {
+                if offset > 0 {
+                    outgoing.ack(owner, offset);
+                }
+                offset = durable.changed().await;
+            }
+        });
+        self.open.insert(owner, Open { wrong_until: None, acks });
+        Ok(())
     }
 
     /// Lets go of the logs of attempts that are over, so that a worker of many jobs piles up none.
