@@ -20,7 +20,8 @@ pub fn run(config: Config) -> anyhow::Result<End> {
         .with_context(|| format!("create {}", config.home.display()))?;
     let home = config.home.canonicalize().context("find the agent's home")?;
     let config = Config { home, ..config };
-    files::make_private_dir(&config.home.join("attempts")).context("create the attempts' folder")?;
+    files::make_private_dir(&config.home.join("attempts"))
+        .context("create the attempts' folder")?;
     let identity = Identity::load_or_create(&config.home)?;
     let ca_pem = match &config.ca {
         Some(path) => {

@@ -257,7 +257,8 @@ impl Held {
             self.is_over = true;
             self.end_told = true;
             let why = "its supervisor on the worker has ended unexpectedly".to_owned();
-            let result = FromAgent::AttemptResult { attempt: id, outcome: AttemptOutcome::Infra(why) };
+            let result =
+                FromAgent::AttemptResult { attempt: id, outcome: AttemptOutcome::Infra(why) };
             // So that the next process of this agent tells the same.
             let _disk_full = self.dir.write_result(result.clone());
             news.push(result);

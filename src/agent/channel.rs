@@ -269,7 +269,13 @@ impl Caller {
             let spoken = version::PROTO_MIN..=version::PROTO_MAX;
             anyhow::ensure!(
                 spoken.contains(proto)
-                    && handshake::master_proof_holds(&known, &transcript, *proto, master_key, proof),
+                    && handshake::master_proof_holds(
+                        &known,
+                        &transcript,
+                        *proto,
+                        master_key,
+                        proof
+                    ),
                 "it does not prove that it is this worker's master"
             );
             self.identity.pin(master_key, worker).context("remember the master")?;
@@ -303,13 +309,11 @@ async fn dial(master: &str, tls: Arc<ClientConfig>) -> anyhow::Result<Stream> {
         .await
         .context("it did not take the connection in time")??;
     tcp::tune(&tcp)?;
-    let stream = tokio::time::timeout(
-        session::TLS_DEADLINE,
-        TlsConnector::from(tls).connect(name, tcp),
-    )
-    .await
-    .context("TLS took too long")?
-    .context("speak TLS with it")?;
+    let stream =
+        tokio::time::timeout(session::TLS_DEADLINE, TlsConnector::from(tls).connect(name, tcp))
+            .await
+            .context("TLS took too long")?
+            .context("speak TLS with it")?;
     anyhow::ensure!(
         stream.get_ref().1.alpn_protocol() == Some(tls::ALPN_AGENT),
         "something else than a Busybee master answers there"
@@ -417,7 +421,10 @@ async fn read_one(stream: &mut Stream, frames: &mut Frames) -> anyhow::Result<Fr
     }
 }
 
-async fn write<W: tokio::io::AsyncWrite + Unpin>(stream: &mut W, frame: &[u8]) -> anyhow::Result<()> {
+async fn write<W: tokio::io::AsyncWrite + Unpin>(
+    stream: &mut W,
+    frame: &[u8],
+) -> anyhow::Result<()> {
     let written = async {
         stream.write_all(frame).await?;
         stream.flush().await

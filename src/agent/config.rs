@@ -81,7 +81,9 @@ impl Config {
         let optional = |name: &str| values.get(name).filter(|value| !value.is_empty()).cloned();
         let wanted = |name: &str| {
             optional(name).with_context(|| {
-                format!("{name} is not set: take it from the lines that `busybee worker add` prints")
+                format!(
+                    "{name} is not set: take it from the lines that `busybee worker add` prints"
+                )
             })
         };
         let road = match optional("BB_ROAD").as_deref() {

@@ -61,12 +61,8 @@ struct State {
 impl LogShipper {
     /// Runs until whoever made it drops its ends.
     pub(crate) async fn run(mut self) {
-        let mut state = State {
-            window: LogWindow::new(0),
-            file: None,
-            try_bytes: SURE_RAW_BYTES,
-            punched: 0,
-        };
+        let mut state =
+            State { window: LogWindow::new(0), file: None, try_bytes: SURE_RAW_BYTES, punched: 0 };
         loop {
             self.send_what_is_allowed(&mut state).await;
             let changed = tokio::select! {
@@ -96,7 +92,8 @@ impl LogShipper {
         if below > state.punched
             && let Some(file) = &state.file
         {
-            let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+            let flags =
+                rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
             // Where the file system cannot, the space comes back when the attempt is forgotten.
             let _unsupported = rustix::fs::fallocate(file, flags, 0, below);
             state.punched = below;

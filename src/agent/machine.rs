@@ -4,11 +4,6 @@ use std::path::Path;
 
 use crate::wire::message::Heartbeat;
 
-/// The kernel's boot id: another one means that the machine was rebooted.
-pub(crate) fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
-}
 
 /// A heartbeat's figures. What the machine does not say counts as zero.
 pub(crate) fn heartbeat(number: u64, home: &Path, spool_bytes: u64) -> Heartbeat {

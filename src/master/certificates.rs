@@ -168,7 +168,8 @@ impl Authority {
         now: Timestamp,
     ) -> anyhow::Result<Authority> {
         private_file::create_folder(folder)?;
-        let (cert, key, list) = (folder.join("ca.pem"), folder.join("ca.key"), folder.join("names"));
+        let (cert, key, list) =
+            (folder.join("ca.pem"), folder.join("ca.key"), folder.join("names"));
         let read = |path: &Path| -> anyhow::Result<Option<String>> {
             let bytes = private_file::read(path)?;
             bytes

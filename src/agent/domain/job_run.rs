@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn after_a_failure_only_the_steps_that_want_to_run() {
-        let mut run = JobRun::new(true, vec![RunsAfter::SUCCESS, RunsAfter::SUCCESS, FAILURE, ALWAYS]);
+        let mut run =
+            JobRun::new(true, vec![RunsAfter::SUCCESS, RunsAfter::SUCCESS, FAILURE, ALWAYS]);
         assert_eq!(run.next_step(), Next::Run(0));
         run.finished(&StepOutcome::Exited(0));
         assert_eq!(run.next_step(), Next::Run(1));

@@ -152,7 +152,8 @@ impl Checkout<'_> {
             other => return other,
         }
         let commit = self.spec.commit.as_str();
-        let mut steps: Vec<Vec<&str>> = vec![vec!["checkout", "--quiet", "--force", "--detach", commit]];
+        let mut steps: Vec<Vec<&str>> =
+            vec![vec!["checkout", "--quiet", "--force", "--detach", commit]];
         if !self.attempt.spec.keep_workspace {
             steps.push(vec!["clean", "-ffdxq"]);
         }

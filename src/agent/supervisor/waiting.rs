@@ -51,9 +51,8 @@ impl Waiting {
             tv_nsec: time.subsec_nanos().into(),
         };
         let _interrupted = rustix::event::poll(&mut polled, Some(&time));
-        let is_ready = |index: usize| {
-            polled.get(index).is_some_and(|one: &PollFd| !one.revents().is_empty())
-        };
+        let is_ready =
+            |index: usize| polled.get(index).is_some_and(|one: &PollFd| !one.revents().is_empty());
         let ready = Ready { output: is_ready(2), child: is_ready(0) };
         drain(&self.children);
         drain(&self.agent);

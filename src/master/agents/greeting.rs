@@ -96,8 +96,7 @@ pub(crate) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut frames = Frames::before_welcome();
-    let hello =
-        tokio::time::timeout(session::HELLO_DEADLINE, read_hello(&mut stream, &mut frames));
+    let hello = tokio::time::timeout(session::HELLO_DEADLINE, read_hello(&mut stream, &mut frames));
     let Ok(Ok(hello)) = hello.await else {
         // Late, too long, or no greeting: closed without a word.
         house.broken_greetings.fetch_add(1, Ordering::Relaxed);
@@ -157,13 +156,8 @@ async fn judge(house: &House, hello: &Hello, exporter: &[u8; 32]) -> Result<Prov
     let holds = handshake::proof_holds(hello, &transcript, &expected);
     match row {
         Some(row) if holds => {
-            let proof = handshake::prove_master(
-                hello,
-                &transcript,
-                &expected.password,
-                &house.key,
-                proto,
-            );
+            let proof =
+                handshake::prove_master(hello, &transcript, &expected.password, &house.key, proto);
             Ok(Proven { row, proto, proof })
         }
         Some(_) | None => Err(Farewell::refused(NOT_KNOWN)),
@@ -188,8 +182,7 @@ async fn introduce<S>(
     // now is written after the Welcome.
     let _entry = enter(house, connection, &proven.row, &outgoing, &attempts);
     let line = Line { worker: worker.clone(), connection, outgoing, attempts };
-    let greeting =
-        Greeting { worker: worker.clone(), connection, hello: told(hello) };
+    let greeting = Greeting { worker: worker.clone(), connection, hello: told(hello) };
     match welcomed(house.wiring.inbox.greet(greeting).await) {
         Ok(welcome) => {
             let ended = converse(house, &line, stream, frames, queue, proven, welcome).await;

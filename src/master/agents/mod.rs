@@ -144,8 +144,7 @@ impl Agents {
     /// an agent that does not listen loses its connection.
     pub fn tell(&self, worker: &WorkerName, connection: ConnectionId, message: ToAgent) {
         let connections = self.house.connections();
-        let Some(connected) = connections.get(&connection).filter(|it| it.worker == *worker)
-        else {
+        let Some(connected) = connections.get(&connection).filter(|it| it.worker == *worker) else {
             tracing::debug!(worker.id = %worker, "nobody is left on connection {connection}");
             return;
         };
@@ -210,8 +209,7 @@ impl House {
 
     /// The domain wants a script run that is not there: for it, the script failed.
     fn no_bootstrap(&self, connected: &Connected, connection: ConnectionId) {
-        let sentence =
-            format!("the bootstrap script of pool {} cannot be found", connected.pool);
+        let sentence = format!("the bootstrap script of pool {} cannot be found", connected.pool);
         tracing::error!(worker.id = %connected.worker, "{sentence}");
         let finished = AgentEvent::BootstrapFinished {
             worker: connected.worker.clone(),

@@ -57,11 +57,8 @@ impl Reports {
     /// Begins to take reports.
     pub(crate) fn start(line: &Line, wiring: &Wiring, tasks: &mut JoinSet<()>) -> Reports {
         let (queue, mut waiting) = mpsc::channel(REPORTS_MAX);
-        let desk = Desk {
-            line: line.clone(),
-            inbox: wiring.inbox.clone(),
-            logs: wiring.logs.clone(),
-        };
+        let desk =
+            Desk { line: line.clone(), inbox: wiring.inbox.clone(), logs: wiring.logs.clone() };
         tasks.spawn(async move {
             while let Some(report) = waiting.recv().await {
                 desk.handle(report).await;

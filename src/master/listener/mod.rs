@@ -176,11 +176,7 @@ async fn connection(port: Arc<Port>, stream: TcpStream, address: SocketAddr) {
     }
 }
 
-async fn open(
-    port: &Port,
-    mut stream: TcpStream,
-    address: SocketAddr,
-) -> anyhow::Result<Opened> {
+async fn open(port: &Port, mut stream: TcpStream, address: SocketAddr) -> anyhow::Result<Opened> {
     let mut first = [0; 1];
     anyhow::ensure!(stream.peek(&mut first).await? == 1, "it ended before it began");
     if first[0] != TLS_HANDSHAKE_BYTE {
