@@ -5,3 +5,4 @@ pub mod domain;
 pub mod inbox;
 pub mod notices;
 pub mod provisioner;
+pub mod pipeline_file;

@@ -53,7 +53,7 @@ pub enum Planned {
 }
 
 /// What starts a build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChangeEvent {
     /// New commits on a watched branch, or a new tag.
     Push,

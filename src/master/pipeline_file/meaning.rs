@@ -1,0 +1,285 @@
+//! What was typed → what it means: defaults filled in, names checked, conditions parsed.
+
+use std::time::Duration;
+
+use crate::master::pipeline_file::condition::Condition;
+use crate::master::pipeline_file::graph;
+use crate::master::pipeline_file::need::Need;
+use crate::master::pipeline_file::step_name;
+use crate::master::pipeline_file::typed::Defaults;
+use crate::master::pipeline_file::typed::JobFile;
+use crate::master::pipeline_file::typed::PipelineFile;
+use crate::master::pipeline_file::typed::PushTrigger;
+use crate::master::pipeline_file::typed::Retry;
+use crate::master::pipeline_file::typed::ShellWord;
+use crate::master::pipeline_file::typed::StepFile;
+use crate::master::pipeline_file::typed::Workspace;
+use crate::model::ids::JobName;
+use crate::model::labels::Labels;
+use crate::model::step::Shell;
+use crate::runtime::config_file::duration::Span;
+use crate::runtime::config_file::node::Document;
+use crate::runtime::config_file::node::Node;
+use crate::runtime::config_file::node::NodeId;
+use crate::runtime::config_file::node::Value;
+use crate::runtime::config_file::placed::At;
+use crate::runtime::config_file::placed::Entries;
+use crate::runtime::config_file::placed::ScalarText;
+use crate::runtime::config_file::problem::Problem;
+use crate::runtime::config_file::words;
+use crate::runtime::config_file::words::Label;
+
+/// How long a job may take that does not say so itself: longer than nearly every build, shorter
+/// than anyone wants to pay for one that hangs.
+pub const JOB_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
+
+/// How often a job is given out again after infrastructure failed, where the file does not say.
+pub const INFRA_RETRIES_DEFAULT: u32 = 2;
+
+/// The most it may say: what fails eleven times is not bad luck.
+pub const INFRA_RETRIES_MAX: u32 = 10;
+
+/// Jobs of a pipeline. Each is a row on every page of its build.
+pub const JOBS_MAX: usize = 256;
+
+/// Steps of a job.
+pub const STEPS_MAX: usize = 500;
+
+/// A pipeline that is right, before it is known for which change.
+#[derive(Debug)]
+pub struct CheckedPipeline {
+    pub(super) name: Option<String>,
+    pub(super) triggers: Option<Option<PushTrigger>>,
+    pub(super) jobs: Vec<CheckedJob>,
+}
+
+/// A job of it.
+#[derive(Debug)]
+pub(super) struct CheckedJob {
+    pub(super) name: JobName,
+    pub(super) needs: Vec<JobName>,
+    pub(super) worker: Option<Labels>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) checkout: bool,
+    pub(super) keep_workspace: bool,
+    pub(super) timeout: Duration,
+    pub(super) infra_retries: u32,
+    pub(super) steps: Vec<CheckedStep>,
+}
+
+/// A step of it.
+#[derive(Debug)]
+pub(super) struct CheckedStep {
+    pub(super) name: String,
+    pub(super) run: String,
+    pub(super) shell: Shell,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) when: Option<Condition>,
+}
+
+/// What holds for all jobs of the file.
+struct Common {
+    pipeline_name: String,
+    env: Vec<(String, String)>,
+    worker: Option<Vec<Label>>,
+    timeout: Option<Duration>,
+    infra_retries: u32,
+}
+
+/// Says what a file means; what is wrong is reported to the document.
+pub(super) fn of(document: &mut Document, file: PipelineFile) -> CheckedPipeline {
+    if file.version.value != 1 {
+        let what = format!("this version of Busybee knows version 1, not {}", file.version.value);
+        document
+            .report(Problem::new(document.place(file.version.id), what).hint("write version: 1"));
+    }
+    let jobs = file.jobs.value.0;
+    if jobs.is_empty() && !has_entries(document, "jobs") {
+        let problem = Problem::new(document.place(file.jobs.id), "there are no jobs");
+        document.report(problem.hint("add one: test: { steps: [{ run: make test }] }"));
+    }
+    if jobs.len() > JOBS_MAX {
+        let what = format!("{} jobs are more than {JOBS_MAX}", jobs.len());
+        document.report(Problem::new(document.place(file.jobs.id), what));
+        return CheckedPipeline { name: None, triggers: None, jobs: Vec::new() };
+    }
+    check_needs(document, &jobs);
+    let name = file.name.map(|title| title.0);
+    let common = common(document, name.clone(), file.env, file.defaults);
+    let jobs =
+        jobs.into_iter().map(|(name, job)| job_meaning(document, &common, name, job)).collect();
+    CheckedPipeline { name, triggers: file.triggers.map(|triggers| triggers.push), jobs }
+}
+
+/// Whether the file has something under a key, right or wrong.
+fn has_entries(document: &Document, key: &str) -> bool {
+    matches!(document.root.entry(key).map(|node| &node.value), Some(Value::Table(entries)) if !entries.is_empty())
+}
+
+fn check_needs(document: &mut Document, jobs: &[(At<String>, JobFile)]) {
+    let all: Vec<String> = match document.root.entry("jobs").map(|node| &node.value) {
+        Some(Value::Table(entries)) => entries.iter().map(|(key, _)| key.text.clone()).collect(),
+        _ => Vec::new(),
+    };
+    let names: Vec<&str> = all.iter().map(String::as_str).collect();
+    let needs_of = |job: &'_ JobFile| -> Vec<At<Need>> { job.needs.clone().unwrap_or_default() };
+    let owned: Vec<_> =
+        jobs.iter().map(|(name, job)| (name.value.as_str(), needs_of(job))).collect();
+    if let Some((job, _)) = owned.iter().find(|(_, needs)| needs.len() > JOBS_MAX) {
+        let what = format!("{job} needs more than {JOBS_MAX} jobs");
+        document.report(Problem::new(document.place(document.root.id), what));
+        return;
+    }
+    let graph: Vec<_> = owned.iter().map(|(name, needs)| (*name, needs.as_slice())).collect();
+    graph::check(document, &graph, &names);
+}
+
+fn common(
+    document: &mut Document,
+    name: Option<String>,
+    env: Option<Entries<ScalarText>>,
+    defaults: Option<Defaults>,
+) -> Common {
+    let defaults = defaults.unwrap_or(Defaults { worker: None, timeout: None, retry: None });
+    Common {
+        pipeline_name: name.unwrap_or_default(),
+        env: variables(document, env),
+        worker: defaults.worker,
+        timeout: defaults.timeout.and_then(|timeout| positive(document, &timeout)),
+        infra_retries: infra_retries(document, defaults.retry).unwrap_or(INFRA_RETRIES_DEFAULT),
+    }
+}
+
+fn job_meaning(
+    document: &mut Document,
+    common: &Common,
+    name: At<String>,
+    job: JobFile,
+) -> CheckedJob {
+    refuse(document, name.id, words::check_name(&name.value));
+    let checkout = job.checkout.unwrap_or(true);
+    let mut env = common.env.clone();
+    let own = variables(document, job.env);
+    env.retain(|(key, _)| own.iter().all(|(own_key, _)| own_key != key));
+    env.extend(own);
+    let infra_retries = infra_retries(document, job.retry).unwrap_or(common.infra_retries);
+    let timeout = job.timeout.and_then(|timeout| positive(document, &timeout));
+    let steps = steps_meaning(document, common, &name.value, checkout, job.steps);
+    let worker = job.worker.or_else(|| common.worker.clone());
+    CheckedJob {
+        needs: job
+            .needs
+            .unwrap_or_default()
+            .into_iter()
+            .map(|need| JobName(need.value.0))
+            .collect(),
+        worker: worker.map(|labels| labels.into_iter().map(|label| label.0).collect()),
+        env,
+        checkout,
+        keep_workspace: job.workspace == Some(Workspace::Keep),
+        timeout: timeout.or(common.timeout).unwrap_or(JOB_TIMEOUT_DEFAULT),
+        infra_retries,
+        steps,
+        name: JobName(name.value),
+    }
+}
+
+fn steps_meaning(
+    document: &mut Document,
+    common: &Common,
+    job: &str,
+    has_checkout: bool,
+    steps: At<Vec<StepFile>>,
+) -> Vec<CheckedStep> {
+    let place = document.place(steps.id);
+    if steps.value.len() > STEPS_MAX {
+        let what = format!("{} steps are more than {STEPS_MAX}", steps.value.len());
+        document.report(Problem::new(place, what).hint("put them into a script"));
+        return Vec::new();
+    }
+    let had_any = |node: &Node| matches!(&node.value, Value::List(items) if !items.is_empty());
+    let typed = document.root.entry("jobs").and_then(|jobs| jobs.entry(job)?.entry("steps"));
+    if steps.value.is_empty() && !typed.is_some_and(had_any) {
+        let problem = Problem::new(place, format!("jobs.{job} has no steps"));
+        document.report(problem.hint("add one: { run: make test }"));
+    }
+    let wanted = steps.value.iter().map(|step| match &step.name {
+        Some(title) => title.0.clone(),
+        None => step_name::from_script(&step.run.value.0),
+    });
+    let names = step_name::unique(wanted, has_checkout);
+    let named = names.into_iter().zip(steps.value);
+    named.map(|(name, step)| step_meaning(document, common, name, step)).collect()
+}
+
+fn step_meaning(
+    document: &mut Document,
+    common: &Common,
+    name: String,
+    step: StepFile,
+) -> CheckedStep {
+    let run = step.run.value.0;
+    if run.trim().is_empty() {
+        let problem = Problem::new(document.place(step.run.id), "an empty script");
+        document.report(problem.hint("say what to run, or take the step out"));
+    }
+    // What has `${{ }}` is reported already; as CEL it would be wrong once more.
+    let typed = step.when.filter(|when| !when.value.contains("${{"));
+    let when = typed.and_then(|when| {
+        Condition::parse(when.value.trim(), &common.pipeline_name)
+            .map_err(|(what, hint)| {
+                document.report(Problem { place: document.place(when.id), what, hint });
+            })
+            .ok()
+    });
+    CheckedStep {
+        name,
+        run,
+        shell: match step.shell {
+            None | Some(ShellWord::Sh) => Shell::Sh,
+            Some(ShellWord::Bash) => Shell::Bash,
+        },
+        env: variables(document, step.env),
+        timeout: step.timeout.and_then(|timeout| positive(document, &timeout)),
+        when,
+    }
+}
+
+fn variables(document: &mut Document, env: Option<Entries<ScalarText>>) -> Vec<(String, String)> {
+    let entries = env.unwrap_or_default().0;
+    let mut variables = Vec::with_capacity(entries.len());
+    for (key, text) in entries {
+        refuse(document, key.id, words::check_variable(&key.value));
+        variables.push((key.value, text.0));
+    }
+    variables
+}
+
+fn infra_retries(document: &mut Document, retry: Option<Retry>) -> Option<u32> {
+    let infra = retry?.infra?;
+    if infra.value > INFRA_RETRIES_MAX {
+        let what = format!("{} retries are more than {INFRA_RETRIES_MAX}", infra.value);
+        document.report(Problem::new(document.place(infra.id), what));
+    }
+    Some(infra.value)
+}
+
+/// A timeout that lets something run.
+fn positive(document: &mut Document, span: &At<Span>) -> Option<Duration> {
+    let duration = span.value.0;
+    if duration.is_zero() {
+        let problem = Problem::new(document.place(span.id), "a timeout of nothing");
+        document.report(problem.hint("for the longest there is, write \"366d\""));
+        return None;
+    }
+    Some(duration)
+}
+
+/// Reports what a check of a word found.
+fn refuse(document: &mut Document, id: NodeId, checked: Result<(), String>) {
+    if let Err(message) = checked {
+        let (what, hint) = message.split_once('\n').unwrap_or((&message, ""));
+        document.report(Problem::new(document.place(id), what).hint(hint));
+    }
+}

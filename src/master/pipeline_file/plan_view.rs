@@ -1,0 +1,167 @@
+//! What a change would build, as people and scripts see it: `busybee pipeline plan`.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::master::domain::pipeline::JobSpec;
+use crate::master::pipeline_file::context::EventContext;
+use crate::master::pipeline_file::meaning::CheckedPipeline;
+use crate::model::step::RunsAfter;
+use crate::runtime::config_file::duration::format_duration;
+
+/// A plan for one event on one ref.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlanView {
+    /// `name:` of the file.
+    pub name: Option<String>,
+    /// The event.
+    pub event: String,
+    /// The full ref.
+    #[serde(rename = "ref")]
+    pub ref_name: String,
+    /// Whether the triggers let it start a build.
+    pub triggered: bool,
+    /// Why not.
+    pub left_out: Option<String>,
+    /// In the order in which they can start.
+    pub jobs: Vec<JobView>,
+}
+
+/// A job of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct JobView {
+    /// Its name.
+    pub name: String,
+    /// The jobs before it.
+    pub needs: Vec<String>,
+    /// The labels it asks for; nothing: the first pool.
+    pub worker: Option<Vec<String>>,
+    /// How long it may take.
+    pub timeout: String,
+    /// Whether the commit is checked out.
+    pub checkout: bool,
+    /// How often it is given out again after an infrastructure failure.
+    pub infra_retries: u32,
+    /// Its steps.
+    pub steps: Vec<StepView>,
+}
+
+/// A step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepView {
+    /// Its name.
+    pub name: String,
+    /// Its script.
+    pub run: String,
+    /// After which outcomes it runs: of `success`, `failure`, `cancel`; none: never.
+    pub runs_after: Vec<String>,
+    /// How long it may take, where it says so.
+    pub timeout: Option<String>,
+}
+
+/// The plan of a pipeline for one change.
+///
+/// # Errors
+/// A condition that has no answer for this change, as a sentence.
+pub fn plan_view(pipeline: &CheckedPipeline, context: &EventContext) -> Result<PlanView, String> {
+    let planned = pipeline.pipeline(context)?;
+    let left_out = pipeline.left_out(context);
+    Ok(PlanView {
+        name: planned.name,
+        event: context.event.as_str().to_owned(),
+        ref_name: context.ref_name.to_string(),
+        triggered: left_out.is_none(),
+        left_out,
+        jobs: in_order(&planned.jobs).into_iter().map(job_view).collect(),
+    })
+}
+
+/// Each job after those that it needs, otherwise as in the file.
+fn in_order(jobs: &[JobSpec]) -> Vec<&JobSpec> {
+    let mut ordered: Vec<&JobSpec> = Vec::with_capacity(jobs.len());
+    let mut rest: Vec<&JobSpec> = jobs.iter().collect();
+    while !rest.is_empty() {
+        let before = ordered.len();
+        rest.retain(|job| {
+            let is_ready =
+                job.needs.iter().all(|need| ordered.iter().any(|done| done.name == *need));
+            if is_ready {
+                ordered.push(job);
+            }
+            !is_ready
+        });
+        if ordered.len() == before {
+            // There is no circle in a checked pipeline; if there were, its jobs come last.
+            ordered.append(&mut rest);
+        }
+    }
+    ordered
+}
+
+fn job_view(job: &JobSpec) -> JobView {
+    let labels = |labels: &crate::model::labels::Labels| labels.0.iter().cloned().collect();
+    JobView {
+        name: job.name.to_string(),
+        needs: job.needs.iter().map(ToString::to_string).collect(),
+        worker: job.worker.as_ref().map(labels),
+        timeout: format_duration(job.timeout),
+        checkout: job.checkout,
+        infra_retries: job.infra_retries,
+        steps: job
+            .steps
+            .iter()
+            .map(|step| StepView {
+                name: step.name.clone(),
+                run: step.run.clone(),
+                runs_after: outcomes(step.when),
+                timeout: step.timeout.map(format_duration),
+            })
+            .collect(),
+    }
+}
+
+fn outcomes(when: RunsAfter) -> Vec<String> {
+    let all = [(when.success, "success"), (when.failure, "failure"), (when.cancel, "cancel")];
+    all.into_iter().filter(|(runs, _)| *runs).map(|(_, word)| word.to_owned()).collect()
+}
+
+impl fmt::Display for PlanView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.as_deref().unwrap_or("pipeline");
+        match &self.left_out {
+            None => writeln!(f, "{name}: {} of {} builds", self.event, self.ref_name)?,
+            Some(why) => {
+                writeln!(f, "{name}: {} of {} builds nothing: {why}", self.event, self.ref_name)?;
+            }
+        }
+        for job in &self.jobs {
+            let worker = match &job.worker {
+                Some(labels) => format!("worker with {}", labels.join(", ")),
+                None => "worker of the first pool".to_owned(),
+            };
+            let after = match job.needs.as_slice() {
+                [] => String::new(),
+                needs => format!(", after {}", needs.join(", ")),
+            };
+            writeln!(f, "\n{}  ({worker}, at most {}{after})", job.name, job.timeout)?;
+            if job.checkout {
+                writeln!(f, "  - checkout")?;
+            }
+            for step in &job.steps {
+                writeln!(f, "  - {}{}", step.name, condition_words(&step.runs_after))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is said of a step that does not simply run after success.
+fn condition_words(runs_after: &[String]) -> String {
+    match runs_after {
+        [only] if only == "success" => String::new(),
+        [] => "  (does not run here)".to_owned(),
+        all if all.len() == 3 => "  (always)".to_owned(),
+        some => format!("  (after {})", some.join(" or ")),
+    }
+}

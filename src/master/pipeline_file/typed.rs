@@ -1,0 +1,164 @@
+//! The pipeline file as it is typed. These types decode it, and the JSON Schema is made of them.
+//!
+//! What is specified but not built is listed at the end; it is refused, never ignored.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::master::pipeline_file::need::Need;
+use crate::runtime::config_file::decode::Later;
+use crate::runtime::config_file::duration::Span;
+use crate::runtime::config_file::globs::Pattern;
+use crate::runtime::config_file::placed::At;
+use crate::runtime::config_file::placed::CommandText;
+use crate::runtime::config_file::placed::Entries;
+use crate::runtime::config_file::placed::ScalarText;
+use crate::runtime::config_file::words::Label;
+use crate::runtime::config_file::words::Title;
+
+/// The pipeline file of a repository: what Busybee builds, and when.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PipelineFile {
+    /// The version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: At<u32>,
+    /// What people call the pipeline.
+    pub name: Option<Title>,
+    /// What starts a build. Without it: every push to a watched branch or tag. `busybee build
+    /// start` always does.
+    pub triggers: Option<Triggers>,
+    /// Variables for every step.
+    pub env: Option<Entries<ScalarText>>,
+    /// What holds for jobs that do not say otherwise.
+    pub defaults: Option<Defaults>,
+    /// The jobs, by name.
+    #[schemars(extend("minProperties" = 1, "propertyNames" = { "pattern": "^[a-z0-9_-]{1,64}$" }))]
+    pub jobs: At<Entries<JobFile>>,
+}
+
+/// What starts a build.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Triggers {
+    /// New commits on a branch, or a new tag.
+    pub push: Option<PushTrigger>,
+}
+
+/// Which pushes start a build. Neither key: all that the project watches.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PushTrigger {
+    /// Patterns for branches; with `tags` alone, no branch.
+    pub branches: Option<Vec<Pattern>>,
+    /// Patterns for tags; with `branches` alone, no tag.
+    pub tags: Option<Vec<Pattern>>,
+}
+
+/// What holds for jobs that do not say otherwise.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Defaults {
+    /// Labels that a worker must offer; without it: the first pool.
+    pub worker: Option<Vec<Label>>,
+    /// How long a job may take: `30m`. Without it: one hour.
+    pub timeout: Option<At<Span>>,
+    /// How often a job is given out again.
+    pub retry: Option<Retry>,
+}
+
+/// How often a job is given out again.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retry {
+    /// After a lost worker or another failure of the infrastructure. Without it: twice.
+    #[schemars(range(max = 10))]
+    pub infra: Option<At<u32>>,
+}
+
+/// A job: what runs on one worker.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JobFile {
+    /// Jobs that must have passed before this one starts.
+    pub needs: Option<Vec<At<Need>>>,
+    /// Labels that its worker must offer.
+    pub worker: Option<Vec<Label>>,
+    /// How long all of it may take.
+    pub timeout: Option<At<Span>>,
+    /// Whether the commit is checked out first. Without it: yes.
+    pub checkout: Option<bool>,
+    /// `keep`: what an earlier build left in a warm workspace stays.
+    pub workspace: Option<Workspace>,
+    /// Variables for its steps.
+    pub env: Option<Entries<ScalarText>>,
+    /// How often it is given out again.
+    pub retry: Option<Retry>,
+    /// What it does, in order.
+    #[schemars(length(min = 1))]
+    pub steps: At<Vec<StepFile>>,
+}
+
+/// What becomes of a warm workspace before the checkout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Workspace {
+    /// Files that are not git's are removed.
+    Clean,
+    /// Everything stays.
+    Keep,
+}
+
+/// A step: one script.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StepFile {
+    /// The script, given to the shell as it stands.
+    pub run: At<CommandText>,
+    /// What people call it. Without it: the first line of the script.
+    pub name: Option<Title>,
+    /// Variables for this step.
+    pub env: Option<Entries<ScalarText>>,
+    /// How long it may take. Without it: as long as the job may.
+    pub timeout: Option<At<Span>>,
+    /// Who reads the script: `sh -e`, or `bash -eo pipefail`.
+    pub shell: Option<ShellWord>,
+    /// After what it runs, as a CEL expression: `failure()`, `event.branch == "main"`. Without
+    /// it: after success.
+    pub when: Option<At<String>>,
+}
+
+/// Who reads a script.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ShellWord {
+    /// `sh -e`
+    Sh,
+    /// `bash -eo pipefail`
+    Bash,
+}
+
+/// What is specified, but not built yet.
+pub(super) const LATER: Later = &[
+    ("PipelineFile", &["concurrency", "secrets", "matrix", "services", "cache"]),
+    ("Triggers", &["pull_request", "schedule", "manual"]),
+    ("PushTrigger", &["paths", "paths_ignore"]),
+    ("Defaults", &["services", "cache", "secrets", "fail_fast"]),
+    ("Retry", &["attempts", "exit_codes"]),
+    (
+        "JobFile",
+        &[
+            "matrix",
+            "services",
+            "cache",
+            "artifacts",
+            "outputs",
+            "secrets",
+            "concurrency",
+            "reports",
+            "when",
+            "fail_fast",
+        ],
+    ),
+    ("StepFile", &["use", "retry"]),
+];
