@@ -4,5 +4,6 @@ pub mod commands;
 pub mod domain;
 pub mod inbox;
 pub mod notices;
-pub mod provisioner;
 pub mod pipeline_file;
+pub mod provisioner;
+pub mod user_data;

@@ -1,0 +1,277 @@
+#!/bin/sh
+# agent.sh: turns the machine it runs on into a worker. user-data calls it through runurl, which has
+# checked it by its SHA-256. It fetches the agent for this architecture by content, starts it, and
+#   - on a cloud instance with systemd: leaves a unit behind and ends;
+#   - everywhere else: stays in the foreground and starts a crashed agent again.
+# Only BB_ROAD=cloud lets it touch the machine; otherwise it keeps to the directory BB_HOME.
+set -eu
+umask 077
+
+# The master fills this in when it serves the file: the agents it has, as `arch:sha256`.
+BB_AGENTS=""
+
+AGENT_HOME=/usr/local/lib/busybee # not /tmp, /run or /var: those may be mounted noexec
+LONGEST_PAUSE=30                  # seconds between two starts of an agent that crashes
+STEADY_SECONDS=60                 # an agent that lived this long starts again without delay
+APT_WAIT_SECONDS=60               # for apt's own timers to let go; debian.sh can wait longer
+
+say() { printf 'agent.sh: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# --- What we were told
+
+check_environment() {
+    newline='
+'
+    for name in BB_MASTER BB_MASTER_URL BB_NAME BB_PASSWORD BB_HOME; do
+        eval "value=\${$name:-}"
+        [ -n "$value" ] || die "$name is not set; user-data sets it"
+    done
+    case "$BB_MASTER$BB_MASTER_URL$BB_NAME$BB_PASSWORD$BB_HOME${BB_CA:-}" in
+    *"$newline"*) die "a BB_ value has a line break in it" ;;
+    esac
+    case $BB_HOME in /*) ;; *) die "BB_HOME must be an absolute path" ;; esac
+    mkdir -p "$BB_HOME"
+    on_cloud='' with_systemd=''
+    if [ "${BB_ROAD:-local}" = cloud ]; then
+        [ "$(id -u)" = 0 ] || die "a cloud instance is set up as root"
+        on_cloud=yes
+        [ ! -d /run/systemd/system ] || with_systemd=yes
+    fi
+}
+
+# --- The agent's program
+
+choose_agent() {
+    machine=$(uname -m)
+    case $machine in
+    x86_64 | amd64) arch=x86_64 ;;
+    aarch64 | arm64) arch=aarch64 ;;
+    *) die "there is no agent for a $machine machine" ;;
+    esac
+    sha256='' offered=''
+    for pair in $BB_AGENTS; do
+        offered="$offered ${pair%%:*}"
+        [ "${pair%%:*}" != "$arch" ] || sha256=${pair#*:}
+    done
+    [ -n "$sha256" ] ||
+        die "the master has no agent for $arch (it has:${offered:- none}); put one into its agent_dir"
+}
+
+fetch_agent() {
+    [ -r "$BB_HOME/runurl" ] || die "$BB_HOME/runurl is missing; user-data puts it there"
+    sh "$BB_HOME/runurl" --sha256 "$sha256" --save "$BB_HOME/agent.new" "$BB_MASTER_URL/agent/$sha256" ||
+        die "cannot fetch the agent; the reason stands above"
+}
+
+# `install`, never `mv`: a file that was made in another place keeps that place's SELinux label.
+put_agent() {
+    if [ -n "$on_cloud" ]; then
+        mkdir -p "$AGENT_HOME"
+        chmod 755 "$AGENT_HOME"
+        agent=$AGENT_HOME/busybee-agent
+    else
+        agent=$BB_HOME/busybee-agent
+    fi
+    install -m 755 "$BB_HOME/agent.new" "$agent" || die "cannot write $agent"
+    rm -f "$BB_HOME/agent.new"
+    if [ -n "$on_cloud" ] && command -v restorecon >/dev/null; then
+        restorecon "$agent" || :
+        # A library's directory: systemd may start programs there only if they are labelled so.
+        chcon -t bin_t "$agent" || :
+    fi
+}
+
+# --- Its settings: in a file of mode 0600, never in arguments or environment. The agent takes the
+# --- password out once the master has bound it to the agent's key.
+
+write_settings() {
+    settings=$BB_HOME/agent.env
+    cat >"$settings.new" <<END
+BB_MASTER=$BB_MASTER
+BB_MASTER_URL=$BB_MASTER_URL
+BB_NAME=$BB_NAME
+BB_PASSWORD=$BB_PASSWORD
+BB_CA=${BB_CA:-}
+BB_ROAD=${BB_ROAD:-local}
+BB_RUNURL=$BB_HOME/runurl
+END
+    mv -f "$settings.new" "$settings"
+    unset BB_PASSWORD
+}
+
+# --- A whole machine: cloud instances only
+
+# apt's own timers fire just when a young instance installs what its builds need.
+quiet_apt() {
+    timers="apt-daily.timer apt-daily-upgrade.timer"
+    services="apt-daily.service apt-daily-upgrade.service unattended-upgrades.service"
+    systemctl cat apt-daily.timer >/dev/null 2>&1 || return 0
+    say "stopping apt's own timers"
+    # shellcheck disable=SC2086 # lists of words
+    {
+        systemctl mask $timers $services || :
+        systemctl stop $timers || :
+        # Not killed in the middle of an installation: it ends in its own time.
+        systemctl stop --no-block $services || :
+    } >/dev/null 2>&1
+    waited=0
+    # shellcheck disable=SC2086
+    while systemctl show -p ActiveState $services | grep -q '=\(activating\|deactivating\|active\)$'; do
+        [ "$waited" -lt "$APT_WAIT_SECONDS" ] || { say "apt is still at work; going on"; break; }
+        sleep 1
+        waited=$((waited + 1))
+    done
+}
+
+settle_machine() {
+    # A kernel that panics and hangs would be paid for without end.
+    echo 10 >/proc/sys/kernel/panic 2>/dev/null || :
+    if [ -d /etc/needrestart ]; then
+        mkdir -p /etc/needrestart/conf.d
+        # Or installing a library restarts the agent in the middle of its bootstrap.
+        echo "\$nrconf{override_rc}{qr(^busybee-)} = 0;" >/etc/needrestart/conf.d/busybee.conf
+        chmod 644 /etc/needrestart/conf.d/busybee.conf
+    fi
+}
+
+# User-data runs at the first boot only; after a reboot, or a stop and start, this is the timer.
+write_deadman() {
+    cat >"$AGENT_HOME/deadman" <<END
+#!/bin/sh
+# Powers this machine off when the second of uptime that stands in the file has come.
+[ -f $BB_DEADMAN ] || echo $BB_BOOT_LIMIT >$BB_DEADMAN
+while read -r up _ </proc/uptime && read -r end <$BB_DEADMAN &&
+    [ "\${up%.*}" -lt "\$end" ] && [ "\${up%.*}" -lt $BB_LIFE_LIMIT ]; do sleep 15; done
+poweroff; sleep 90; poweroff -ff; echo o >/proc/sysrq-trigger
+END
+    cat >/etc/systemd/system/busybee-deadman.service <<END
+[Unit]
+Description=Busybee: end this machine when nobody keeps it alive
+
+[Service]
+ExecStart=/bin/sh $AGENT_HOME/deadman
+Restart=always
+OOMScoreAdjust=-1000
+
+[Install]
+WantedBy=multi-user.target
+END
+}
+
+write_unit() {
+    cat >/etc/systemd/system/busybee-agent.service <<END
+[Unit]
+Description=Busybee agent
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+ExecStart=$agent run --config $settings
+Environment=BB_HOME=$BB_HOME BB_DEADMAN=${BB_DEADMAN:-}
+WorkingDirectory=$BB_HOME
+UMask=0022
+Restart=always
+RestartSec=5
+# 0: told to end. 3: refused for good. Neither is cured by another start.
+RestartPreventExitStatus=0 3
+# A running step belongs to its supervisor and outlives the agent.
+KillMode=process
+Delegate=yes
+OOMPolicy=continue
+OOMScoreAdjust=-1000
+
+[Install]
+WantedBy=multi-user.target
+END
+}
+
+hand_to_systemd() {
+    write_unit
+    units=busybee-agent.service
+    if [ -n "${BB_DEADMAN:-}" ] && [ -n "${BB_BOOT_LIMIT:-}" ] && [ -n "${BB_LIFE_LIMIT:-}" ]; then
+        write_deadman
+        units="$units busybee-deadman.service"
+    fi
+    systemctl daemon-reload
+    # Not waited for: user-data runs inside a unit that others are ordered after.
+    # shellcheck disable=SC2086
+    { systemctl enable $units && systemctl start --no-block $units; } || die "systemd does not start $units"
+    say "systemd runs the agent now"
+}
+
+# --- In the foreground: no systemd, or not our machine
+
+agent_pid='' pause_pid='' ending=''
+
+# shellcheck disable=SC2317 # called by traps
+on_signal() { # STATUS
+    ending=$1
+    [ -z "$agent_pid" ] || kill -TERM "$agent_pid" 2>/dev/null || :
+    [ -z "$pause_pid" ] || kill "$pause_pid" 2>/dev/null || :
+}
+
+seconds() {
+    read -r up _ </proc/uptime
+    printf '%s\n' "${up%%.*}"
+}
+
+# Starts the agent and waits for its real end, also when a signal interrupts the waiting.
+run_agent() {
+    (
+        [ -z "$on_cloud" ] || echo -1000 >/proc/self/oom_score_adj || :
+        umask 022
+        exec "$agent" run --config "$settings"
+    ) </dev/null &
+    agent_pid=$! ended=127
+    [ -z "$ending" ] || kill "$agent_pid" 2>/dev/null || :
+    while :; do
+        before=$ending
+        wait "$agent_pid" && now=0 || now=$?
+        { [ "$now" = 127 ] && [ "$ended" != 127 ]; } || ended=$now
+        [ "$before" != "$ending" ] || break
+    done
+    agent_pid=''
+}
+
+keep_running() {
+    trap 'on_signal 129' HUP
+    trap 'on_signal 130' INT
+    trap 'on_signal 143' TERM
+    pause=1
+    while [ -z "$ending" ]; do
+        began=$(seconds)
+        run_agent
+        case $ended in
+        0) say "the agent was told to end"; exit 0 ;;
+        3) say "the master has refused this worker for good"; exit 3 ;;
+        126 | 127) die "cannot execute $agent (a file system mounted noexec, or another libc?)" ;;
+        esac
+        [ -z "$ending" ] || break
+        [ $(($(seconds) - began)) -lt "$STEADY_SECONDS" ] || pause=1
+        say "the agent ended with status $ended; starting it again in $pause s"
+        sleep "$pause" &
+        pause_pid=$!
+        [ -z "$ending" ] || kill "$pause_pid" 2>/dev/null || :
+        wait "$pause_pid" || :
+        pause_pid=''
+        pause=$((pause * 2))
+        [ "$pause" -le "$LONGEST_PAUSE" ] || pause=$LONGEST_PAUSE
+    done
+    exit "$ending"
+}
+
+check_environment
+choose_agent
+fetch_agent
+put_agent
+write_settings
+cd "$BB_HOME"
+[ -z "$on_cloud" ] || settle_machine
+if [ -n "$with_systemd" ]; then
+    quiet_apt
+    hand_to_systemd
+else
+    say "starting the agent of worker $BB_NAME"
+    keep_running
+fi

@@ -1,0 +1,243 @@
+//! The cloud's road. What it does to a whole machine happens here to a directory: each absolute
+//! path of the scripts is replaced by one in the scratch directory, and the test fails before
+//! anything runs if one of them is not.
+
+use crate::house::AGENT;
+use crate::house::House;
+use crate::house::PASSWORD;
+use crate::house::here;
+use crate::machine::Machine;
+use crate::machine::Run;
+use crate::machine::program;
+use crate::machine::sha256;
+use crate::machine::wait_until;
+use busybee::master::user_data::Road;
+use busybee::master::user_data::UserData;
+use busybee::master::user_data::render;
+use busybee::master::user_data::render_agent_sh;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+/// Where the scripts touch the machine.
+const PLACES: &[&str] = &[
+    "/var/log",
+    "/var/lib",
+    "/run/busybee-deadman",
+    "/run/systemd/system",
+    "/dev/console",
+    "/proc/sysrq-trigger",
+    "/proc/sys/kernel/panic",
+    "/usr/local/lib/busybee",
+    "/etc/systemd/system",
+    "/etc/needrestart",
+];
+
+/// Notes every call down; of apt's own units it says that they exist and are at rest.
+const SYSTEMCTL: &str = "#!/bin/sh
+echo \"$*\" >>\"$CALLS\"
+[ \"$1\" != show ] || echo ActiveState=inactive
+";
+
+/// The text with every place moved under the machine's own root.
+fn moved(machine: &Machine, text: &str) -> String {
+    let root = machine.path("root");
+    let root = root.to_string_lossy();
+    let mut text = PLACES.iter().fold(text.to_owned(), |text, place| {
+        text.replace(place, &format!("{root}{}", place.replace("/dev/", "/dev-")))
+    });
+    // The dead-man looks every 15 s, which a test has no patience for.
+    text = text.replace("sleep 15", "sleep 0.1");
+    let rest = text.replace(&*root, "ROOT");
+    for line in rest.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        for place in ["/var/", "/run/", "/etc/", "/usr/", "/proc/sys", "/dev/console"] {
+            let real = line.match_indices(place).any(|(at, _)| !line[..at].ends_with("ROOT"));
+            assert!(!real, "{place} of the real machine is left in {line:?}");
+        }
+    }
+    text
+}
+
+/// A machine with a root of its own, and the commands of a system.
+fn instance(shell: &'static str) -> Option<Machine> {
+    let machine = Machine::new(shell, "curl")?;
+    for dir in ["var/log", "var/lib", "run", "etc", "proc/sys/kernel", "usr/local/lib"] {
+        fs::create_dir_all(machine.path("root").join(dir)).expect("a fresh directory");
+    }
+    machine.command_script("id", "#!/bin/sh\necho 0\n");
+    for name in ["poweroff", "restorecon", "chcon"] {
+        let text = format!("#!/bin/sh\necho \"{name} $*\" >>\"$CALLS\"\n");
+        machine.command_script(name, &text);
+    }
+    machine.command_script("systemctl", SYSTEMCTL);
+    Some(machine)
+}
+
+fn every_instance() -> impl Iterator<Item = Machine> {
+    crate::machine::SHELLS.iter().filter_map(|shell| instance(shell))
+}
+
+fn with_systemd(machine: &Machine) {
+    for dir in ["run/systemd/system", "etc/systemd/system", "etc/needrestart"] {
+        fs::create_dir_all(machine.path("root").join(dir)).expect("a fresh directory");
+    }
+}
+
+fn boot(house: &House, machine: &Machine, change: impl Fn(&mut UserData), plan: &str) -> Run {
+    let agents = [(here(), sha256(AGENT.as_bytes()))];
+    let agent_sh = moved(machine, &render_agent_sh(&agents));
+    house.serve_agent_sh(&agent_sh);
+    let mut told = house.user_data(&agent_sh);
+    change(&mut told);
+    let text = moved(machine, &render(&told, Road::Cloud));
+    let file = machine.write(&machine.path("user-data"), &text);
+    let plan = machine.write(&machine.path("plan"), plan);
+    machine
+        .sh(&file)
+        .env("PLAN", plan)
+        .env("CALLS", machine.path("calls"))
+        .env("RUNURL_DEADLINE", "0")
+}
+
+fn root_file(machine: &Machine, path: &str) -> String {
+    fs::read_to_string(machine.path("root").join(path)).unwrap_or_default()
+}
+
+fn calls(machine: &Machine) -> String {
+    fs::read_to_string(machine.path("calls")).unwrap_or_default()
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().expect("it exists").permissions().mode() & 0o777
+}
+
+#[test]
+fn an_instance_with_systemd_gets_units_and_user_data_ends() {
+    let house = House::new();
+    for machine in every_instance() {
+        with_systemd(&machine);
+        boot(&house, &machine, |_| (), "0\n").finish().expect(&machine, 0, &[]);
+        let root = machine.path("root");
+        let agent = root.join("usr/local/lib/busybee/busybee-agent");
+        assert_eq!(fs::read_to_string(&agent).expect("installed"), AGENT);
+        assert_eq!((mode(&agent), mode(agent.parent().expect("a directory"))), (0o755, 0o755));
+
+        let settings = root.join("var/lib/busybee-agent/agent.env");
+        assert_eq!(mode(&settings), 0o600);
+        let text = fs::read_to_string(&settings).expect("settings");
+        assert!(text.contains(PASSWORD) && text.contains("\nBB_ROAD=cloud\n"), "{text}");
+
+        let unit = root_file(&machine, "etc/systemd/system/busybee-agent.service");
+        let start = format!("ExecStart={} run --config {}", agent.display(), settings.display());
+        for line in [
+            start.as_str(),
+            "Restart=always",
+            "RestartPreventExitStatus=0 3",
+            "KillMode=process",
+            "Delegate=yes",
+            "OOMPolicy=continue",
+            "OOMScoreAdjust=-1000",
+        ] {
+            assert!(unit.lines().any(|unit_line| unit_line == line), "no {line} in {unit}");
+        }
+        assert!(!unit.contains(PASSWORD) && !unit.contains("cloud-final"), "{unit}");
+
+        let calls = calls(&machine);
+        let units = "busybee-agent.service busybee-deadman.service";
+        for call in [
+            "mask apt-daily.timer apt-daily-upgrade.timer apt-daily.service",
+            "stop apt-daily.timer",
+            "daemon-reload",
+            &format!("enable {units}"),
+            &format!("start --no-block {units}"),
+            "restorecon",
+            "chcon -t bin_t",
+        ] {
+            assert!(calls.contains(call), "no {call:?} among the calls {calls}");
+        }
+        assert!(!calls.contains("poweroff"), "{calls}");
+        assert!(root_file(&machine, "etc/needrestart/conf.d/busybee.conf").contains("busybee-"));
+        assert_eq!(root_file(&machine, "proc/sys/kernel/panic"), "10\n");
+    }
+}
+
+#[test]
+fn the_units_are_what_systemd_understands() {
+    let house = House::new();
+    let Some(verify) = program("systemd-analyze") else { return };
+    let Some(machine) = instance("dash") else { return };
+    with_systemd(&machine);
+    boot(&house, &machine, |_| (), "0\n").finish().expect(&machine, 0, &[]);
+    for name in ["busybee-agent.service", "busybee-deadman.service"] {
+        let unit = machine.path("root/etc/systemd/system").join(name);
+        let output = Command::new(&verify).args(["--man=no", "verify"]).arg(&unit).output();
+        let output = output.expect("systemd-analyze runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("busybee"), "{name}: {said}");
+    }
+}
+
+#[test]
+fn an_instance_without_systemd_keeps_the_agent_in_the_foreground() {
+    let house = House::new();
+    for machine in every_instance() {
+        boot(&house, &machine, |_| (), "1\n0\n").finish().expect(&machine, 0, &[]);
+        let home = machine.path("root/var/lib/busybee-agent");
+        let starts = fs::read_to_string(home.join("starts")).expect("it was started");
+        assert_eq!(starts.lines().count(), 2);
+        let environ = fs::read_to_string(home.join("environ")).expect("noted by the agent");
+        assert!(!environ.contains(PASSWORD), "{environ}");
+    }
+}
+
+#[test]
+fn what_is_said_goes_to_a_private_log_and_the_console() {
+    let house = House::new();
+    for machine in every_instance() {
+        let console = machine.write(&machine.path("root/dev-console"), "");
+        boot(&house, &machine, |_| (), "3\n").finish().expect(&machine, 3, &[]);
+        let log = machine.path("root/var/log/user-data.log");
+        assert_eq!(mode(&log), 0o600);
+        let said = "agent.sh: the master has refused this worker for good";
+        for file in [&log, &console] {
+            // `tee` may be a moment behind the script's end.
+            wait_until("the last line", || fs::read_to_string(file).expect("a log").contains(said));
+            assert!(!fs::read_to_string(file).expect("a log").contains(PASSWORD));
+        }
+    }
+}
+
+#[test]
+fn nobody_keeps_the_machine_alive_so_it_powers_off() {
+    let house = House::new();
+    type Change = fn(&mut UserData);
+    let nobody: [Change; 2] = [|told| told.boot_limit_secs = 0, |told| told.life_limit_secs = 0];
+    for change in nobody {
+        for machine in every_instance() {
+            let running = boot(&house, &machine, change, "stay\n").start();
+            wait_until("the power to go", || calls(&machine).contains("poweroff"));
+            running.kill_group();
+        }
+    }
+}
+
+#[test]
+fn a_dead_man_whose_file_is_gone_or_spoiled_ends_the_machine_and_a_later_time_does_not() {
+    let house = House::new();
+    for spoiled in [None, Some("soon\n")] {
+        for machine in every_instance() {
+            let running = boot(&house, &machine, |_| (), "stay\n").start();
+            let home = machine.path("root/var/lib/busybee-agent");
+            wait_until("the agent to run", || home.join("umask").exists());
+            assert!(!calls(&machine).contains("poweroff"), "nothing is wrong yet");
+            let deadman = machine.path("root/run/busybee-deadman");
+            match spoiled {
+                None => fs::remove_file(&deadman).expect("it was armed"),
+                Some(text) => drop(machine.write(&deadman, text)),
+            }
+            wait_until("the power to go", || calls(&machine).contains("poweroff"));
+            running.kill_group();
+        }
+    }
+}
