@@ -3,6 +3,8 @@
 //! Deeper is purer. `master` and `agent` are two towers over one cellar and never meet; see
 //! ARCHITECTURE.md for the map.
 
+#[cfg(feature = "agent")]
+pub mod agent;
 #[cfg(feature = "master")]
 pub mod api;
 #[cfg(feature = "master")]

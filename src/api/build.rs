@@ -106,8 +106,7 @@ pub struct BuildQuery {
     /// Only those of this branch (short name). Only within a project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// Only those before this: the `next` of the page before. Opaque over all projects, a build's
-    /// number within one.
+    /// Only those before this: the `next` of the page before, which means nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
     /// How many at most, 1 to 100; 20 where absent.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::Serialize;
 
-/// Workers, newest first.
+/// The workers that are alive, by name; then, where asked for, the last hundred that went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerList {
     /// The workers.

@@ -94,6 +94,14 @@ pub enum Command {
     ///
     /// For example: busybee completions bash > ~/.local/share/bash-completion/completions/busybee
     Completions(CompletionsArguments),
+    /// Be a machine of a local pool: the master starts this, nobody else.
+    #[command(hide = true)]
+    LocalMachine {
+        /// Its directory.
+        dir: std::path::PathBuf,
+        /// How long it may live.
+        lifetime_secs: u64,
+    },
 }
 
 #[cfg(test)]

@@ -153,7 +153,9 @@ impl EventLoop {
     /// again; agents greet anew and say what they have.
     async fn start_over(&mut self, why: &anyhow::Error) {
         error!("cannot commit: {why:#}; no new work is taken until the disk can be written again");
-        self.performer.store.release_ballast();
+        if let Err(why) = self.performer.store.release_ballast() {
+            error!("cannot give up the ballast: {why}");
+        }
         self.performer.disconnect_all("the master cannot write to its disk");
         let mut pause = tokio::time::interval(STORE_RETRY);
         pause.tick().await;

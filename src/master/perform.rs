@@ -66,7 +66,7 @@ impl Performer {
                 self.agents.tell(&worker, connection, message);
             }
             Action::Disconnect { connection, sentence } => {
-                self.agents.disconnect(connection, &sentence);
+                self.agents.disconnect(connection, sentence);
             }
             Action::Alarm(sentence) => error!("{sentence}"),
         }
@@ -74,13 +74,13 @@ impl Performer {
 
     /// Ends every connection, so that each agent greets the domain again.
     pub(crate) fn disconnect_all(&self, sentence: &str) {
-        self.agents.disconnect_all(sentence);
+        self.agents.close_all(sentence);
     }
 
     fn load_build(&self, project: ProjectName, number: BuildNumber) {
         let (inbox, store) = (self.inbox.clone(), self.store.clone());
         tokio::spawn(async move {
-            let found = match store.load_build(&project, number).await {
+            let found = match store.load_build(project.clone(), number).await {
                 Ok(found) => found.map(Box::new),
                 Err(why) => {
                     error!(project.name = %project, "cannot read build {project}/{number}: {why:#}");

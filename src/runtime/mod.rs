@@ -3,4 +3,7 @@
 pub mod clock;
 #[cfg(feature = "master")]
 pub mod config_file;
+pub mod private_file;
 pub mod random;
+pub mod tcp;
+pub mod tls;

@@ -1,11 +1,26 @@
 //! Floor 2: decides. Plain Rust without I/O, clock, randomness or `await`.
 //!
-//! `Coordinator::handle(now, event) -> Decision` and `next_timeout()` are its whole face; the
-//! machines behind it own one noun each.
+//! `Coordinator::handle(now, event) -> Decision` and `next_timeout()` are its whole face. The
+//! coordinator owns the state; what happens to each noun stands in the file named after it.
 
+mod agents;
+mod attempts;
+pub mod autoscaler;
+mod builds;
+mod changes;
+pub mod coordinator;
 pub mod decision;
+mod dice;
 pub mod entities;
 pub mod event;
+mod instances;
+mod jobs;
 pub mod pipeline;
+mod pool;
+mod reconcile;
+mod requests;
+mod scheduler;
 pub mod settings;
 pub mod snapshot;
+mod timers;
+mod workers;

@@ -1,0 +1,56 @@
+//! Wiring: settings, identity and channel into the loop, and how the agent's process ends.
+
+use anyhow::Context;
+
+use crate::agent::channel;
+use crate::agent::channel::ChannelConfig;
+use crate::agent::config::Config;
+use crate::agent::config::Road;
+use crate::agent::event_loop::End;
+use crate::agent::event_loop::EventLoop;
+use crate::agent::files;
+use crate::agent::identity::Identity;
+
+/// Runs the agent until it is to end.
+///
+/// # Errors
+/// When it cannot even begin: its home is not writable, its CA not readable.
+pub fn run(config: Config) -> anyhow::Result<End> {
+    files::make_private_dir(&config.home)
+        .with_context(|| format!("create {}", config.home.display()))?;
+    let home = config.home.canonicalize().context("find the agent's home")?;
+    let config = Config { home, ..config };
+    files::make_private_dir(&config.home.join("attempts"))
+        .context("create the attempts' folder")?;
+    let identity = Identity::load_or_create(&config.home)?;
+    let ca_pem = match &config.ca {
+        Some(path) => {
+            let pem = std::fs::read(path);
+            Some(pem.with_context(|| format!("read the master's CA from {}", path.display()))?)
+        }
+        None => None,
+    };
+    let channel_config = ChannelConfig {
+        master: config.master.clone(),
+        ca_pem,
+        worker: config.name.clone(),
+        password: config.password.clone(),
+        instance_claim: String::new(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let road = config.road;
+    let end = runtime.block_on(async {
+        let channel = channel::start(channel_config, identity);
+        EventLoop::new(config, channel).run().await
+    })?;
+    // A farewell may still be on its way.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    if road == Road::Cloud && end == End::Told {
+        let _the_dead_man_does_it_otherwise = std::process::Command::new("poweroff").status();
+    }
+    Ok(end)
+}

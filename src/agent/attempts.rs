@@ -1,0 +1,339 @@
+//! The attempts whose directories this agent holds: starts their supervisors, tells the master what
+//! they left in their files, and forgets them when told to.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::process::Child;
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+
+use crate::agent::attempt_dir::AttemptDir;
+use crate::agent::log_shipper::Ack;
+use crate::agent::log_shipper::LogShipper;
+use crate::model::attempt::AttemptOutcome;
+use crate::model::attempt::AttemptRef;
+use crate::model::attempt::AttemptSpec;
+use crate::model::attempt::LogChunk;
+use crate::model::attempt::LogOwner;
+use crate::runtime::clock;
+use crate::wire::message::FromAgent;
+use crate::wire::message::InventoryItem;
+
+/// Acks that wait for a shipper, at most: each later one says more than the one before.
+const ACKS_MAX: usize = 64;
+
+/// Where chunks go in the present session.
+pub(crate) type LogSession = watch::Receiver<Option<mpsc::Sender<LogChunk>>>;
+
+/// A log that is being shipped.
+pub(crate) struct Shipping {
+    pub(crate) length: watch::Sender<u64>,
+    pub(crate) acks: mpsc::Sender<Ack>,
+}
+
+impl Shipping {
+    /// Starts to ship a spool.
+    pub(crate) fn start(owner: LogOwner, spool: PathBuf, session: LogSession) -> Shipping {
+        let (length, length_receiver) = watch::channel(0);
+        let (acks, acks_receiver) = mpsc::channel(ACKS_MAX);
+        let shipper =
+            LogShipper { owner, spool, length: length_receiver, acks: acks_receiver, session };
+        tokio::spawn(shipper.run());
+        Shipping { length, acks }
+    }
+
+    /// The spool may be read up to here.
+    pub(crate) fn set_length(&self, length: u64) {
+        self.length.send_if_modified(|known| {
+            let is_news = *known < length;
+            *known = length.max(*known);
+            is_news
+        });
+    }
+
+    /// What the master says. A full queue may drop an ack: the next one says more.
+    pub(crate) fn ack(&self, ack: Ack) {
+        let _full = self.acks.try_send(ack);
+    }
+}
+
+/// An attempt whose files are here.
+struct Held {
+    dir: AttemptDir,
+    shipping: BTreeMap<u32, Shipping>,
+    /// The supervisor, if this very process started it.
+    supervisor: Option<Child>,
+    /// Steps whose start was told in this session.
+    started_told: BTreeSet<u32>,
+    /// Steps whose result was told in this session.
+    result_told: BTreeSet<u32>,
+    /// Whether the attempt's own result was told in this session.
+    end_told: bool,
+    is_over: bool,
+}
+
+/// All attempts here.
+pub(crate) struct Attempts {
+    home: PathBuf,
+    session: LogSession,
+    held: BTreeMap<AttemptRef, Held>,
+    /// Cancels that came before what they cancel.
+    tombstones: BTreeSet<AttemptRef>,
+}
+
+impl Attempts {
+    /// Takes up what an earlier process of this agent left.
+    pub(crate) fn load(home: PathBuf, session: LogSession) -> Attempts {
+        let mut this =
+            Attempts { home, session, held: BTreeMap::new(), tombstones: BTreeSet::new() };
+        for (id, dir) in AttemptDir::all(&this.home) {
+            match dir.spec() {
+                Ok(Some(_)) => this.hold(id, dir, None),
+                // Half made, or not ours to understand: nothing of it ever ran.
+                Ok(None) | Err(_) => {
+                    let _best_effort = dir.remove();
+                }
+            }
+        }
+        this
+    }
+
+    fn hold(&mut self, id: AttemptRef, dir: AttemptDir, supervisor: Option<Child>) {
+        let held = Held {
+            is_over: dir.result().is_some(),
+            dir,
+            shipping: BTreeMap::new(),
+            supervisor,
+            started_told: BTreeSet::new(),
+            result_told: BTreeSet::new(),
+            end_told: false,
+        };
+        self.held.insert(id, held);
+    }
+
+    /// What the master is told after each greeting.
+    pub(crate) fn inventory(&self) -> Vec<InventoryItem> {
+        let items = self.held.iter();
+        items.map(|(id, held)| InventoryItem { attempt: *id, finished: held.is_over }).collect()
+    }
+
+    /// Whether something runs.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.held.values().any(|held| !held.is_over)
+    }
+
+    /// Log bytes that are here and not yet at the master, about.
+    pub(crate) fn spool_bytes(&self) -> u64 {
+        let logs = self.held.values().flat_map(|held| held.shipping.values());
+        logs.map(|shipping| *shipping.length.borrow()).sum()
+    }
+
+    /// A new session: everything is told again, as nobody knows what arrived.
+    pub(crate) fn tell_again(&mut self) {
+        for held in self.held.values_mut() {
+            held.started_told.clear();
+            held.result_told.clear();
+            held.end_told = false;
+        }
+    }
+
+    /// Carries out an attempt, once, however often the master says so.
+    pub(crate) fn run(&mut self, spec: &AttemptSpec) -> FromAgent {
+        let id = spec.id;
+        let reject = |sentence: String| FromAgent::AttemptRejected { attempt: id, sentence };
+        if let Some(held) = self.held.get(&id) {
+            let has_begun = held.is_over || held.supervisor.is_some() || is_supervised(&held.dir);
+            if has_begun || held.dir.started(0).is_some() || held.dir.started(1).is_some() {
+                return FromAgent::AttemptAccepted(id);
+            }
+        } else if self.is_busy() {
+            return reject("it still runs another one".into());
+        }
+        match self.start(spec) {
+            Ok(()) => FromAgent::AttemptAccepted(id),
+            Err(why) => {
+                self.forget(id);
+                reject(format!("{why:#}"))
+            }
+        }
+    }
+
+    fn start(&mut self, spec: &AttemptSpec) -> anyhow::Result<()> {
+        let dir = AttemptDir::of(&self.home, spec.id);
+        dir.create(spec)?;
+        dir.set_lease(clock::monotonic() + spec.lease).context("write the lease")?;
+        if self.tombstones.remove(&spec.id) {
+            dir.set_cancelled().context("note the cancel")?;
+        }
+        let supervisor = spawn_supervisor(&dir)?;
+        self.hold(spec.id, dir, Some(supervisor));
+        Ok(())
+    }
+
+    /// Ends an attempt, also one that has not come yet.
+    pub(crate) fn cancel(&mut self, id: AttemptRef) {
+        match self.held.get(&id) {
+            Some(held) => {
+                // A disk that takes no mark takes no result either: the lease will end it.
+                let _disk_full = held.dir.set_cancelled();
+                held.dir.wake_supervisor();
+            }
+            None => {
+                self.tombstones.insert(id);
+            }
+        }
+    }
+
+    /// Ends everything, now.
+    pub(crate) fn cancel_all(&mut self) {
+        let ids: Vec<AttemptRef> = self.held.keys().copied().collect();
+        for id in ids {
+            self.cancel(id);
+        }
+    }
+
+    /// Drops an attempt with its files. One that still runs is ended first, and forgotten later.
+    pub(crate) fn forget(&mut self, id: AttemptRef) {
+        self.tombstones.remove(&id);
+        let Some(held) = self.held.get(&id) else { return };
+        if is_supervised(&held.dir) && !held.is_over {
+            return self.cancel(id);
+        }
+        let _best_effort = held.dir.remove();
+        self.held.remove(&id);
+    }
+
+    /// Gives running attempts more time.
+    pub(crate) fn renew_leases(&self, until: Duration) {
+        for held in self.held.values().filter(|held| !held.is_over) {
+            let _disk_full = held.dir.set_lease(until);
+        }
+    }
+
+    pub(crate) fn ack(&self, attempt: AttemptRef, step: u32, ack: Ack) {
+        let log = self.held.get(&attempt).and_then(|held| held.shipping.get(&step));
+        if let Some(shipping) = log {
+            shipping.ack(ack);
+        }
+    }
+
+    /// Looks at what the supervisors have written. What the master is to be told, in order.
+    pub(crate) fn look(&mut self) -> Vec<FromAgent> {
+        let mut news = Vec::new();
+        for (id, held) in &mut self.held {
+            held.look(*id, &self.session, &mut news);
+        }
+        news
+    }
+}
+
+impl Held {
+    fn look(&mut self, id: AttemptRef, session: &LogSession, news: &mut Vec<FromAgent>) {
+        // Asked before the files are read: what a supervisor wrote before its end is then seen.
+        let is_supervised = self.is_supervised();
+        let steps = match self.dir.spec() {
+            Ok(Some(spec)) => u32::try_from(spec.steps.len()).unwrap_or(u32::MAX - 1) + 1,
+            Ok(None) | Err(_) => 0,
+        };
+        for step in 0..steps {
+            if self.result_told.contains(&step) {
+                continue;
+            }
+            self.look_at_step(id, step, session, news);
+        }
+        if self.end_told {
+            return;
+        }
+        if let Some(result) = self.dir.result() {
+            self.is_over = true;
+            self.end_told = true;
+            news.push(result);
+        } else if !is_supervised {
+            self.is_over = true;
+            self.end_told = true;
+            let why = "its supervisor on the worker has ended unexpectedly".to_owned();
+            let result =
+                FromAgent::AttemptResult { attempt: id, outcome: AttemptOutcome::Infra(why) };
+            // So that the next process of this agent tells the same.
+            let _disk_full = self.dir.write_result(result.clone());
+            news.push(result);
+        }
+    }
+
+    fn look_at_step(
+        &mut self,
+        id: AttemptRef,
+        step: u32,
+        session: &LogSession,
+        news: &mut Vec<FromAgent>,
+    ) {
+        let result = self.dir.step_result(step);
+        let started = match self.started_told.contains(&step) {
+            true => None,
+            false => self.dir.started(step),
+        };
+        if let Some(started) = started {
+            self.started_told.insert(step);
+            self.shipping.entry(step).or_insert_with(|| {
+                let owner = LogOwner::Step { attempt: id, step };
+                Shipping::start(owner, self.dir.log(step), session.clone())
+            });
+            news.push(started);
+        }
+        if let Some(shipping) = self.shipping.get(&step) {
+            let length = match &result {
+                Some(FromAgent::StepResult(result)) => Some(result.log_bytes),
+                Some(_) | None => std::fs::metadata(self.dir.log(step)).ok().map(|log| log.len()),
+            };
+            shipping.set_length(length.unwrap_or(0));
+        }
+        if let Some(result) = result {
+            self.result_told.insert(step);
+            news.push(result);
+        }
+    }
+
+    fn is_supervised(&mut self) -> bool {
+        if let Some(child) = &mut self.supervisor {
+            match child.try_wait() {
+                Ok(None) => return true,
+                Ok(Some(_)) | Err(_) => self.supervisor = None,
+            }
+        }
+        is_supervised(&self.dir)
+    }
+}
+
+/// Whether somebody holds the supervisor's lock.
+fn is_supervised(dir: &AttemptDir) -> bool {
+    matches!(dir.lock(), Ok(None))
+}
+
+/// Starts this program again as the attempt's supervisor, in a session of its own.
+fn spawn_supervisor(dir: &AttemptDir) -> anyhow::Result<Child> {
+    let program = std::env::current_exe().context("find the agent's own program")?;
+    let said = std::fs::File::create(dir.path().join("supervisor.log"))
+        .context("create the supervisor's log")?;
+    let mut command = Command::new(program);
+    command
+        .arg("step-supervisor")
+        .arg(dir.path())
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with("BB_")))
+        .stdin(std::process::Stdio::null())
+        .stdout(said.try_clone().context("share the supervisor's log")?)
+        .stderr(said);
+    // SAFETY: setsid is async-signal-safe and touches no memory of ours.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            Ok(())
+        });
+    }
+    command.spawn().context("start the attempt's supervisor")
+}

@@ -1,0 +1,126 @@
+//! Runs the pool's bootstrap script through `runurl`, its output going straight into the boot log.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::agent::config::Config;
+use crate::agent::config::Road;
+use crate::model::step::StepOutcome;
+use crate::wire::message::Bootstrap;
+use crate::wire::message::FromAgent;
+use crate::wire::message::TAIL_BYTES_MAX;
+
+/// Between TERM and KILL.
+const TERM_GRACE: Duration = Duration::from_secs(10);
+
+/// Where the script's output goes.
+pub(crate) fn log_path(home: &Path) -> PathBuf {
+    home.join("boot.log")
+}
+
+/// Whether a script has passed here before.
+pub(crate) fn has_passed(home: &Path) -> bool {
+    home.join("bootstrapped").exists()
+}
+
+/// Runs the script to its end, and says how it went.
+pub(crate) async fn run(config: &Config, bootstrap: Bootstrap) -> FromAgent {
+    let path = log_path(&config.home);
+    let outcome = match std::fs::OpenOptions::new().create(true).append(true).open(&path) {
+        Ok(log) => carry_out(config, &bootstrap, log).await,
+        Err(why) => StepOutcome::Infra(format!("cannot open the boot log: {why}")),
+    };
+    if outcome.passed() {
+        let _runs_again_after_a_restart =
+            crate::agent::files::write_whole(&config.home.join("bootstrapped"), b"");
+    }
+    let log = std::fs::read(&path).unwrap_or_default();
+    let from = log.len().saturating_sub(TAIL_BYTES_MAX);
+    let mut tail = String::from_utf8_lossy(&log[from..]).into_owned();
+    if from > 0 {
+        // Not half a line.
+        tail = tail.split_once('\n').map_or(tail.clone(), |(_, rest)| rest.to_owned());
+    }
+    FromAgent::BootstrapResult { outcome, log_bytes: log.len() as u64, tail }
+}
+
+async fn carry_out(config: &Config, bootstrap: &Bootstrap, log: std::fs::File) -> StepOutcome {
+    let Ok(second) = log.try_clone() else {
+        return StepOutcome::Infra("too many open files".into());
+    };
+    let mut command = Command::new("sh");
+    command
+        .arg(&config.runurl)
+        .args(["--sha256", &bootstrap.sha256, &bootstrap.url])
+        .args(&bootstrap.args)
+        .env_clear()
+        .envs(inherited())
+        .envs(bootstrap.env.iter().map(|(name, value)| (name, value)))
+        .envs(told(config))
+        .current_dir(&config.home)
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(second)
+        .process_group(0);
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(why) => return StepOutcome::Infra(format!("cannot start sh: {why}")),
+    };
+    match tokio::time::timeout(bootstrap.timeout, child.wait()).await {
+        Ok(Ok(status)) => outcome(status),
+        Ok(Err(why)) => StepOutcome::Infra(format!("cannot wait for the script: {why}")),
+        Err(_) => {
+            end(&mut child).await;
+            StepOutcome::TimedOut
+        }
+    }
+}
+
+/// What every program wants.
+fn inherited() -> impl Iterator<Item = (String, String)> {
+    let wanted = |name: &str| matches!(name, "PATH" | "HOME" | "LANG" | "USER" | "LOGNAME");
+    std::env::vars().filter(move |(name, _)| wanted(name))
+}
+
+/// What a bootstrap script is promised (bootstrap/README.md). The password is not among it.
+fn told(config: &Config) -> Vec<(&'static str, String)> {
+    let road = match config.road {
+        Road::Local => "local",
+        Road::Cloud => "cloud",
+        Road::Own => "own",
+    };
+    let path = |path: &Path| path.display().to_string();
+    vec![
+        ("BB_MASTER_URL", config.master_url.clone()),
+        ("BB_CA", config.ca.as_deref().map(path).unwrap_or_default()),
+        ("BB_HOME", path(&config.home)),
+        ("BB_NAME", config.name.clone()),
+        ("BB_ROAD", road.to_owned()),
+        ("BB_RUNURL", path(&config.runurl)),
+    ]
+}
+
+async fn end(child: &mut tokio::process::Child) {
+    use rustix::process::Pid;
+    use rustix::process::Signal;
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let Some(group) = group else { return };
+    let _gone = rustix::process::kill_process_group(group, Signal::TERM);
+    if tokio::time::timeout(TERM_GRACE, child.wait()).await.is_err() {
+        let _gone = rustix::process::kill_process_group(group, Signal::KILL);
+        let _reaped = child.wait().await;
+    }
+}
+
+fn outcome(status: std::process::ExitStatus) -> StepOutcome {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => StepOutcome::Exited(code),
+        (None, Some(signal)) => StepOutcome::Signalled(signal),
+        (None, None) => StepOutcome::Infra("the kernel does not say how the script ended".into()),
+    }
+}

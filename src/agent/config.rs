@@ -1,0 +1,128 @@
+//! What an agent is told at its start: the `BB_` lines, from a file or from the environment.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use crate::model::secret::Secret;
+
+/// Where the machine comes from, and so what the agent may do to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Road {
+    /// A process of the master's own computer.
+    Local,
+    /// A cloud instance that is ours as a whole.
+    Cloud,
+    /// A machine of one's own.
+    Own,
+}
+
+/// An agent's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `BB_MASTER`: host and port of the channel.
+    pub master: String,
+    /// `BB_MASTER_URL`: what scripts fetch from.
+    pub master_url: String,
+    /// `BB_NAME`: the worker's name.
+    pub name: String,
+    /// `BB_PASSWORD`; absent once it was used.
+    pub password: Option<Secret<String>>,
+    /// `BB_CA`: the file with the master's CA; absent: the system's roots.
+    pub ca: Option<PathBuf>,
+    /// `BB_ROAD`.
+    pub road: Road,
+    /// `BB_RUNURL`: where `runurl` lies.
+    pub runurl: PathBuf,
+    /// `BB_HOME`: where everything of the agent lies.
+    pub home: PathBuf,
+    /// The file that these come from; absent: the environment.
+    pub file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads the file's `BB_NAME=value` lines; `BB_HOME` may also come from the environment.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or lacks something; the message names it.
+    pub fn from_file(path: &Path) -> anyhow::Result<Config> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("read the agent's settings from {}", path.display()))?;
+        let mut values: BTreeMap<String, String> = text
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.trim().to_owned(), value.to_owned()))
+            .collect();
+        if let Ok(home) = std::env::var("BB_HOME") {
+            values.entry("BB_HOME".into()).or_insert(home);
+        }
+        let folder = path.parent().map(|folder| folder.display().to_string());
+        if let Some(folder) = folder {
+            values.entry("BB_HOME".into()).or_insert(folder);
+        }
+        Config::from_values(&values, Some(path.to_owned()))
+    }
+
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// When something is missing; the message names it.
+    pub fn from_environment() -> anyhow::Result<Config> {
+        let ours = std::env::vars().filter(|(name, _)| name.starts_with("BB_"));
+        Config::from_values(&ours.collect(), None)
+    }
+
+    fn from_values(
+        values: &BTreeMap<String, String>,
+        file: Option<PathBuf>,
+    ) -> anyhow::Result<Config> {
+        let optional = |name: &str| values.get(name).filter(|value| !value.is_empty()).cloned();
+        let wanted = |name: &str| {
+            optional(name).with_context(|| {
+                format!(
+                    "{name} is not set: take it from the lines that `busybee worker add` prints"
+                )
+            })
+        };
+        let road = match optional("BB_ROAD").as_deref() {
+            Some("local") => Road::Local,
+            Some("cloud") => Road::Cloud,
+            Some("own") | None => Road::Own,
+            Some(other) => anyhow::bail!("BB_ROAD is \"{other}\"; it is local, cloud or own"),
+        };
+        let home = PathBuf::from(wanted("BB_HOME")?);
+        let runurl = optional("BB_RUNURL").map_or_else(|| home.join("runurl"), PathBuf::from);
+        Ok(Config {
+            master: wanted("BB_MASTER")?,
+            master_url: wanted("BB_MASTER_URL")?,
+            name: wanted("BB_NAME")?,
+            password: optional("BB_PASSWORD").map(Secret::new),
+            ca: optional("BB_CA").map(PathBuf::from),
+            road,
+            runurl,
+            home,
+            file,
+        })
+    }
+
+    /// Takes the password out of the file: it was used, and is worth nothing now.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn forget_password(&self) -> anyhow::Result<()> {
+        let Some(path) = &self.file else { return Ok(()) };
+        let text = std::fs::read_to_string(path).context("read the agent's settings")?;
+        if !text.contains("BB_PASSWORD=") {
+            return Ok(());
+        }
+        let kept: String = text
+            .lines()
+            .filter(|line| !line.starts_with("BB_PASSWORD="))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        crate::agent::files::write_whole(path, kept.as_bytes())
+            .context("take the used password out of the agent's settings")
+    }
+}

@@ -1,0 +1,26 @@
+//! Facts about the machine: its boot, its load, what is free.
+
+use std::path::Path;
+
+use crate::wire::message::Heartbeat;
+
+/// A heartbeat's figures. What the machine does not say counts as zero.
+pub(crate) fn heartbeat(number: u64, home: &Path, spool_bytes: u64) -> Heartbeat {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0);
+    let disk = rustix::fs::statvfs(home).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    Heartbeat {
+        number,
+        load,
+        memory_available_bytes: memory_available().unwrap_or(0),
+        disk_free_bytes: disk.unwrap_or(0),
+        spool_bytes,
+    }
+}
+
+fn memory_available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,295 @@
+//! Step 0: the commit into the workspace, with the `git` program.
+//!
+//! A warm workspace is fetched into and cleaned; a broken one is made anew. Shallow by commit where the
+//! server allows it, else the ref, else everything. The credential is used for the fetches alone and
+//! stands in no file of the checkout.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::agent::files;
+use crate::agent::supervisor::command;
+use crate::agent::supervisor::command::Ending;
+use crate::agent::supervisor::run::Attempt;
+use crate::agent::supervisor::spool::Spool;
+use crate::model::attempt::CheckoutSpec;
+use crate::model::attempt::GitCredential;
+use crate::model::step::StepOutcome;
+
+/// Fetches that fail are tried this often: a forge hiccups.
+const FETCH_TRIES: u32 = 3;
+
+/// And this long after one another.
+const FETCH_PAUSE: Duration = Duration::from_secs(2);
+
+/// How a git command went: well, badly (worth another way), or the attempt is over.
+enum Went {
+    Well,
+    Badly(String),
+    Over(StepOutcome, Option<Ending>),
+}
+
+struct Checkout<'a> {
+    attempt: &'a Attempt,
+    spec: &'a CheckoutSpec,
+    /// For git: the attempt's, what keeps git harmless, and the credential.
+    env: Vec<(String, String)>,
+    /// Private files that go away with the checkout.
+    secrets: Vec<PathBuf>,
+}
+
+/// Carries out the checkout.
+pub(super) fn run(attempt: &Attempt, spool: &mut Spool) -> (StepOutcome, Option<Ending>) {
+    let Some(spec) = &attempt.spec.checkout else {
+        return (StepOutcome::Skipped, None);
+    };
+    let mut checkout = Checkout { attempt, spec, env: Vec::new(), secrets: Vec::new() };
+    if let Err(why) = checkout.prepare() {
+        return (StepOutcome::Infra(format!("cannot prepare the checkout: {why}")), None);
+    }
+    let mut went = checkout.all(spool);
+    if let Went::Badly(why) = &went
+        && attempt.workspace.join(".git").exists()
+    {
+        spool.say(&format!("{why}; once more, in a fresh workspace"));
+        if let Err(why) = std::fs::remove_dir_all(&attempt.workspace) {
+            spool.say(&format!("cannot remove the workspace: {why}"));
+        }
+        went = checkout.all(spool);
+    }
+    checkout.forget_secrets();
+    match went {
+        Went::Well => (StepOutcome::Exited(0), None),
+        Went::Badly(why) => (StepOutcome::Infra(why), None),
+        Went::Over(outcome, ending) => (outcome, ending),
+    }
+}
+
+impl Checkout<'_> {
+    /// The environment of git: no settings of anybody's, no prompts, no helpers.
+    fn prepare(&mut self) -> std::io::Result<()> {
+        files::make_private_dir(&self.attempt.dir.home().join("workspaces"))?;
+        let mut env = self.attempt.env.clone();
+        let fixed = [
+            ("GIT_ALLOW_PROTOCOL", "file:https:http:ssh"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_ASKPASS", "/bin/false"),
+            ("GIT_LFS_SKIP_SMUDGE", "1"),
+        ];
+        env.extend(fixed.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let mut settings = vec![
+            ("core.hooksPath".to_owned(), "/dev/null".to_owned()),
+            ("advice.detachedHead".to_owned(), "false".to_owned()),
+            // A workspace on a mounted disk may belong to another user id than ours.
+            ("safe.directory".to_owned(), "*".to_owned()),
+        ];
+        match &self.spec.credential {
+            GitCredential::None => {}
+            GitCredential::Token(token) => {
+                let pair = format!("x-access-token:{}", token.reveal());
+                let header = format!("Authorization: Basic {}", base64(pair.as_bytes()));
+                // Only for this repository's host: a redirect or a submodule gets nothing.
+                settings.push((format!("http.{}.extraHeader", origin(&self.spec.repo)), header));
+            }
+            GitCredential::SshKey { key, known_hosts } => {
+                let key_file = self.attempt.dir.path().join("ssh-key");
+                files::write_whole(&key_file, key.reveal().as_bytes())?;
+                let hosts = self.attempt.dir.path().join("known-hosts");
+                let mut ssh = format!(
+                    "ssh -F none -i '{}' -o IdentitiesOnly=yes -o BatchMode=yes",
+                    key_file.display()
+                );
+                if known_hosts.is_empty() {
+                    ssh.push_str(" -o StrictHostKeyChecking=accept-new");
+                } else {
+                    files::write_whole(&hosts, known_hosts.as_bytes())?;
+                    ssh.push_str(&format!(
+                        " -o StrictHostKeyChecking=yes -o UserKnownHostsFile='{}'",
+                        hosts.display()
+                    ));
+                }
+                env.push(("GIT_SSH_COMMAND".to_owned(), ssh));
+                self.secrets = vec![key_file, hosts];
+            }
+        }
+        // In the environment, not among the arguments, where every user could read them.
+        env.push(("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string()));
+        for (index, (name, value)) in settings.into_iter().enumerate() {
+            env.push((format!("GIT_CONFIG_KEY_{index}"), name));
+            env.push((format!("GIT_CONFIG_VALUE_{index}"), value));
+        }
+        self.env = env;
+        Ok(())
+    }
+
+    fn forget_secrets(&self) {
+        for file in &self.secrets {
+            let _was_never_written = std::fs::remove_file(file);
+        }
+    }
+
+    fn all(&self, spool: &mut Spool) -> Went {
+        let workspace = &self.attempt.workspace;
+        let is_warm = workspace.join(".git").exists();
+        if !is_warm {
+            if let Err(why) = std::fs::create_dir_all(workspace) {
+                return Went::Badly(format!("cannot make the workspace: {why}"));
+            }
+            match self.git(&["init", "--quiet", "."], spool) {
+                Went::Well => {}
+                other => return other,
+            }
+        }
+        // A lock that a killed git left behind would stop every later one.
+        let _not_there = std::fs::remove_file(workspace.join(".git/index.lock"));
+        let _not_there = std::fs::remove_file(workspace.join(".git/shallow.lock"));
+        match self.fetch(spool) {
+            Went::Well => {}
+            other => return other,
+        }
+        let commit = self.spec.commit.as_str();
+        let mut steps: Vec<Vec<&str>> =
+            vec![vec!["checkout", "--quiet", "--force", "--detach", commit]];
+        if !self.attempt.spec.keep_workspace {
+            steps.push(vec!["clean", "-ffdxq"]);
+        }
+        for step in steps {
+            match self.git(&step, spool) {
+                Went::Well => {}
+                other => return other,
+            }
+        }
+        self.submodules(workspace, spool)
+    }
+
+    fn submodules(&self, workspace: &Path, spool: &mut Spool) -> Went {
+        if !workspace.join(".gitmodules").exists() {
+            return Went::Well;
+        }
+        let sync = self.git(&["submodule", "--quiet", "sync", "--recursive"], spool);
+        if !matches!(sync, Went::Well) {
+            return sync;
+        }
+        let shallow = ["submodule", "update", "--init", "--recursive", "--force", "--depth", "1"];
+        match self.git(&shallow, spool) {
+            Went::Badly(_) => {
+                self.git(&["submodule", "update", "--init", "--recursive", "--force"], spool)
+            }
+            other => other,
+        }
+    }
+
+    /// Gets the commit, by the cheapest way that the server allows.
+    fn fetch(&self, spool: &mut Spool) -> Went {
+        if self.has_commit() {
+            return Went::Well;
+        }
+        let (repo, commit) = (self.spec.repo.as_str(), self.spec.commit.as_str());
+        let ref_name = self.spec.ref_name.as_str();
+        let everything = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"];
+        let ways: [Vec<&str>; 3] = [
+            vec!["fetch", "--quiet", "--no-tags", "--depth", "1", "--", repo, commit],
+            vec!["fetch", "--quiet", "--no-tags", "--", repo, ref_name],
+            vec!["fetch", "--quiet", "--", repo, everything[0], everything[1]],
+        ];
+        let mut why = String::new();
+        for attempt in 0..FETCH_TRIES {
+            if attempt > 0 {
+                spool.say(&format!("trying again in {} s", FETCH_PAUSE.as_secs()));
+                self.attempt.waiting.wait(None, FETCH_PAUSE);
+            }
+            for way in &ways {
+                match self.git(way, spool) {
+                    Went::Well if self.has_commit() => return Went::Well,
+                    Went::Well => {
+                        why = format!("commit {commit} is not on {ref_name} of {repo} any more");
+                    }
+                    Went::Badly(failed) => why = failed,
+                    over @ Went::Over(..) => return over,
+                }
+            }
+        }
+        Went::Badly(why)
+    }
+
+    fn has_commit(&self) -> bool {
+        let object = format!("{}^{{tree}}", self.spec.commit);
+        let status = Command::new("git")
+            .args(["cat-file", "-e", &object])
+            .current_dir(&self.attempt.workspace)
+            .env_clear()
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status();
+        status.is_ok_and(|status| status.success())
+    }
+
+    fn git(&self, arguments: &[&str], spool: &mut Spool) -> Went {
+        spool.write(format!("$ git {}\n", arguments.join(" ")).as_bytes());
+        let mut command = Command::new("git");
+        command.args(arguments);
+        let bounds = self.attempt.bounds(None, true);
+        match command::run(command, &self.attempt.workspace, &self.env, &bounds, spool) {
+            (StepOutcome::Exited(0), _) => Went::Well,
+            (StepOutcome::Exited(code), None) => {
+                let what = arguments.first().copied().unwrap_or_default();
+                Went::Badly(format!("git {what} ended with {code}"))
+            }
+            (StepOutcome::Infra(why), None) => Went::Badly(why),
+            (outcome, ending) => Went::Over(outcome, ending),
+        }
+    }
+}
+
+/// `https://host/` of a repository's URL.
+fn origin(repo: &str) -> String {
+    let Some((scheme, rest)) = repo.split_once("://") else { return repo.to_owned() };
+    let host = rest.split('/').next().unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}/")
+}
+
+/// Base64 (RFC 4648) for one header; not worth a crate in the agent.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let at = |index: usize| u32::from(three.get(index).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for index in 0..4 {
+            if index <= three.len() {
+                text.push(char::from(LETTERS[(bits >> (18 - 6 * index)) as usize & 63]));
+            } else {
+                text.push('=');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        let check = |raw: &str, text: &str| assert_eq!(base64(raw.as_bytes()), text);
+        check("", "");
+        check("f", "Zg==");
+        check("fo", "Zm8=");
+        check("foo", "Zm9v");
+        check("foobar", "Zm9vYmFy");
+    }
+
+    #[test]
+    fn a_token_is_for_the_repositorys_host_alone() {
+        assert_eq!(origin("https://git.example.com/a/b.git"), "https://git.example.com/");
+        assert_eq!(origin("https://user@git.example.com:8443/a"), "https://git.example.com:8443/");
+    }
+}

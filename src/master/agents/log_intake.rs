@@ -1,0 +1,215 @@
+//! Log chunks of one connection on their way to the log files, and what the agent is told of them.
+//!
+//! Only the exact next offset of a log is written. Anything else is answered with that offset and
+//! the agent sends on from there; the chunks that follow a wrong one were under way already and
+//! are dropped without a further word, or each would make the agent begin again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
+
+use crate::master::agents::attempts::Right;
+use crate::master::agents::connection::Line;
+use crate::master::logs::LogStore;
+use crate::master::logs::error::LogError;
+use crate::master::logs::key::LogKey;
+use crate::master::logs::log::Appended;
+use crate::model::attempt::LogChunk;
+use crate::model::attempt::LogOwner;
+use crate::wire::message::FromMaster;
+
+/// A boot log, in raw bytes at most. A bootstrap script that prints more is stuck in a loop; its
+/// beginning says more than its end.
+pub(crate) const BOOT_LOG_BYTES_MAX: u64 = 64 << 20;
+
+/// A step's log, in raw bytes at most: what the agent's spool holds (1 GiB, a marker and a tail),
+/// and then some. It only ever stops an agent that is not ours.
+pub(crate) const STEP_LOG_BYTES_MAX: u64 = (1 << 30) + (16 << 20);
+
+/// Chunks that wait to be written, in bytes at most: what an agent may have unacked per
+/// connection. Beyond it the connection is not read, which slows the agent down.
+const WAITING_BYTES_MAX: usize = 4 << 20;
+
+/// How long to wait before a log is asked for again that the disk would not take: a full disk is
+/// not emptied sooner, and each try costs the agent a window of chunks.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a waiting chunk takes beside its bytes.
+const CHUNK_OVERHEAD_BYTES: usize = 256;
+
+/// How long the log of this owner may become.
+pub(crate) fn bytes_max(owner: LogOwner) -> u64 {
+    match owner {
+        LogOwner::Step { .. } => STEP_LOG_BYTES_MAX,
+        LogOwner::Boot => BOOT_LOG_BYTES_MAX,
+    }
+}
+
+/// The way to a connection's log chunks.
+#[derive(Debug)]
+pub(crate) struct LogIntake {
+    queue: mpsc::UnboundedSender<(LogChunk, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+}
+
+impl LogIntake {
+    /// Begins to take chunks.
+    pub(crate) fn start(line: &Line, logs: &LogStore, tasks: &mut JoinSet<()>) -> LogIntake {
+        // Bounded by the room that each chunk takes with it.
+        let (queue, mut waiting) = mpsc::unbounded_channel();
+        let mut clerk = Clerk {
+            line: line.clone(),
+            logs: logs.clone(),
+            open: HashMap::new(),
+            disk_failed: false,
+            acks: JoinSet::new(),
+        };
+        tasks.spawn(async move {
+            while let Some((chunk, _room)) = waiting.recv().await {
+                clerk.handle(chunk).await;
+            }
+        });
+        LogIntake { queue, room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)) }
+    }
+
+    /// Takes one more; waits while too many bytes do.
+    pub(crate) async fn take(&self, chunk: LogChunk) {
+        let bytes = u32::try_from(chunk.frame.len() + CHUNK_OVERHEAD_BYTES)
+            .expect("a chunk is at most 64 KiB: checked when it was read");
+        if let Ok(room) = self.room.clone().acquire_many_owned(bytes).await {
+            let _connection_ends = self.queue.send((chunk, room));
+        }
+    }
+}
+
+struct Clerk {
+    line: Line,
+    logs: LogStore,
+    open: HashMap<LogOwner, Open>,
+    /// The disk refused the last chunk: said once, not for each.
+    disk_failed: bool,
+    acks: JoinSet<()>,
+}
+
+/// A log that this connection writes to.
+struct Open {
+    /// Where the wrong chunks end that were answered already.
+    wrong_until: Option<u64>,
+    /// Tells the agent what is durable.
+    acks: AbortHandle,
+}
+
+impl Clerk {
+    async fn handle(&mut self, chunk: LogChunk) {
+        if let LogOwner::Step { attempt, step } = chunk.owner {
+            match self.line.attempts.right(attempt, step) {
+                Right::Write => {}
+                Right::Refused { tell } => {
+                    if tell {
+                        self.line.outgoing.say(FromMaster::Forget(attempt));
+                    }
+                    return;
+                }
+                Right::NoSuchStep => {
+                    self.cut("a log of a step that its attempt does not have");
+                    return;
+                }
+            }
+        }
+        let end = chunk.offset + u64::from(chunk.raw_len);
+        if end > bytes_max(chunk.owner) {
+            self.line.outgoing.ack(chunk.owner, end); // Taken, and thrown away.
+            return;
+        }
+        let key = LogKey::of(chunk.owner, &self.line.worker);
+        let owner = chunk.owner;
+        match self.write(&key, chunk, end).await {
+            Ok(()) => self.disk_failed = false,
+            Err(LogError::Refused(sentence)) => self.cut(&sentence),
+            Err(LogError::Disk(sentence)) => {
+                // Nothing is acked, so nothing is lost: the agent's spool keeps it.
+                if !std::mem::replace(&mut self.disk_failed, true) {
+                    tracing::error!("cannot keep the {key}: {sentence}");
+                }
+                self.try_again(owner, &key).await;
+            }
+        }
+    }
+
+    /// After the disk refused a chunk: the agent sends on from what is durable, a little later.
+    async fn try_again(&mut self, owner: LogOwner, key: &LogKey) {
+        tokio::time::sleep(DISK_PAUSE).await;
+        if let Ok(durable) = self.logs.watch_durable(key).await {
+            if let Some(open) = self.open.get_mut(&owner) {
+                open.wrong_until = None;
+            }
+            self.line.outgoing.rewind(owner, durable.current());
+        }
+    }
+
+    async fn write(&mut self, key: &LogKey, chunk: LogChunk, end: u64) -> Result<(), LogError> {
+        let (owner, offset) = (chunk.owner, chunk.offset);
+        self.open(owner, key).await?;
+        let appended = self.logs.append(key, chunk).await?;
+        let Some(open) = self.open.get_mut(&owner) else { return Ok(()) };
+        match appended {
+            Appended::Stored { .. } => open.wrong_until = None,
+            Appended::Rewind { to } => {
+                let answered = open.wrong_until.replace(end) == Some(offset);
+                if !answered {
+                    self.line.outgoing.rewind(owner, to);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to tell the agent what is durable of a log, with the first chunk that comes for it.
+    async fn open(&mut self, owner: LogOwner, key: &LogKey) -> Result<(), LogError> {
+        if self.open.contains_key(&owner) {
+            return Ok(());
+        }
+        self.close_finished();
+        let outgoing = self.line.outgoing.clone();
+        let mut durable = self.logs.watch_durable(key).await?;
+        let acks = self.acks.spawn(async move {
+            let mut offset = durable.current();
+            loop {
+                if offset > 0 {
+                    outgoing.ack(owner, offset);
+                }
+                offset = durable.changed().await;
+            }
+        });
+        self.open.insert(owner, Open { wrong_until: None, acks });
+        Ok(())
+    }
+
+    /// Lets go of the logs of attempts that are over, so that a worker of many jobs piles up none.
+    fn close_finished(&mut self) {
+        let attempts = self.line.attempts.clone();
+        self.open.retain(|owner, open| {
+            let keep = match owner {
+                LogOwner::Step { attempt, .. } => attempts.is_present(*attempt),
+                LogOwner::Boot => true,
+            };
+            if !keep {
+                open.acks.abort();
+            }
+            keep
+        });
+        while self.acks.try_join_next().is_some() {}
+    }
+
+    fn cut(&self, sentence: &str) {
+        let worker = &self.line.worker;
+        tracing::warn!(worker.id = %worker, "cut worker {worker} off: it sent {sentence}");
+        self.line.outgoing.cut();
+    }
+}

@@ -1,0 +1,352 @@
+//! An attempt's life: given out, started, over. Only its present owner can change it.
+
+use std::time::Duration;
+
+use crate::master::domain::coordinator::Coordinator;
+use crate::master::domain::decision::Record;
+use crate::master::domain::decision::ToAgent;
+use crate::master::domain::entities::Attempt;
+use crate::master::domain::entities::AttemptState;
+use crate::master::domain::entities::StepRun;
+use crate::master::domain::event::StepResult;
+use crate::master::domain::timers::Timer;
+use crate::model::attempt::AttemptOutcome;
+use crate::model::attempt::AttemptRef;
+use crate::model::attempt::AttemptSpec;
+use crate::model::attempt::CheckoutSpec;
+use crate::model::attempt::GitCredential;
+use crate::model::ids::AttemptId;
+use crate::model::ids::Fence;
+use crate::model::ids::JobId;
+use crate::model::ids::WorkerName;
+use crate::model::status::JobStatus;
+use crate::model::status::WorkerStatus;
+use crate::model::time::Timestamp;
+
+/// The agent ends cancelled and overdue attempts by itself; when it has not said so by then, its
+/// worker is ended.
+const END_GRACE: Duration = Duration::from_secs(60);
+
+/// Attempts that were given out and never started, until the job is called off: they cost the user
+/// nothing, and yet must not go on for ever.
+const UNSTARTED_MAX: u64 = 5;
+
+impl Coordinator {
+    /// Gives a queued job to an idle worker.
+    pub(super) fn assign(&mut self, job: JobId, name: &WorkerName) {
+        self.dequeue(job);
+        self.last_ids.attempt += 1;
+        let attempt = AttemptId(self.last_ids.attempt);
+        let project = self.jobs.get(&job).and_then(|job| self.builds.get(&job.build));
+        let project = project.map(|build| build.project.clone());
+        let mut number = 0;
+        let mut fence = Fence(0);
+        self.change_job(job, |job, _| {
+            job.fence = Fence(job.fence.0 + 1);
+            job.attempt = Some(attempt);
+            job.worker = Some(name.clone());
+            job.reason = None;
+            (number, fence) = (job.attempts + 1, job.fence);
+        });
+        let id = AttemptRef { attempt, fence };
+        let given = Attempt {
+            id,
+            job,
+            number,
+            worker: name.clone(),
+            state: AttemptState::Assigned,
+            assigned_at: self.now,
+            started_at: None,
+            finished_at: None,
+            cancelling: false,
+        };
+        self.remember(Record::Attempt(given.clone()));
+        self.attempts.insert(attempt, given);
+        let is_shared = self.pool_of(name).is_some_and(|pool| pool.settings.shared);
+        self.change_worker(name, |worker, _| {
+            worker.status = WorkerStatus::Busy;
+            worker.attempt = Some(id);
+            worker.jobs_given += 1;
+            worker.idle_since = None;
+            if !is_shared {
+                worker.project = project;
+            }
+        });
+        self.timers.clear(&Timer::Idle(name.clone()));
+        self.watch_attempt(attempt);
+        self.tell_to_run(attempt);
+    }
+
+    /// Sets the time by which an attempt must be over, whoever enforces it.
+    pub(super) fn watch_attempt(&mut self, id: AttemptId) {
+        let Some(attempt) = self.attempts.get(&id) else { return };
+        let Some(job) = self.jobs.get(&attempt.job) else { return };
+        let from = attempt.started_at.unwrap_or(attempt.assigned_at);
+        let at = if attempt.cancelling {
+            self.now + END_GRACE
+        } else {
+            from + job.spec.timeout + END_GRACE
+        };
+        self.timers.set(Timer::Overdue(id), at);
+    }
+
+    pub(super) fn tell_to_run(&mut self, id: AttemptId) {
+        let Some(attempt) = self.attempts.get(&id) else { return };
+        if let Some(spec) = self.spec_of(attempt) {
+            let worker = attempt.worker.clone();
+            self.tell(&worker, ToAgent::Run(Box::new(spec)));
+        }
+    }
+
+    fn spec_of(&self, attempt: &Attempt) -> Option<AttemptSpec> {
+        let job = self.jobs.get(&attempt.job)?;
+        let build = self.builds.get(&job.build)?;
+        let pool = self.pool_of(&attempt.worker)?;
+        let mut projects = self.settings.projects.iter();
+        let repo = projects.find(|known| known.name == build.project)?.repo.clone();
+        let url =
+            format!("{}/projects/{}/builds/{}", self.settings.url, build.project, build.number);
+        let branch = build.ref_name.branch().unwrap_or_default();
+        let facts = [
+            ("CI", "true".to_owned()),
+            ("BUSYBEE", "true".to_owned()),
+            ("BUSYBEE_PROJECT", build.project.to_string()),
+            ("BUSYBEE_BUILD", build.number.to_string()),
+            ("BUSYBEE_JOB", job.spec.name.to_string()),
+            ("BUSYBEE_ATTEMPT", attempt.number.to_string()),
+            ("BUSYBEE_COMMIT", build.commit.to_string()),
+            ("BUSYBEE_REF", build.ref_name.to_string()),
+            ("BUSYBEE_BRANCH", branch.to_owned()),
+            ("BUSYBEE_EVENT", build.event.as_str().to_owned()),
+            ("BUSYBEE_URL", url),
+        ];
+        let mut env: Vec<(String, String)> =
+            facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        env.extend(pool.settings.env.iter().cloned());
+        env.extend(job.spec.env.iter().cloned());
+        Some(AttemptSpec {
+            id: attempt.id,
+            project: build.project.clone(),
+            job: job.spec.name.clone(),
+            env,
+            checkout: job.spec.checkout.then(|| CheckoutSpec {
+                repo,
+                commit: build.commit.clone(),
+                ref_name: build.ref_name.clone(),
+                // The channel's adapter adds it: the domain holds no secrets.
+                credential: GitCredential::None,
+            }),
+            keep_workspace: job.spec.keep_workspace,
+            steps: job.spec.steps.clone(),
+            timeout: job.spec.timeout,
+            lease: pool.settings.lease,
+        })
+    }
+
+    /// The attempt, if this worker is its present owner.
+    pub(super) fn owned(&self, worker: &WorkerName, id: AttemptRef) -> bool {
+        let attempt = self.attempts.get(&id.attempt);
+        attempt.is_some_and(|attempt| &attempt.worker == worker && attempt.id == id)
+    }
+
+    pub(super) fn attempt_started(&mut self, worker: &WorkerName, id: AttemptRef) {
+        if !self.owned(worker, id) {
+            return;
+        }
+        let Some(attempt) = self.attempts.get_mut(&id.attempt) else { return };
+        if attempt.state != AttemptState::Assigned {
+            return;
+        }
+        attempt.state = AttemptState::Started;
+        attempt.started_at = Some(self.now);
+        let started = attempt.clone();
+        let job = started.job;
+        self.remember(Record::Attempt(started));
+        self.watch_attempt(id.attempt);
+        self.change_job(job, |job, now| {
+            job.status = JobStatus::Running;
+            job.attempts += 1;
+            job.started_at = Some(now);
+        });
+        if let Some(build) = self.jobs.get(&job).map(|job| job.build) {
+            self.look_at_build(build);
+        }
+    }
+
+    pub(super) fn step_started(
+        &mut self,
+        worker: &WorkerName,
+        id: AttemptRef,
+        step: u32,
+        started_at: Timestamp,
+    ) {
+        self.attempt_started(worker, id);
+        if let Some(name) = self.step_name(worker, id, step) {
+            self.remember(Record::Step(StepRun {
+                attempt: id.attempt,
+                step,
+                name,
+                outcome: None,
+                started_at,
+                duration_ms: None,
+                log_bytes: None,
+                log_incomplete: false,
+            }));
+        }
+    }
+
+    pub(super) fn step_finished(
+        &mut self,
+        worker: &WorkerName,
+        id: AttemptRef,
+        result: StepResult,
+    ) {
+        self.attempt_started(worker, id);
+        if let Some(name) = self.step_name(worker, id, result.step) {
+            self.remember(Record::Step(StepRun {
+                attempt: id.attempt,
+                step: result.step,
+                name,
+                outcome: Some(result.outcome),
+                started_at: result.started_at,
+                duration_ms: Some(result.duration_ms),
+                log_bytes: Some(result.log_bytes),
+                log_incomplete: result.log_incomplete,
+            }));
+        }
+    }
+
+    /// The name of a step, if the attempt is this worker's and the job has such a step.
+    fn step_name(&self, worker: &WorkerName, id: AttemptRef, step: u32) -> Option<String> {
+        if !self.owned(worker, id) {
+            return None;
+        }
+        let job = self.jobs.get(&self.attempts.get(&id.attempt)?.job)?;
+        match step.checked_sub(1) {
+            None => Some("checkout".to_owned()),
+            Some(index) => Some(job.spec.steps.get(index as usize)?.name.clone()),
+        }
+    }
+
+    pub(super) fn attempt_finished(
+        &mut self,
+        worker: &WorkerName,
+        id: AttemptRef,
+        outcome: AttemptOutcome,
+    ) {
+        // Whatever it is about, the agent may drop it: a stale result changes nothing.
+        if self.owned(worker, id) {
+            self.attempt_started(worker, id);
+            match outcome {
+                AttemptOutcome::Passed => {
+                    self.end_attempt(id.attempt, AttemptState::Passed, JobStatus::Passed, None);
+                }
+                AttemptOutcome::Failed => {
+                    self.end_attempt(id.attempt, AttemptState::Failed, JobStatus::Failed, None);
+                }
+                AttemptOutcome::Cancelled => {
+                    let state = AttemptState::Cancelled;
+                    self.end_attempt(id.attempt, state, JobStatus::Cancelled, None);
+                }
+                AttemptOutcome::Infra(why) => self.attempt_broke(id.attempt, &why),
+            }
+            self.free_worker(worker);
+        }
+        self.tell(worker, ToAgent::Forget(id));
+    }
+
+    /// An attempt could not be carried out: the job is queued again, or called off.
+    pub(super) fn attempt_broke(&mut self, id: AttemptId, why: &str) {
+        let Some(attempt) = self.attempts.get(&id) else { return };
+        let has_started = attempt.state == AttemptState::Started;
+        let is_cancelled = attempt.cancelling;
+        let job = attempt.job;
+        let state = AttemptState::Infra(why.to_owned());
+        if is_cancelled {
+            let reason = Some(format!("cancelled; {why}"));
+            return self.end_attempt(id, state, JobStatus::Cancelled, reason);
+        }
+        let Some(known) = self.jobs.get(&job) else { return };
+        let failures = known.infra_failures + u32::from(has_started);
+        let unstarted = known.fence.0.saturating_sub(u64::from(known.attempts));
+        let retries = known.spec.infra_retries;
+        if failures > retries || unstarted > UNSTARTED_MAX {
+            let reason = match retries {
+                0 => why.to_owned(),
+                _ => format!("{why} (tried {} times)", failures.max(1)),
+            };
+            self.change_job(job, |job, _| job.infra_failures = failures);
+            return self.end_attempt(id, state, JobStatus::Infra, Some(reason));
+        }
+        self.close_attempt(id, state);
+        self.change_job(job, |job, now| {
+            job.infra_failures = failures;
+            job.status = JobStatus::Queued;
+            job.reason = Some(format!("queued again: {why}"));
+            job.queued_at = job.queued_at.or(Some(now));
+            job.started_at = None;
+        });
+        self.enqueue(job);
+    }
+
+    fn end_attempt(
+        &mut self,
+        id: AttemptId,
+        state: AttemptState,
+        status: JobStatus,
+        reason: Option<String>,
+    ) {
+        let Some(job) = self.attempts.get(&id).map(|attempt| attempt.job) else { return };
+        self.close_attempt(id, state);
+        self.change_job(job, |job, now| {
+            job.status = status;
+            job.reason = reason;
+            job.finished_at = Some(now);
+        });
+        if let Some(build) = self.jobs.get(&job).map(|job| job.build) {
+            self.look_at_build(build);
+        }
+    }
+
+    /// Writes an attempt's end, and takes it from its worker.
+    fn close_attempt(&mut self, id: AttemptId, state: AttemptState) {
+        let Some(mut attempt) = self.attempts.remove(&id) else { return };
+        self.timers.clear(&Timer::Overdue(id));
+        attempt.state = state;
+        attempt.finished_at = Some(self.now);
+        let worker = attempt.worker.clone();
+        self.remember(Record::Attempt(attempt));
+        self.change_worker(&worker, |worker, _| {
+            if worker.attempt.is_some_and(|given| given.attempt == id) {
+                worker.attempt = None;
+            }
+        });
+    }
+
+    /// Asks the agent to end an attempt.
+    pub(super) fn cancel_attempt(&mut self, id: AttemptId) {
+        let Some(attempt) = self.attempts.get_mut(&id) else { return };
+        if attempt.cancelling {
+            return;
+        }
+        attempt.cancelling = true;
+        let attempt = attempt.clone();
+        self.remember(Record::Attempt(attempt.clone()));
+        self.watch_attempt(id);
+        self.tell(&attempt.worker, ToAgent::Cancel(attempt.id));
+    }
+
+    /// The agent should have ended it: its worker cannot be trusted with anything more.
+    pub(super) fn attempt_overdue(&mut self, id: AttemptId) {
+        let Some(attempt) = self.attempts.get(&id) else { return };
+        let (worker, cancelling) = (attempt.worker.clone(), attempt.cancelling);
+        if cancelling {
+            let state = AttemptState::Cancelled;
+            self.end_attempt(id, state, JobStatus::Cancelled, None);
+        } else {
+            let reason = Some("ran out of time, and its worker did not end it".to_owned());
+            self.end_attempt(id, AttemptState::Failed, JobStatus::Failed, reason);
+        }
+        self.end_worker(&worker, "did not end an attempt that was over");
+    }
+}

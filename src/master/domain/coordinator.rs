@@ -1,0 +1,236 @@
+//! Owns builds, jobs, workers and instances; routes events to the files that know each noun.
+//!
+//! Pure: the caller brings the time and stores the records. One event in, one decision out.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use crate::master::domain::changes::PendingChange;
+use crate::master::domain::decision::Action;
+use crate::master::domain::decision::Answer;
+use crate::master::domain::decision::Decision;
+use crate::master::domain::decision::Record;
+use crate::master::domain::decision::Refusal;
+use crate::master::domain::decision::RefusalKind;
+use crate::master::domain::decision::ReplyId;
+use crate::master::domain::dice::Dice;
+use crate::master::domain::entities::Attempt;
+use crate::master::domain::entities::Build;
+use crate::master::domain::entities::Job;
+use crate::master::domain::event::Event;
+use crate::master::domain::instances::LiveInstance;
+use crate::master::domain::pool::Pool;
+use crate::master::domain::requests::Loading;
+use crate::master::domain::settings::Settings;
+use crate::master::domain::snapshot::LastIds;
+use crate::master::domain::snapshot::Snapshot;
+use crate::master::domain::timers::Timer;
+use crate::master::domain::timers::Timers;
+use crate::master::domain::workers::LiveWorker;
+use crate::model::ids::AttemptId;
+use crate::model::ids::BuildId;
+use crate::model::ids::BuildNumber;
+use crate::model::ids::ChangeId;
+use crate::model::ids::Commit;
+use crate::model::ids::InstanceId;
+use crate::model::ids::JobId;
+use crate::model::ids::PoolName;
+use crate::model::ids::ProjectName;
+use crate::model::ids::RefName;
+use crate::model::ids::WorkerName;
+use crate::model::time::Timestamp;
+
+/// The master's domain.
+#[derive(Debug)]
+pub struct Coordinator {
+    pub(super) settings: Settings,
+    pub(super) now: Timestamp,
+    /// When this process took over: agents are given time to call again.
+    pub(super) loaded_at: Timestamp,
+    pub(super) dice: Dice,
+    pub(super) out: Decision,
+    pub(super) timers: Timers,
+    pub(super) last_ids: LastIds,
+    pub(super) last_numbers: BTreeMap<ProjectName, BuildNumber>,
+    pub(super) refs: BTreeMap<(ProjectName, RefName), Commit>,
+    pub(super) baselines: BTreeSet<ProjectName>,
+    pub(super) changes: BTreeMap<ChangeId, PendingChange>,
+    pub(super) builds: BTreeMap<BuildId, Build>,
+    pub(super) numbers: BTreeMap<(ProjectName, BuildNumber), BuildId>,
+    /// The jobs of each active build, in the order of the file.
+    pub(super) jobs_of: BTreeMap<BuildId, Vec<JobId>>,
+    pub(super) jobs: BTreeMap<JobId, Job>,
+    /// Attempts that are not over.
+    pub(super) attempts: BTreeMap<AttemptId, Attempt>,
+    pub(super) workers: BTreeMap<WorkerName, LiveWorker>,
+    pub(super) instances: BTreeMap<InstanceId, LiveInstance>,
+    pub(super) pools: BTreeMap<PoolName, Pool>,
+    pub(super) loading: BTreeMap<(ProjectName, BuildNumber), Loading>,
+    /// Pools in which something changed that the scheduler must look at.
+    pub(super) unsettled: BTreeSet<PoolName>,
+    /// Jobs that have just begun to wait, and want a reason.
+    pub(super) unexplained: BTreeSet<JobId>,
+}
+
+impl Coordinator {
+    /// Takes up what was going on when the last master ended.
+    pub fn load(settings: Settings, snapshot: Snapshot, now: Timestamp, seed: u64) -> Coordinator {
+        let pools = settings.pools.iter();
+        let pools = pools.map(|pool| (pool.name.clone(), Pool::new(pool.clone()))).collect();
+        let mut this = Coordinator {
+            settings,
+            now,
+            loaded_at: now,
+            dice: Dice::new(seed),
+            out: Decision::default(),
+            timers: Timers::default(),
+            last_ids: snapshot.last_ids,
+            last_numbers: snapshot.last_numbers,
+            refs: snapshot.refs,
+            baselines: snapshot.baselines.into_iter().collect(),
+            changes: BTreeMap::new(),
+            builds: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            jobs_of: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            pools,
+            loading: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            unexplained: BTreeSet::new(),
+        };
+        for pool in snapshot.pools {
+            if let Some(known) = this.pools.get_mut(&pool.name) {
+                known.state = pool;
+            }
+        }
+        for change in snapshot.changes {
+            this.take_up_change(change);
+        }
+        for attempt in snapshot.attempts {
+            this.attempts.insert(attempt.id.attempt, attempt);
+        }
+        for build in snapshot.builds {
+            this.numbers.insert((build.project.clone(), build.number), build.id);
+            this.builds.insert(build.id, build);
+        }
+        for job in snapshot.jobs {
+            this.take_up_job(job);
+        }
+        for instance in snapshot.instances {
+            this.take_up_instance(instance);
+        }
+        for worker in snapshot.workers {
+            this.take_up_worker(worker);
+        }
+        this.take_up_pools();
+        this
+    }
+
+    /// Answers one event. Reads no clock, does no I/O, cannot fail.
+    pub fn handle(&mut self, now: Timestamp, event: Event) -> Decision {
+        self.now = now;
+        self.fire_timers();
+        match event {
+            Event::Tick => {}
+            Event::RefsListed { project, refs } => self.refs_listed(&project, refs),
+            Event::ChangeResolved(change, resolved) => self.change_resolved(change, resolved),
+            Event::ChangeUnresolved { change, sentence, worth_retrying } => {
+                self.change_unresolved(change, sentence, worth_retrying);
+            }
+            Event::Asked(reply, request) => self.asked(reply, request),
+            Event::BuildLoaded { project, number, found } => {
+                self.build_loaded(project, number, found);
+            }
+            Event::InstanceAccepted { instance, cloud_id } => {
+                self.instance_accepted(instance, cloud_id);
+            }
+            Event::LaunchFailed { instance, sentence, needs_a_person } => {
+                self.launch_failed(instance, &sentence, needs_a_person);
+            }
+            Event::InstanceEnded { instance, sentence } => {
+                self.instance_ended(instance, sentence.as_deref());
+            }
+            Event::CloudListed { pool, asked_at, machines } => {
+                self.cloud_listed(&pool, asked_at, &machines);
+            }
+            Event::CloudUnlisted { pool, sentence: _ } => self.plan_listing(&pool),
+            Event::Agent(event) => self.agent(event),
+        }
+        self.settle();
+        std::mem::take(&mut self.out)
+    }
+
+    /// When `handle(.., Tick)` has something to do.
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(timer) = self.timers.take_due(self.now) {
+            match timer {
+                Timer::Boot(worker) => self.boot_timed_out(&worker),
+                Timer::Lifetime(worker) => self.lifetime_over(&worker),
+                Timer::Idle(worker) => self.idle_timed_out(&worker),
+                Timer::Silence(worker) => self.look_for_silence(&worker),
+                Timer::Lost(worker) => self.worker_lost(&worker),
+                Timer::LeaseOver(worker) => self.lease_over(&worker),
+                Timer::Overdue(attempt) => self.attempt_overdue(attempt),
+                Timer::Terminate(instance) => self.terminate_again(instance),
+                Timer::Listing(pool) => self.list_instances(&pool),
+                Timer::Launch(pool) => {
+                    self.unsettled.insert(pool);
+                }
+                Timer::Change(change) => self.look_again_at_change(change),
+            }
+        }
+    }
+
+    pub(super) fn remember(&mut self, record: Record) {
+        self.out.remember.push(record);
+    }
+
+    pub(super) fn perform(&mut self, action: Action) {
+        self.out.perform.push(action);
+    }
+
+    pub(super) fn answer(&mut self, reply: ReplyId, answer: Answer) {
+        self.out.answers.push((reply, answer));
+    }
+
+    pub(super) fn refuse(&mut self, reply: ReplyId, kind: RefusalKind, sentence: String) {
+        self.answer(reply, Answer::Refused(Refusal { kind, sentence }));
+    }
+
+    /// What must hold after every event.
+    ///
+    /// # Panics
+    /// When it does not: that is a mistake of ours.
+    pub fn check_invariants(&self) {
+        for (name, live) in &self.workers {
+            let Some(attempt) = live.worker.attempt else { continue };
+            let known = self.attempts.get(&attempt.attempt);
+            let known = known.unwrap_or_else(|| panic!("{name} has {attempt:?}, which is over"));
+            assert_eq!(&known.worker, name, "an attempt and its worker name each other");
+            assert_eq!(known.id, attempt, "with one fence");
+        }
+        for attempt in self.attempts.values() {
+            let job = self.jobs.get(&attempt.job).expect("an attempt that is not over has its job");
+            assert_eq!(job.attempt, Some(attempt.id.attempt), "a job has one attempt at a time");
+            assert_eq!(job.fence, attempt.id.fence, "and the newest fence");
+        }
+        for (name, pool) in &self.pools {
+            let counted = self
+                .instances
+                .values()
+                .filter(|live| &live.instance.pool == name && !live.instance.status.is_final());
+            assert_eq!(pool.alive as usize, counted.count(), "every machine of {name} is counted");
+            for worker in pool.idle.values().flatten() {
+                let live = self.workers.get(worker).expect("an idle worker is a worker");
+                assert!(live.worker.attempt.is_none(), "{worker} is idle and has an attempt");
+            }
+        }
+    }
+}

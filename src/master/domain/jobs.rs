@@ -1,0 +1,185 @@
+//! A job's life: waiting → queued → running → passed, failed, cancelled, infra or skipped.
+
+use std::sync::Arc;
+
+use crate::master::domain::coordinator::Coordinator;
+use crate::master::domain::decision::Record;
+use crate::master::domain::entities::Job;
+use crate::master::domain::pipeline::JobSpec;
+use crate::model::ids::BuildId;
+use crate::model::ids::Fence;
+use crate::model::ids::JobId;
+use crate::model::ids::JobName;
+use crate::model::ids::PoolName;
+use crate::model::status::JobStatus;
+
+/// What a job's needs say about it.
+enum Needs {
+    Met,
+    /// Not yet: this one is not over.
+    Waiting(JobName),
+    /// Never: this one did not pass.
+    Unmet(JobName, JobStatus),
+}
+
+impl Coordinator {
+    pub(super) fn make_job(&mut self, build: BuildId, spec: JobSpec) {
+        self.last_ids.job += 1;
+        let id = JobId(self.last_ids.job);
+        let job = Job {
+            id,
+            build,
+            spec: Arc::new(spec),
+            status: JobStatus::Waiting,
+            reason: None,
+            attempts: 0,
+            infra_failures: 0,
+            fence: Fence(0),
+            attempt: None,
+            worker: None,
+            queued_at: None,
+            started_at: None,
+            finished_at: None,
+        };
+        self.remember(Record::Job(job.clone()));
+        self.jobs.insert(id, job);
+        self.jobs_of.entry(build).or_default().push(id);
+    }
+
+    pub(super) fn take_up_job(&mut self, job: Job) {
+        let (id, build, status) = (job.id, job.build, job.status);
+        self.jobs.insert(id, job);
+        self.jobs_of.entry(build).or_default().push(id);
+        if status == JobStatus::Queued {
+            self.enqueue(id);
+        }
+    }
+
+    /// Queues or skips the jobs of a build whose needs are decided, until nothing more follows.
+    pub(super) fn look_at_needs(&mut self, build: BuildId) {
+        let jobs = self.jobs_of.get(&build).cloned().unwrap_or_default();
+        // A skipped job can decide the next one; each round decides at least one, or is the last.
+        for _ in 0..=jobs.len() {
+            let mut decided = false;
+            for id in &jobs {
+                decided |= self.look_at_need(*id, &jobs);
+            }
+            if !decided {
+                return;
+            }
+        }
+    }
+
+    fn look_at_need(&mut self, id: JobId, siblings: &[JobId]) -> bool {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.status == JobStatus::Waiting) else {
+            return false;
+        };
+        match self.needs_of(job, siblings) {
+            Needs::Met => {
+                self.change_job(id, |job, now| {
+                    job.status = JobStatus::Queued;
+                    job.queued_at = Some(now);
+                    job.reason = None;
+                });
+                self.enqueue(id);
+                true
+            }
+            Needs::Waiting(name) => {
+                self.explain(id, &format!("waiting for {name}"));
+                false
+            }
+            Needs::Unmet(name, status) => {
+                self.change_job(id, |job, now| {
+                    job.status = JobStatus::Skipped;
+                    job.finished_at = Some(now);
+                    job.reason = Some(match status {
+                        JobStatus::Cancelled => format!("needs {name}, which was cancelled"),
+                        JobStatus::Skipped => format!("needs {name}, which was skipped"),
+                        JobStatus::Infra => format!("needs {name}, which could not be carried out"),
+                        _ => format!("needs {name}, which failed"),
+                    });
+                });
+                true
+            }
+        }
+    }
+
+    fn needs_of(&self, job: &Job, siblings: &[JobId]) -> Needs {
+        let mut waiting = None;
+        for name in &job.spec.needs {
+            let mut found = siblings.iter().filter_map(|id| self.jobs.get(id));
+            let Some(needed) = found.find(|needed| &needed.spec.name == name) else { continue };
+            if !needed.status.is_final() {
+                waiting = waiting.or_else(|| Some(name.clone()));
+            } else if needed.status != JobStatus::Passed {
+                return Needs::Unmet(name.clone(), needed.status);
+            }
+        }
+        waiting.map_or(Needs::Met, Needs::Waiting)
+    }
+
+    /// Changes a job and remembers it.
+    pub(super) fn change_job(
+        &mut self,
+        id: JobId,
+        change: impl FnOnce(&mut Job, crate::model::time::Timestamp),
+    ) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        change(job, self.now);
+        let job = job.clone();
+        self.remember(Record::Job(job));
+    }
+
+    /// Says why a job waits, if that is news.
+    pub(super) fn explain(&mut self, id: JobId, why: &str) {
+        if self.jobs.get(&id).is_some_and(|job| job.reason.as_deref() != Some(why)) {
+            self.change_job(id, |job, _| job.reason = Some(why.to_owned()));
+        }
+    }
+
+    /// The pools that could run a job, in the order of the file.
+    pub(super) fn pools_for(&self, job: &Job) -> Vec<PoolName> {
+        let pools = self.settings.pools.iter();
+        match &job.spec.worker {
+            None => pools.take(1).map(|pool| pool.name.clone()).collect(),
+            Some(labels) => pools
+                .filter(|pool| pool.labels.satisfy(labels))
+                .map(|pool| pool.name.clone())
+                .collect(),
+        }
+    }
+
+    /// Puts a queued job where the scheduler looks.
+    pub(super) fn enqueue(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let since = job.queued_at.unwrap_or(self.now);
+        let names = self.pools_for(job);
+        if names.is_empty() {
+            let why = match &job.spec.worker {
+                Some(labels) => format!("no pool offers the labels {labels}"),
+                None => "the master's file has no pool".to_owned(),
+            };
+            return self.explain(id, &why);
+        }
+        for name in names {
+            if let Some(pool) = self.pools.get_mut(&name) {
+                pool.queue.insert((since, id));
+                self.unsettled.insert(name);
+            }
+        }
+        self.unexplained.insert(id);
+    }
+
+    /// Takes a job from where the scheduler looks.
+    pub(super) fn dequeue(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let key = (job.queued_at.unwrap_or(self.now), id);
+        for name in self.pools_for(job) {
+            if let Some(pool) = self.pools.get_mut(&name) {
+                pool.queue.remove(&key);
+                self.unsettled.insert(name);
+            }
+        }
+        self.unexplained.remove(&id);
+    }
+}

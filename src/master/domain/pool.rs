@@ -1,0 +1,98 @@
+//! A pool as the coordinator holds it: its settings, what is remembered, who is idle, who waits.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::master::domain::entities::PoolState;
+use crate::master::domain::settings::PoolSettings;
+use crate::master::domain::settings::ProvisionerKind;
+use crate::model::backoff::Backoff;
+use crate::model::ids::JobId;
+use crate::model::ids::ProjectName;
+use crate::model::ids::WorkerName;
+use crate::model::time::Timestamp;
+
+/// Launches that may end before their worker is ready, in a row, until the pool pauses itself:
+/// a broken script or image must not start machines all night.
+pub(super) const FAILURES_MAX: u32 = 3;
+
+/// How long a pool waits after a failed launch.
+pub(super) const LAUNCH_BACKOFF: Backoff =
+    match Backoff::new(Duration::from_secs(5), Duration::from_secs(5 * 60)) {
+        Some(backoff) => backoff,
+        None => unreachable!(),
+    };
+
+/// A pool.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) settings: PoolSettings,
+    pub(super) state: PoolState,
+    /// Workers that are ready and without a job, by the project they are bound to.
+    pub(super) idle: BTreeMap<Option<ProjectName>, BTreeSet<WorkerName>>,
+    /// Jobs that wait and could run here, oldest first.
+    pub(super) queue: BTreeSet<(Timestamp, JobId)>,
+    /// Workers whose machine was asked for and that are not ready.
+    pub(super) coming: BTreeSet<WorkerName>,
+    /// Instances of which a machine may be there.
+    pub(super) alive: u32,
+    /// What its waiting jobs were last told.
+    pub(super) told: Option<String>,
+}
+
+impl Pool {
+    pub(super) fn new(settings: PoolSettings) -> Pool {
+        let state = PoolState { name: settings.name.clone(), paused: None, failures: 0 };
+        Pool {
+            settings,
+            state,
+            idle: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            coming: BTreeSet::new(),
+            alive: 0,
+            told: None,
+        }
+    }
+
+    /// Whether machines are started for it.
+    pub(super) fn launches(&self) -> bool {
+        match self.settings.provisioner {
+            ProvisionerKind::Local => true,
+            ProvisionerKind::None => false,
+        }
+    }
+
+    pub(super) fn n_idle(&self) -> usize {
+        self.idle.values().map(BTreeSet::len).sum()
+    }
+
+    pub(super) fn set_idle(&mut self, worker: &WorkerName, project: Option<&ProjectName>) {
+        self.idle.entry(project.cloned()).or_default().insert(worker.clone());
+    }
+
+    pub(super) fn unset_idle(&mut self, worker: &WorkerName) {
+        self.idle.retain(|_, workers| {
+            workers.remove(worker);
+            !workers.is_empty()
+        });
+    }
+
+    /// An idle worker for a job of this project: one that knows it, a fresh one, or, where workers
+    /// are shared, any.
+    pub(super) fn idle_worker_for(&self, project: &ProjectName) -> Option<WorkerName> {
+        let first = |key: &Option<ProjectName>| self.idle.get(key)?.first().cloned();
+        first(&Some(project.clone())).or_else(|| first(&None)).or_else(|| {
+            let any = self.idle.values().flatten().next();
+            any.filter(|_| self.settings.shared).cloned()
+        })
+    }
+
+    /// Idle workers that a job of any project could have.
+    pub(super) fn n_free(&self) -> usize {
+        if self.settings.shared {
+            return self.n_idle();
+        }
+        self.idle.get(&None).map_or(0, BTreeSet::len)
+    }
+}

@@ -1,0 +1,279 @@
+//! What people ask for.
+
+use crate::master::domain::coordinator::Coordinator;
+use crate::master::domain::decision::Action;
+use crate::master::domain::decision::Answer;
+use crate::master::domain::decision::Record;
+use crate::master::domain::decision::RefusalKind;
+use crate::master::domain::decision::ReplyId;
+use crate::master::domain::decision::ToAgent;
+use crate::master::domain::entities::Job;
+use crate::master::domain::event::LoadedBuild;
+use crate::master::domain::event::Request;
+use crate::model::ids::BuildId;
+use crate::model::ids::BuildNumber;
+use crate::model::ids::JobName;
+use crate::model::ids::LaunchId;
+use crate::model::ids::PoolName;
+use crate::model::ids::ProjectName;
+use crate::model::ids::WorkerName;
+use crate::model::status::BuildStatus;
+use crate::model::status::JobStatus;
+use crate::model::status::WorkerStatus;
+
+/// A worker's name is also a folder's and a host's.
+const WORKER_NAME_BYTES_MAX: usize = 63;
+
+/// A finished build on its way from the store, to be retried.
+#[derive(Debug)]
+pub(super) struct Loading {
+    reply: ReplyId,
+    failed_only: bool,
+}
+
+impl Coordinator {
+    pub(super) fn asked(&mut self, reply: ReplyId, request: Request) {
+        match request {
+            Request::StartBuild { project, reference } => {
+                self.start_asked(reply, project, reference);
+            }
+            Request::CancelBuild(project, number) => self.cancel_asked(reply, &project, number),
+            Request::RetryBuild { project, number, failed_only } => {
+                self.retry_asked(reply, project, number, failed_only);
+            }
+            Request::PausePool(pool) => self.pause_asked(reply, &pool),
+            Request::ResumePool(pool) => self.resume_asked(reply, &pool),
+            Request::DrainWorker(worker) => self.drain_asked(reply, &worker),
+            Request::StopWorker(worker) => self.stop_asked(reply, &worker),
+            Request::AddWorker(worker, pool) => self.add_asked(reply, worker, &pool),
+        }
+    }
+
+    fn cancel_asked(&mut self, reply: ReplyId, project: &ProjectName, number: BuildNumber) {
+        let Some(id) = self.numbers.get(&(project.clone(), number)).copied() else {
+            let last = self.last_numbers.get(project).copied();
+            return match last {
+                Some(last) if number.0 >= 1 && number <= last => {
+                    let sentence = format!("build {project}/{number} is over already");
+                    self.refuse(reply, RefusalKind::Conflict, sentence);
+                }
+                Some(_) | None => {
+                    let sentence = format!("there is no build {project}/{number}");
+                    self.refuse(reply, RefusalKind::NotFound, sentence);
+                }
+            };
+        };
+        for job in self.jobs_of.get(&id).cloned().unwrap_or_default() {
+            let Some(known) = self.jobs.get(&job) else { continue };
+            let present = known.attempt.filter(|attempt| self.attempts.contains_key(attempt));
+            match (known.status, present) {
+                (JobStatus::Waiting | JobStatus::Queued | JobStatus::Running, Some(attempt)) => {
+                    self.cancel_attempt(attempt);
+                }
+                (JobStatus::Waiting | JobStatus::Queued | JobStatus::Running, None) => {
+                    self.dequeue(job);
+                    self.change_job(job, |job, now| {
+                        job.status = JobStatus::Cancelled;
+                        job.reason = None;
+                        job.finished_at = Some(now);
+                    });
+                }
+                (
+                    JobStatus::Passed
+                    | JobStatus::Failed
+                    | JobStatus::Cancelled
+                    | JobStatus::Infra
+                    | JobStatus::Skipped,
+                    _,
+                ) => {}
+            }
+        }
+        self.look_at_build(id);
+        self.answer(reply, Answer::Done);
+    }
+
+    fn retry_asked(
+        &mut self,
+        reply: ReplyId,
+        project: ProjectName,
+        number: BuildNumber,
+        failed_only: bool,
+    ) {
+        let key = (project.clone(), number);
+        if self.numbers.contains_key(&key) || self.loading.contains_key(&key) {
+            let sentence =
+                format!("build {project}/{number} is not over: cancel it first, or wait");
+            return self.refuse(reply, RefusalKind::Conflict, sentence);
+        }
+        self.loading.insert(key, Loading { reply, failed_only });
+        self.perform(Action::LoadBuild { project, number });
+    }
+
+    pub(super) fn build_loaded(
+        &mut self,
+        project: ProjectName,
+        number: BuildNumber,
+        found: Option<Box<LoadedBuild>>,
+    ) {
+        let Some(Loading { reply, failed_only }) = self.loading.remove(&(project.clone(), number))
+        else {
+            return;
+        };
+        let Some(found) = found else {
+            let sentence = format!("there is no build {project}/{number}");
+            return self.refuse(reply, RefusalKind::NotFound, sentence);
+        };
+        let LoadedBuild { mut build, jobs } = *found;
+        let chosen = jobs_to_retry(&jobs, failed_only);
+        if chosen.is_empty() {
+            let sentence = match jobs.is_empty() {
+                true => format!(
+                    "build {project}/{number} has no jobs, as its pipeline file is broken: push a \
+                     mended one"
+                ),
+                false => format!("every job of build {project}/{number} has passed"),
+            };
+            return self.refuse(reply, RefusalKind::Conflict, sentence);
+        }
+        let id: BuildId = build.id;
+        build.status = BuildStatus::Queued;
+        build.started_at = None;
+        build.finished_at = None;
+        self.numbers.insert((project.clone(), number), id);
+        self.remember(Record::Build(build.clone()));
+        self.builds.insert(id, build);
+        for mut job in jobs {
+            if chosen.contains(&job.spec.name) {
+                job.status = JobStatus::Waiting;
+                job.reason = None;
+                job.infra_failures = 0;
+                job.queued_at = None;
+                job.started_at = None;
+                job.finished_at = None;
+                self.remember(Record::Job(job.clone()));
+            }
+            self.take_up_job(job);
+        }
+        self.look_at_build(id);
+        self.answer(reply, Answer::BuildStarted(project, number));
+    }
+
+    fn known_pool(&mut self, reply: ReplyId, pool: &PoolName) -> bool {
+        let is_known = self.pools.contains_key(pool);
+        if !is_known {
+            let sentence = format!("there is no pool \"{pool}\" in the master's file");
+            self.refuse(reply, RefusalKind::NotFound, sentence);
+        }
+        is_known
+    }
+
+    fn pause_asked(&mut self, reply: ReplyId, pool: &PoolName) {
+        if self.known_pool(reply, pool) {
+            self.pause(pool, "somebody paused it".to_owned());
+            self.answer(reply, Answer::Done);
+        }
+    }
+
+    fn resume_asked(&mut self, reply: ReplyId, name: &PoolName) {
+        if !self.known_pool(reply, name) {
+            return;
+        }
+        self.timers.clear(&crate::master::domain::timers::Timer::Launch(name.clone()));
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.state.paused = None;
+            pool.state.failures = 0;
+            let state = pool.state.clone();
+            self.remember(Record::Pool(state));
+        }
+        self.unsettled.insert(name.clone());
+        self.answer(reply, Answer::Done);
+    }
+
+    fn known_worker(&mut self, reply: ReplyId, worker: &WorkerName) -> bool {
+        let is_known = self.workers.contains_key(worker);
+        if !is_known {
+            let sentence = format!("there is no worker \"{worker}\", or it is gone");
+            self.refuse(reply, RefusalKind::NotFound, sentence);
+        }
+        is_known
+    }
+
+    fn drain_asked(&mut self, reply: ReplyId, name: &WorkerName) {
+        if !self.known_worker(reply, name) {
+            return;
+        }
+        let attempt = self.workers.get(name).and_then(|live| live.worker.attempt);
+        if attempt.is_none() {
+            self.end_worker(name, "somebody drained it");
+        } else {
+            self.change_worker(name, |worker, _| {
+                worker.draining = true;
+                worker.status = WorkerStatus::Draining;
+            });
+            self.tell(name, ToAgent::Drain);
+        }
+        self.answer(reply, Answer::Done);
+    }
+
+    fn stop_asked(&mut self, reply: ReplyId, name: &WorkerName) {
+        if self.known_worker(reply, name) {
+            self.end_worker(name, "somebody stopped it");
+            self.answer(reply, Answer::Done);
+        }
+    }
+
+    fn add_asked(&mut self, reply: ReplyId, name: WorkerName, pool: &PoolName) {
+        if !self.known_pool(reply, pool) {
+            return;
+        }
+        if self.pools.get(pool).is_some_and(|pool| pool.launches()) {
+            let sentence = format!(
+                "pool \"{pool}\" starts its own machines; add yours to one with \
+                 provisioner = \"none\""
+            );
+            return self.refuse(reply, RefusalKind::Invalid, sentence);
+        }
+        if !is_worker_name(name.as_str()) {
+            let sentence = format!(
+                "\"{name}\" cannot be a worker's name: use a-z, 0-9 and -, at most \
+                 {WORKER_NAME_BYTES_MAX} characters, not beginning with -"
+            );
+            return self.refuse(reply, RefusalKind::Invalid, sentence);
+        }
+        if self.workers.contains_key(&name) {
+            let sentence = format!("there is a worker \"{name}\" already");
+            return self.refuse(reply, RefusalKind::Conflict, sentence);
+        }
+        let launch = LaunchId(format!("{:016x}{:016x}", self.dice.roll(), self.dice.roll()));
+        let worker = self.fresh_worker(name.clone(), pool.clone(), launch.clone(), None);
+        self.remember(Record::Worker(worker.clone()));
+        self.take_up_worker(worker);
+        // It may call whenever its owner starts it.
+        self.timers.clear(&crate::master::domain::timers::Timer::Lost(name.clone()));
+        self.answer(reply, Answer::WorkerAdded(name, launch));
+    }
+}
+
+fn is_worker_name(name: &str) -> bool {
+    let is_ours = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let len = 1..=WORKER_NAME_BYTES_MAX;
+    len.contains(&name.len()) && name.chars().all(is_ours) && !name.starts_with('-')
+}
+
+/// Which jobs run again: all, or those that did not pass and everything that needs one of them.
+fn jobs_to_retry(jobs: &[Job], failed_only: bool) -> Vec<JobName> {
+    let mut chosen: Vec<JobName> = jobs
+        .iter()
+        .filter(|job| !failed_only || job.status != JobStatus::Passed)
+        .map(|job| job.spec.name.clone())
+        .collect();
+    for _ in jobs {
+        for job in jobs {
+            let needs_one = job.spec.needs.iter().any(|name| chosen.contains(name));
+            if needs_one && !chosen.contains(&job.spec.name) {
+                chosen.push(job.spec.name.clone());
+            }
+        }
+    }
+    chosen
+}

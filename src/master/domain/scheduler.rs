@@ -1,0 +1,156 @@
+//! Which queued job goes to which idle worker, what its pool should start, and why the rest waits.
+
+use crate::master::domain::autoscaler;
+use crate::master::domain::autoscaler::PoolCounts;
+use crate::master::domain::coordinator::Coordinator;
+use crate::master::domain::timers::Timer;
+use crate::model::ids::JobId;
+use crate::model::ids::PoolName;
+use crate::model::ids::WorkerName;
+
+/// Events after which pools are looked at again, at most: each round assigns or ends something.
+const ROUNDS_MAX: usize = 64;
+
+impl Coordinator {
+    /// Assigns, starts and explains, in every pool in which something has changed.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let Some(name) = self.unsettled.pop_first() else { break };
+            self.assign_in(&name);
+            self.scale(&name);
+            self.explain_queue(&name);
+        }
+    }
+
+    /// Gives the oldest jobs to idle workers that may have them.
+    fn assign_in(&mut self, name: &PoolName) {
+        let Some(pool) = self.pools.get(name) else { return };
+        if pool.idle.is_empty() || pool.queue.is_empty() {
+            return;
+        }
+        let mut pairs: Vec<(JobId, WorkerName)> = Vec::new();
+        let mut left = pool.n_idle();
+        let queue: Vec<JobId> = pool.queue.iter().map(|(_, job)| *job).collect();
+        for job in queue {
+            if left == 0 {
+                break;
+            }
+            let project = self.jobs.get(&job).and_then(|job| self.builds.get(&job.build));
+            let Some(project) = project.map(|build| build.project.clone()) else { continue };
+            let Some(pool) = self.pools.get_mut(name) else { break };
+            if let Some(worker) = pool.idle_worker_for(&project) {
+                pool.unset_idle(&worker);
+                left -= 1;
+                pairs.push((job, worker));
+            }
+        }
+        for (job, worker) in pairs {
+            self.assign(job, &worker);
+        }
+    }
+
+    /// Starts machines for what waits, and makes room where only others' workers idle.
+    fn scale(&mut self, name: &PoolName) {
+        let Some(pool) = self.pools.get(name) else { return };
+        if !pool.launches() || pool.state.paused.is_some() {
+            return;
+        }
+        if self.timers.is_set(&Timer::Launch(name.clone())) {
+            return;
+        }
+        let counts = self.counts(name);
+        for _ in 0..autoscaler::launches(counts) {
+            let why = if counts.queued > counts.free + counts.coming {
+                format!("{} waiting for pool \"{name}\"", plural(counts.queued, "job"))
+            } else {
+                format!("pool \"{name}\" keeps {} ready", plural(counts.min_idle, "worker"))
+            };
+            self.launch(name, why);
+        }
+        let is_full = counts.alive >= counts.max_instances;
+        if is_full && counts.queued > counts.free + counts.coming && counts.idle > counts.free {
+            self.end_longest_idle(name);
+        }
+    }
+
+    /// Ends the idle worker that idles longest: it is bound to another project, and the pool is full.
+    fn end_longest_idle(&mut self, name: &PoolName) {
+        let Some(pool) = self.pools.get(name) else { return };
+        let idle = pool.idle.values().flatten();
+        let longest = idle
+            .min_by_key(|worker| self.workers.get(*worker).and_then(|live| live.worker.idle_since));
+        if let Some(worker) = longest.cloned() {
+            let why = "idle, bound to another project, and its place was needed";
+            self.end_worker(&worker, why);
+        }
+    }
+
+    fn counts(&self, name: &PoolName) -> PoolCounts {
+        let Some(pool) = self.pools.get(name) else { return PoolCounts::default() };
+        // A job that several pools could run is only the first one's to start machines for.
+        let queued = pool.queue.iter().filter(|(_, job)| {
+            let job = self.jobs.get(job);
+            job.is_some_and(|job| self.pools_for(job).first() == Some(name))
+        });
+        PoolCounts {
+            queued: queued.count(),
+            free: pool.n_free(),
+            idle: pool.n_idle(),
+            coming: pool.coming.len(),
+            alive: pool.alive as usize,
+            max_instances: pool.settings.max_instances as usize,
+            min_idle: pool.settings.min_idle as usize,
+        }
+    }
+
+    /// Tells the waiting jobs of a pool why they wait: all of them if that has changed, else the
+    /// new ones.
+    fn explain_queue(&mut self, name: &PoolName) {
+        let Some(pool) = self.pools.get(name) else { return };
+        if pool.queue.is_empty() {
+            return;
+        }
+        let why = self.why_waiting(name);
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        let is_news = pool.told.as_deref() != Some(&why);
+        pool.told = Some(why.clone());
+        let jobs: Vec<JobId> = pool
+            .queue
+            .iter()
+            .map(|(_, job)| *job)
+            .filter(|job| is_news || self.unexplained.contains(job))
+            .collect();
+        for job in jobs {
+            let is_ours = self.jobs.get(&job).map(|job| self.pools_for(job));
+            if is_ours.and_then(|pools| pools.first().cloned()).as_ref() == Some(name) {
+                self.explain(job, &why);
+                self.unexplained.remove(&job);
+            }
+        }
+    }
+
+    fn why_waiting(&self, name: &PoolName) -> String {
+        let Some(pool) = self.pools.get(name) else { return String::new() };
+        if let Some(why) = &pool.state.paused {
+            return format!("pool \"{name}\" is paused: {why}");
+        }
+        if !pool.launches() {
+            return format!("no worker of pool \"{name}\" is free");
+        }
+        let on_way = pool.coming.len();
+        if on_way > 0 {
+            return format!("starting {} in pool \"{name}\"", plural(on_way, "worker"));
+        }
+        if self.timers.is_set(&Timer::Launch(name.clone())) {
+            return format!("the last launch in pool \"{name}\" failed; trying again soon");
+        }
+        let max = pool.settings.max_instances;
+        format!("every worker of pool \"{name}\" is busy ({} of {max})", pool.alive.min(max))
+    }
+}
+
+/// `1 job`, `2 jobs`.
+pub(super) fn plural(count: usize, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}

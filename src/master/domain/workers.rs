@@ -1,0 +1,356 @@
+//! A worker's life: starting → bootstrapping → idle ⇄ busy → gone, with draining and lost between.
+
+use std::time::Duration;
+
+use crate::master::domain::coordinator::Coordinator;
+use crate::master::domain::decision::Action;
+use crate::master::domain::decision::Record;
+use crate::master::domain::decision::ToAgent;
+use crate::master::domain::entities::AttemptState;
+use crate::master::domain::entities::Worker;
+use crate::master::domain::pool::Pool;
+use crate::master::domain::timers::Timer;
+use crate::model::ids::ConnectionId;
+use crate::model::ids::WorkerName;
+use crate::model::status::WorkerStatus;
+use crate::model::time::Timestamp;
+
+/// Silence after which a connected agent counts as lost: more than three heartbeats of 10 s.
+pub(super) const SILENCE_BUSY: Duration = Duration::from_secs(35);
+
+/// The same without a job: more than two heartbeats of 30 s.
+pub(super) const SILENCE_IDLE: Duration = Duration::from_secs(75);
+
+/// After the master's own start agents have at least this long to call again.
+pub(super) const GRACE_AFTER_START: Duration = Duration::from_secs(3 * 60);
+
+/// What the lease is trusted beyond its end: the agent's clock and ours need not agree on a second.
+pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(30);
+
+/// A worker, with what lives only in memory.
+#[derive(Debug)]
+pub(super) struct LiveWorker {
+    pub(super) worker: Worker,
+    pub(super) connection: Option<ConnectionId>,
+    /// When it was last heard of.
+    pub(super) seen_at: Timestamp,
+    /// Whether the inventory of this connection has come.
+    pub(super) is_known: bool,
+}
+
+impl Coordinator {
+    pub(super) fn take_up_worker(&mut self, worker: Worker) {
+        let name = worker.name.clone();
+        let grace = self.pools.get(&worker.pool).map(|pool| pool.settings.reconnect_grace);
+        let grace = grace.unwrap_or(GRACE_AFTER_START).max(GRACE_AFTER_START);
+        match worker.status {
+            WorkerStatus::Starting if worker.instance.is_some() => {}
+            WorkerStatus::Lost => {
+                if worker.attempt.is_some() {
+                    self.set_lease_timer(&name, &worker);
+                }
+            }
+            WorkerStatus::Starting
+            | WorkerStatus::Bootstrapping
+            | WorkerStatus::Idle
+            | WorkerStatus::Busy
+            | WorkerStatus::Draining => {
+                self.timers.set(Timer::Lost(name.clone()), self.now + grace);
+            }
+            WorkerStatus::Gone => return,
+        }
+        if worker.instance.is_some() {
+            self.set_life_timers(&worker);
+        }
+        if let Some(attempt) = worker.attempt {
+            self.watch_attempt(attempt.attempt);
+        }
+        let is_coming = is_coming(&worker);
+        if let Some(pool) = self.pools.get_mut(&worker.pool).filter(|_| is_coming) {
+            pool.coming.insert(name.clone());
+        }
+        let seen_at = self.now;
+        let live = LiveWorker { worker, connection: None, seen_at, is_known: false };
+        self.workers.insert(name, live);
+    }
+
+    /// Until when it must be ready, and until when it may live.
+    pub(super) fn set_life_timers(&mut self, worker: &Worker) {
+        let Some(pool) = self.pools.get(&worker.pool) else { return };
+        let (boot, life) = (pool.settings.boot_timeout, pool.settings.max_lifetime);
+        if is_coming(worker) {
+            self.timers.set(Timer::Boot(worker.name.clone()), worker.created_at + boot);
+        }
+        self.timers.set(Timer::Lifetime(worker.name.clone()), worker.created_at + life);
+    }
+
+    fn set_lease_timer(&mut self, name: &WorkerName, worker: &Worker) {
+        let lease = self.pools.get(&worker.pool).map(|pool| pool.settings.lease);
+        let seen = self.workers.get(name).map_or(self.now, |live| live.seen_at);
+        let over = seen + lease.unwrap_or_default() + LEASE_MARGIN;
+        self.timers.set(Timer::LeaseOver(name.clone()), over);
+    }
+
+    pub(super) fn pool_of(&self, name: &WorkerName) -> Option<&Pool> {
+        self.pools.get(&self.workers.get(name)?.worker.pool)
+    }
+
+    /// Changes a worker, remembers it, and keeps the pool's counts right.
+    pub(super) fn change_worker(
+        &mut self,
+        name: &WorkerName,
+        change: impl FnOnce(&mut Worker, Timestamp),
+    ) {
+        let Some(live) = self.workers.get_mut(name) else { return };
+        change(&mut live.worker, self.now);
+        let is_connected = live.connection.is_some() && live.is_known;
+        let worker = live.worker.clone();
+        if let Some(pool) = self.pools.get_mut(&worker.pool) {
+            pool.unset_idle(name);
+            if worker.status == WorkerStatus::Idle && is_connected && !worker.draining {
+                pool.set_idle(name, worker.project.as_ref());
+            }
+            if is_coming(&worker) && worker.instance.is_some() {
+                pool.coming.insert(name.clone());
+            } else {
+                pool.coming.remove(name);
+            }
+            self.unsettled.insert(worker.pool.clone());
+        }
+        self.remember(Record::Worker(worker));
+    }
+
+    /// Tells an agent something, where it is connected. What is not told is found at its inventory.
+    pub(super) fn tell(&mut self, name: &WorkerName, message: ToAgent) {
+        let connection = self.workers.get(name).and_then(|live| live.connection);
+        if let Some(connection) = connection {
+            self.perform(Action::Tell { worker: name.clone(), connection, message });
+        }
+    }
+
+    /// A worker has nothing to do (any more): it idles, or ends if it may take no other job.
+    pub(super) fn free_worker(&mut self, name: &WorkerName) {
+        let Some(live) = self.workers.get(name) else { return };
+        let worker = &live.worker;
+        let is_ending = match worker.status {
+            WorkerStatus::Lost | WorkerStatus::Gone => return,
+            WorkerStatus::Draining => true,
+            WorkerStatus::Starting
+            | WorkerStatus::Bootstrapping
+            | WorkerStatus::Idle
+            | WorkerStatus::Busy => worker.draining,
+        };
+        let Some(pool) = self.pools.get(&worker.pool) else { return };
+        let limit = pool.settings.jobs_per_instance;
+        let is_used_up = limit > 0 && worker.jobs_given >= limit && worker.instance.is_some();
+        if is_used_up {
+            return self.end_worker(name, "has run as many jobs as an instance of its pool may");
+        }
+        if is_ending {
+            return self.end_worker(name, "drained");
+        }
+        let at = self.now + pool.settings.idle_timeout;
+        if worker.instance.is_some() {
+            self.timers.set(Timer::Idle(name.clone()), at);
+        }
+        self.change_worker(name, |worker, now| {
+            worker.status = WorkerStatus::Idle;
+            worker.idle_since = Some(now);
+        });
+    }
+
+    /// The worker is ready for the first time.
+    pub(super) fn worker_ready(&mut self, name: &WorkerName) {
+        self.timers.clear(&Timer::Boot(name.clone()));
+        self.change_worker(name, |worker, _| {
+            worker.bootstrapped = true;
+            worker.reason = None;
+        });
+        let worker = self.workers.get(name).map(|live| &live.worker);
+        let Some((instance, pool)) = worker.map(|worker| (worker.instance, worker.pool.clone()))
+        else {
+            return;
+        };
+        if let Some(instance) = instance {
+            self.change_instance(instance, |instance, now| {
+                instance.ready_at = instance.ready_at.or(Some(now));
+            });
+            self.launch_succeeded(&pool);
+        }
+        self.free_worker(name);
+    }
+
+    /// Ends a worker for good. Its attempt, if it has one, is given to another only when its machine
+    /// is known to be gone, or its lease is over.
+    pub(super) fn end_worker(&mut self, name: &WorkerName, why: &str) {
+        let Some(live) = self.workers.get(name) else { return };
+        let (instance, has_attempt) = (live.worker.instance, live.worker.attempt.is_some());
+        let worker = live.worker.clone();
+        self.tell(name, ToAgent::Shutdown { sentence: why.to_owned() });
+        if has_attempt {
+            self.change_worker(name, |worker, _| {
+                worker.status = WorkerStatus::Lost;
+                worker.reason = Some(why.to_owned());
+                worker.draining = true;
+            });
+            self.set_lease_timer(name, &worker);
+        } else {
+            self.worker_gone(name, why);
+        }
+        if let Some(instance) = instance {
+            self.terminate(instance, why);
+        }
+    }
+
+    /// Nothing runs on it any more: what it had goes to another.
+    pub(super) fn worker_gone(&mut self, name: &WorkerName, why: &str) {
+        let Some(live) = self.workers.get(name) else { return };
+        let attempt = live.worker.attempt;
+        if let Some(attempt) = attempt {
+            let why = live.worker.reason.clone().unwrap_or_else(|| why.to_owned());
+            self.attempt_broke(attempt.attempt, &format!("worker {name} was lost: {why}"));
+        }
+        self.change_worker(name, |worker, now| {
+            worker.status = WorkerStatus::Gone;
+            worker.reason = worker.reason.take().or_else(|| Some(why.to_owned()));
+            worker.attempt = None;
+            worker.idle_since = None;
+            worker.ended_at = Some(now);
+        });
+        for timer in [Timer::Boot, Timer::Lifetime, Timer::Idle, Timer::Silence, Timer::Lost] {
+            self.timers.clear(&timer(name.clone()));
+        }
+        self.timers.clear(&Timer::LeaseOver(name.clone()));
+        self.workers.remove(name);
+    }
+
+    pub(super) fn boot_timed_out(&mut self, name: &WorkerName) {
+        let Some(live) = self.workers.get(name) else { return };
+        if !is_coming(&live.worker) {
+            return;
+        }
+        let pool = live.worker.pool.clone();
+        let timeout = self.pools.get(&pool).map(|pool| pool.settings.boot_timeout);
+        let why = match live.worker.status {
+            WorkerStatus::Bootstrapping => "its bootstrap script did not end",
+            _ => "its agent never called",
+        };
+        let why = format!("{why} within {} s", timeout.unwrap_or_default().as_secs());
+        self.end_worker(name, &why);
+        self.launch_went_wrong(&pool, &why);
+    }
+
+    pub(super) fn lifetime_over(&mut self, name: &WorkerName) {
+        self.end_worker(name, "its lifetime is over");
+    }
+
+    pub(super) fn idle_timed_out(&mut self, name: &WorkerName) {
+        let Some(live) = self.workers.get(name) else { return };
+        let Some(pool) = self.pools.get(&live.worker.pool) else { return };
+        if live.worker.status != WorkerStatus::Idle {
+            return;
+        }
+        if pool.n_idle() <= pool.settings.min_idle as usize {
+            // It is one of those that are kept ready; looked at again when it may no longer be.
+            let at = self.now + pool.settings.idle_timeout;
+            return self.timers.set(Timer::Idle(name.clone()), at);
+        }
+        self.end_worker(name, "idle");
+    }
+
+    /// Heartbeats only note the time; this looks whether they came.
+    pub(super) fn look_for_silence(&mut self, name: &WorkerName) {
+        let Some(live) = self.workers.get(name) else { return };
+        let Some(connection) = live.connection else { return };
+        let due = live.seen_at + silence_of(&live.worker);
+        if due > self.now {
+            return self.timers.set(Timer::Silence(name.clone()), due);
+        }
+        self.perform(Action::Disconnect { connection, sentence: "no heartbeat".into() });
+        self.connection_lost(name);
+    }
+
+    /// The connection is gone: the agent has the grace to call again.
+    pub(super) fn connection_lost(&mut self, name: &WorkerName) {
+        let Some(live) = self.workers.get_mut(name) else { return };
+        live.connection = None;
+        live.is_known = false;
+        let (status, pool) = (live.worker.status, live.worker.pool.clone());
+        self.timers.clear(&Timer::Silence(name.clone()));
+        let Some(pool) = self.pools.get_mut(&pool) else { return };
+        pool.unset_idle(name);
+        self.unsettled.insert(pool.settings.name.clone());
+        let grace = pool.settings.reconnect_grace;
+        let at = (self.now + grace).max(self.loaded_at + GRACE_AFTER_START);
+        if status != WorkerStatus::Lost {
+            self.timers.set(Timer::Lost(name.clone()), at);
+        }
+    }
+
+    /// The grace is over.
+    pub(super) fn worker_lost(&mut self, name: &WorkerName) {
+        let Some(live) = self.workers.get(name) else { return };
+        if live.connection.is_some() {
+            return;
+        }
+        if live.worker.instance.is_some() {
+            return self.end_worker(name, "its agent has not been heard of");
+        }
+        // A machine of one's own may come back at any time; only its attempt cannot wait for ever.
+        let worker = live.worker.clone();
+        self.change_worker(name, |worker, _| {
+            worker.status = WorkerStatus::Lost;
+            worker.reason = Some("its agent has not been heard of".to_owned());
+            worker.idle_since = None;
+        });
+        if worker.attempt.is_some() {
+            self.set_lease_timer(name, &worker);
+        }
+    }
+
+    /// Nothing runs on a lost worker any more: its supervisor has ended the step.
+    pub(super) fn lease_over(&mut self, name: &WorkerName) {
+        let Some(live) = self.workers.get(name) else { return };
+        if live.worker.status != WorkerStatus::Lost {
+            return;
+        }
+        if live.worker.instance.is_some() || live.worker.draining {
+            return self.worker_gone(name, "its agent has not been heard of");
+        }
+        if let Some(attempt) = live.worker.attempt {
+            self.attempt_broke(attempt.attempt, &format!("worker {name} has not been heard of"));
+        }
+    }
+
+    /// An attempt that was started is not among what its agent has.
+    pub(super) fn attempt_vanished(&mut self, name: &WorkerName, why: &str) {
+        let attempt = self.workers.get(name).and_then(|live| live.worker.attempt);
+        let Some(attempt) = attempt else { return };
+        let state = self.attempts.get(&attempt.attempt).map(|attempt| attempt.state.clone());
+        match state {
+            Some(AttemptState::Assigned) => self.tell_to_run(attempt.attempt),
+            Some(_) => {
+                self.attempt_broke(attempt.attempt, why);
+                self.free_worker(name);
+            }
+            None => {}
+        }
+    }
+}
+
+/// Whether its machine was asked for and it is not ready yet.
+pub(super) fn is_coming(worker: &Worker) -> bool {
+    match worker.status {
+        WorkerStatus::Starting | WorkerStatus::Bootstrapping => true,
+        WorkerStatus::Idle
+        | WorkerStatus::Busy
+        | WorkerStatus::Draining
+        | WorkerStatus::Lost
+        | WorkerStatus::Gone => false,
+    }
+}
+
+/// How long it may be silent.
+pub(super) fn silence_of(worker: &Worker) -> Duration {
+    if worker.attempt.is_some() { SILENCE_BUSY } else { SILENCE_IDLE }
+}

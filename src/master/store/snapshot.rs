@@ -1,0 +1,57 @@
+//! Reads everything that is not over: what the domain starts from.
+
+use rusqlite::Connection;
+
+use crate::master::domain::event::LoadedBuild;
+use crate::master::domain::snapshot::Snapshot;
+use crate::master::store::attempts;
+use crate::master::store::builds;
+use crate::master::store::changes;
+use crate::master::store::counters;
+use crate::master::store::counters::Counters;
+use crate::master::store::instances;
+use crate::master::store::jobs;
+use crate::master::store::pools;
+use crate::master::store::refs;
+use crate::master::store::steps;
+use crate::master::store::workers;
+use crate::model::ids::BuildNumber;
+use crate::model::ids::ProjectName;
+
+/// All of it, as of one moment. Costs what is active, not what there ever was.
+pub(super) fn load(connection: &mut Connection) -> rusqlite::Result<Snapshot> {
+    // A transaction reads one state of all tables, whatever is committed meanwhile.
+    let moment = connection.transaction()?;
+    let attempts = attempts::active(&moment)?;
+    let mut steps = Vec::new();
+    for attempt in &attempts {
+        steps.extend(steps::of_attempt(&moment, attempt.id.attempt)?);
+    }
+    let counters = Counters::read(&moment)?;
+    Ok(Snapshot {
+        refs: refs::all(&moment)?,
+        baselines: counters::baselines(&moment)?,
+        changes: changes::all(&moment)?,
+        builds: builds::all_active(&moment)?,
+        jobs: jobs::of_active_builds(&moment)?,
+        attempts,
+        steps,
+        workers: workers::present(&moment)?,
+        instances: instances::present(&moment)?,
+        pools: pools::all(&moment)?,
+        last_numbers: counters.numbers,
+        last_ids: counters.ids,
+    })
+}
+
+/// A build with its jobs, as of one moment.
+pub(super) fn load_build(
+    connection: &mut Connection,
+    project: &ProjectName,
+    number: BuildNumber,
+) -> rusqlite::Result<Option<LoadedBuild>> {
+    let moment = connection.transaction()?;
+    let Some(build) = builds::find(&moment, project, number)? else { return Ok(None) };
+    let jobs = jobs::of_build(&moment, build.id)?;
+    Ok(Some(LoadedBuild { build, jobs }))
+}
