@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::wire::message::Heartbeat;
 
-
 /// A heartbeat's figures. What the machine does not say counts as zero.
 pub(crate) fn heartbeat(number: u64, home: &Path, spool_bytes: u64) -> Heartbeat {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();

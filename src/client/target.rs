@@ -10,6 +10,9 @@ use crate::model::secret::Secret;
 /// The socket's name in the master's data directory.
 pub const SOCKET_NAME: &str = "busybee.sock";
 
+/// Where a master keeps its data if its file does not say.
+const DATA_DIR_DEFAULT: &str = "/var/lib/busybee";
+
 /// Where a master is, and what it must be shown.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -92,13 +95,9 @@ fn data_dir(config: &Path) -> Result<PathBuf, Failure> {
         ))
     })?;
     let dir = table.get("master").and_then(|master| master.get("data_dir"));
-    match dir.and_then(toml::Value::as_str) {
-        Some(dir) => Ok(PathBuf::from(dir)),
-        None => Err(Failure::wrong(format!(
-            "{shown} has no data_dir in [master], so the master's socket cannot be found; \
-             give --url instead"
-        ))),
-    }
+    let dir = dir.and_then(toml::Value::as_str).unwrap_or(DATA_DIR_DEFAULT);
+    // As the master reads it: a relative path counts from where the file stands.
+    Ok(config.parent().unwrap_or(Path::new("")).join(dir))
 }
 
 #[cfg(test)]
@@ -154,8 +153,12 @@ mod tests {
         let typed = TargetArguments { config: Some(file.clone()), ..TargetArguments::default() };
         let target = Target::new(&typed, none).unwrap();
         assert_eq!(target.place, Place::Socket("/var/lib/b/busybee.sock".into()));
+        std::fs::write(&file, "[master]\ndata_dir = \"data\"\n").unwrap();
+        let socket = dir.path().join("data/busybee.sock");
+        assert_eq!(Target::new(&typed, none).unwrap().place, Place::Socket(socket));
         std::fs::write(&file, "[master]\n").unwrap();
-        assert!(Target::new(&typed, none).unwrap_err().sentence.contains("no data_dir"));
+        let target = Target::new(&typed, none).unwrap();
+        assert_eq!(target.place, Place::Socket("/var/lib/busybee/busybee.sock".into()));
         std::fs::write(&file, "[master\n").unwrap();
         assert_eq!(Target::new(&typed, none).unwrap_err().exit, Exit::Wrong);
     }

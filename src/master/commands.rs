@@ -1,7 +1,12 @@
-//! The master's commands that need no running master: one file per command. Each answers with
-//! what to print, or with a sentence on why it cannot.
+//! The master's own commands: one file per command.
+//!
+//! Each answers with what to print, or with a sentence on why it cannot.
 
+pub mod check;
 pub mod demo;
+pub mod findings;
 pub mod init;
+pub mod pipeline;
 mod sample;
 pub mod serve;
+pub mod user_data;

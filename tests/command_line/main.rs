@@ -8,6 +8,7 @@ mod fake_master;
 mod fleet;
 mod help;
 mod logs;
+mod offline;
 mod program;
 mod reaching;
 mod samples;

@@ -38,6 +38,9 @@ pub struct CheckArguments {
     /// The master's file, busybee.toml
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Answer with one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `busybee user-data …`
@@ -66,6 +69,9 @@ pub enum PipelineCommand {
         /// The file
         #[arg(default_value = PIPELINE_FILE)]
         file: PathBuf,
+        /// Answer with one JSON document
+        #[arg(long)]
+        json: bool,
     },
     /// Show which jobs would run, in which order and on which workers.
     Plan(PlanArguments),
@@ -85,6 +91,9 @@ pub struct PlanArguments {
     /// For what kind of event
     #[arg(long, value_enum, default_value_t = EventWord::Push)]
     pub event: EventWord,
+    /// Answer with one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What can start a build.
@@ -99,6 +108,18 @@ pub enum EventWord {
     Manual,
     /// Its time came
     Schedule,
+}
+
+impl EventWord {
+    /// The word as it is typed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EventWord::Push => "push",
+            EventWord::PullRequest => "pull_request",
+            EventWord::Manual => "manual",
+            EventWord::Schedule => "schedule",
+        }
+    }
 }
 
 /// `busybee completions …`

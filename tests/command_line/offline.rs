@@ -1,0 +1,86 @@
+//! What needs no running master: a first file, and a look at files.
+
+use std::path::Path;
+
+use crate::program::Ran;
+use crate::program::busybee;
+use crate::program::run;
+
+/// Runs a command in a directory.
+fn run_in(directory: &Path, words: &str) -> Ran {
+    let words: Vec<&str> = words.split(' ').collect();
+    let mut command = busybee(&words);
+    command.current_dir(directory);
+    run(command)
+}
+
+#[test]
+fn init_writes_a_file_once_and_never_over_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = || run_in(dir.path(), "init");
+    assert!(init().ended_with(0).text().contains("busybee serve --config"));
+    assert!(init().ended_with(1).err.contains("stays as it is"));
+}
+
+#[test]
+fn what_init_writes_for_a_repository_is_right_and_can_be_planned() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join(".git")).unwrap();
+    run_in(dir.path(), "init").ended_with(0);
+    let ran = run_in(dir.path(), "pipeline check").ended_with(0);
+    assert_eq!(ran.text(), ".busybee.yaml: no mistakes\n");
+    let plan = run_in(dir.path(), "pipeline plan --event manual --json").ended_with(0).json();
+    assert_eq!((&plan["event"], &plan["jobs"][0]["name"]), (&"manual".into(), &"test".into()));
+}
+
+#[test]
+fn a_wrong_pipeline_file_is_told_place_by_place_and_as_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "version: 1\njobs:\n  test:\n    setps: [{ run: make }]\n";
+    std::fs::write(dir.path().join("ci.yaml"), text).unwrap();
+    let ran = run_in(dir.path(), "pipeline check ci.yaml").ended_with(1);
+    assert!(ran.text().starts_with("ci.yaml:4:5: "), "{}", ran.text());
+    assert!(ran.text().contains("did you mean \"steps\""), "{}", ran.text());
+    let found = run_in(dir.path(), "pipeline check ci.yaml --json").ended_with(1).json();
+    assert_eq!((&found["ok"], &found["problems"][0]["line"]), (&false.into(), &4.into()));
+    let plan = run_in(dir.path(), "pipeline plan ci.yaml").ended_with(1);
+    assert!(plan.out.is_empty() && plan.err.contains("\nci.yaml:4:5: "), "{}", plan.err);
+}
+
+#[test]
+fn a_plan_names_what_runs_after_what_and_on_which_workers() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "version: 1\njobs:\n  pack:\n    needs: [test]\n    worker: [linux, x64]\n    \
+                steps: [{ run: make dist }]\n  test:\n    steps: [{ run: make test }]\n";
+    std::fs::write(dir.path().join(".busybee.yaml"), text).unwrap();
+    insta::assert_snapshot!(run_in(dir.path(), "pipeline plan").ended_with(0).text(), @r"
+    pipeline: push of refs/heads/main builds
+
+    test  (worker of the first pool, at most 1h)
+      - checkout
+      - make test
+
+    pack  (worker with linux, x64, at most 1h, after test)
+      - checkout
+      - make dist
+    ");
+    let later = run_in(dir.path(), "pipeline plan --event pull_request").ended_with(1);
+    assert!(later.err.contains("not yet"), "{}", later.err);
+    let wrong = run_in(dir.path(), "pipeline plan --ref refs/notes/x").ended_with(1);
+    assert!(wrong.err.contains("not a branch or tag"), "{}", wrong.err);
+}
+
+#[test]
+fn a_file_that_is_not_there_or_endless_is_told_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = run_in(dir.path(), "pipeline check").ended_with(1);
+    assert!(ran.text().starts_with(".busybee.yaml: cannot be read"), "{}", ran.text());
+    let ran = run_in(dir.path(), "pipeline check /dev/zero").ended_with(1);
+    assert!(ran.text().contains("more than"), "{}", ran.text());
+}
+
+#[test]
+fn the_schema_is_one_json_document() {
+    let schema = run(busybee(&["pipeline", "schema"])).ended_with(0).json();
+    assert!(schema["properties"]["jobs"].is_object());
+}
