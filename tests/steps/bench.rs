@@ -124,9 +124,7 @@ impl Bench {
             self.start();
         }
         let mut supervisor = self.supervisor.take().expect("it was started");
-        eventually("the supervisor ends", || {
-            matches!(supervisor.try_wait(), Ok(Some(_)))
-        });
+        eventually("the supervisor ends", || matches!(supervisor.try_wait(), Ok(Some(_))));
         let took = clock::monotonic() - self.started;
         let dir = self.dir();
         let Some(FromAgent::AttemptResult { outcome, .. }) = dir.result() else {

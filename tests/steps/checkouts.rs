@@ -86,7 +86,8 @@ fn a_warm_workspace_is_cleaned_unless_it_is_to_be_kept() {
         .checkout(repository.spec(&first), 1);
     bench.finish();
     let second = repository.commit("three");
-    let mut bench = Bench { spec: show().spec, ..bench }.checkout(repository.spec(&second), 2);
+    bench.spec = show().spec;
+    let mut bench = bench.checkout(repository.spec(&second), 2);
     let done = bench.finish();
     assert_eq!(done.outcome, AttemptOutcome::Passed, "{}", done.log(0));
     assert!(done.log(1).starts_with("three") && !done.log(1).contains("dirt"), "{}", done.log(1));

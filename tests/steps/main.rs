@@ -41,7 +41,9 @@ fn a_background_child_that_holds_the_pipe_is_ended_with_its_step() {
 
 #[test]
 fn a_child_in_a_session_of_its_own_is_ended_with_its_step() {
-    let done = Bench::run("setsid sleep 1000 > /dev/null 2>&1 & sleep 0.2; pgrep -s 0 > /dev/null; echo done");
+    let done = Bench::run(
+        "setsid sleep 1000 > /dev/null 2>&1 & sleep 0.2; pgrep -s 0 > /dev/null; echo done",
+    );
     assert_eq!(done.step(1), &StepOutcome::Exited(0));
     let log = done.log(1);
     assert!(log.starts_with("done\n") && log.contains("left behind: sleep"), "{log}");
@@ -235,7 +237,10 @@ fn a_step_sees_its_own_environment_and_nothing_of_the_agents() {
     show.env = vec![("OWN".into(), "1".into()), ("CI".into(), "mine".into())];
     let done = Bench::with(vec![show]).to_the_end();
     let log = done.log(1);
-    assert!(log.contains("CI=mine\n") && log.contains("OWN=1\n") && log.contains("TMPDIR="), "{log}");
+    assert!(
+        log.contains("CI=mine\n") && log.contains("OWN=1\n") && log.contains("TMPDIR="),
+        "{log}"
+    );
     for foreign in ["BB_", "CARGO"] {
         let ours = |line: &str| line.starts_with(foreign);
         assert!(!log.lines().any(ours), "{foreign} in {log}");
