@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::house::House;
 use crate::house::Plan;
 
+mod foreign;
 mod house;
 mod wire;
 
