@@ -37,24 +37,24 @@ const LENGTH_BYTES: usize = 4;
 
 /// An attempt's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AttemptDir {
+pub struct AttemptDir {
     path: PathBuf,
 }
 
 impl AttemptDir {
     /// The directory of an attempt below the agent's home. It need not exist.
-    pub(crate) fn of(home: &Path, id: AttemptRef) -> AttemptDir {
+    pub fn of(home: &Path, id: AttemptRef) -> AttemptDir {
         let name = format!("{}-{}", id.attempt, id.fence);
         AttemptDir { path: home.join("attempts").join(name) }
     }
 
     /// A directory that the supervisor was started for.
-    pub(crate) fn at(path: PathBuf) -> AttemptDir {
+    pub fn at(path: PathBuf) -> AttemptDir {
         AttemptDir { path }
     }
 
     /// All attempts whose directories are there.
-    pub(crate) fn all(home: &Path) -> Vec<(AttemptRef, AttemptDir)> {
+    pub fn all(home: &Path) -> Vec<(AttemptRef, AttemptDir)> {
         let Ok(entries) = std::fs::read_dir(home.join("attempts")) else { return Vec::new() };
         let parse = |name: &str| {
             let (attempt, fence) = name.split_once('-')?;
@@ -70,17 +70,17 @@ impl AttemptDir {
             .collect()
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// `BB_HOME`, which the directory lies two levels below.
-    pub(crate) fn home(&self) -> &Path {
+    pub fn home(&self) -> &Path {
         self.path.parent().and_then(Path::parent).unwrap_or(&self.path)
     }
 
     /// Makes the directory with what to do; the spec comes last, so that half a directory has none.
-    pub(crate) fn create(&self, spec: &AttemptSpec) -> anyhow::Result<()> {
+    pub fn create(&self, spec: &AttemptSpec) -> anyhow::Result<()> {
         files::make_private_dir(&self.path)
             .with_context(|| format!("create {}", self.path.display()))?;
         let wake = self.path.join("wake");
@@ -95,7 +95,7 @@ impl AttemptDir {
             .context("write the attempt down")
     }
 
-    pub(crate) fn spec(&self) -> anyhow::Result<Option<AttemptSpec>> {
+    pub fn spec(&self) -> anyhow::Result<Option<AttemptSpec>> {
         let Some(bytes) = files::read_if_there(&self.path.join("spec"))? else { return Ok(None) };
         match convert::read_from_master(&bytes).context("read what to do")? {
             FromMaster::RunAttempt(spec) => Ok(Some(*spec)),
@@ -104,7 +104,7 @@ impl AttemptDir {
     }
 
     /// Takes the supervisor's lock; nothing while one lives.
-    pub(crate) fn lock(&self) -> anyhow::Result<Option<File>> {
+    pub fn lock(&self) -> anyhow::Result<Option<File>> {
         let path = self.path.join("alive");
         let file = OpenOptions::new()
             .create(true)
@@ -119,64 +119,64 @@ impl AttemptDir {
         }
     }
 
-    pub(crate) fn set_lease(&self, until: Duration) -> std::io::Result<()> {
+    pub fn set_lease(&self, until: Duration) -> std::io::Result<()> {
         let until_ms = until.as_millis().to_string();
         files::write_whole(&self.path.join("lease"), until_ms.as_bytes())
     }
 
     /// Until when the supervisor may go on; nothing: no lease was ever given.
-    pub(crate) fn lease(&self) -> Option<Duration> {
+    pub fn lease(&self) -> Option<Duration> {
         let text = std::fs::read_to_string(self.path.join("lease")).ok()?;
         text.trim().parse().ok().map(Duration::from_millis)
     }
 
-    pub(crate) fn set_cancelled(&self) -> std::io::Result<()> {
+    pub fn set_cancelled(&self) -> std::io::Result<()> {
         files::write_whole(&self.path.join("cancel"), b"")
     }
 
-    pub(crate) fn is_cancelled(&self) -> bool {
+    pub fn is_cancelled(&self) -> bool {
         self.path.join("cancel").exists()
     }
 
     /// Lets the supervisor look at lease and cancel. Without one this does nothing.
-    pub(crate) fn wake_supervisor(&self) {
+    pub fn wake_supervisor(&self) {
         wake(&self.path.join("wake"));
     }
 
-    pub(crate) fn wake_fifo(&self) -> PathBuf {
+    pub fn wake_fifo(&self) -> PathBuf {
         self.path.join("wake")
     }
 
     /// The FIFO by which supervisors wake the agent.
-    pub(crate) fn agent_fifo(&self) -> PathBuf {
+    pub fn agent_fifo(&self) -> PathBuf {
         agent_fifo(self.home())
     }
 
-    pub(crate) fn log(&self, step: u32) -> PathBuf {
+    pub fn log(&self, step: u32) -> PathBuf {
         self.path.join(format!("{step}.log"))
     }
 
-    pub(crate) fn write_started(&self, step: u32, message: FromAgent) -> anyhow::Result<()> {
+    pub fn write_started(&self, step: u32, message: FromAgent) -> anyhow::Result<()> {
         self.write_message(&format!("{step}.started"), message)
     }
 
-    pub(crate) fn started(&self, step: u32) -> Option<FromAgent> {
+    pub fn started(&self, step: u32) -> Option<FromAgent> {
         self.message(&format!("{step}.started"))
     }
 
-    pub(crate) fn write_step_result(&self, step: u32, message: FromAgent) -> anyhow::Result<()> {
+    pub fn write_step_result(&self, step: u32, message: FromAgent) -> anyhow::Result<()> {
         self.write_message(&format!("{step}.result"), message)
     }
 
-    pub(crate) fn step_result(&self, step: u32) -> Option<FromAgent> {
+    pub fn step_result(&self, step: u32) -> Option<FromAgent> {
         self.message(&format!("{step}.result"))
     }
 
-    pub(crate) fn write_result(&self, message: FromAgent) -> anyhow::Result<()> {
+    pub fn write_result(&self, message: FromAgent) -> anyhow::Result<()> {
         self.write_message("result", message)
     }
 
-    pub(crate) fn result(&self) -> Option<FromAgent> {
+    pub fn result(&self) -> Option<FromAgent> {
         self.message("result")
     }
 
@@ -195,7 +195,7 @@ impl AttemptDir {
         convert::read_from_agent(&bytes).ok()
     }
 
-    pub(crate) fn remove(&self) -> std::io::Result<()> {
+    pub fn remove(&self) -> std::io::Result<()> {
         match std::fs::remove_dir_all(&self.path) {
             Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(()),
             done => done,
@@ -204,12 +204,12 @@ impl AttemptDir {
 }
 
 /// The FIFO by which supervisors wake the agent.
-pub(crate) fn agent_fifo(home: &Path) -> PathBuf {
+pub fn agent_fifo(home: &Path) -> PathBuf {
     home.join("wake")
 }
 
 /// Writes a byte into a FIFO if somebody reads it and it is not full: then they will look anyway.
-pub(crate) fn wake(fifo: &Path) {
+pub fn wake(fifo: &Path) {
     use rustix::fs::OFlags;
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     if let Ok(fifo) = rustix::fs::open(fifo, flags, rustix::fs::Mode::empty()) {

@@ -5,7 +5,7 @@
 //! a process of its own that owns a running attempt.
 
 pub mod app;
-mod attempt_dir;
+pub mod attempt_dir;
 mod attempts;
 mod bootstrap;
 pub mod channel;

@@ -25,7 +25,7 @@ jobs:
 #[test]
 fn a_push_is_built_on_a_worker_that_did_not_exist_and_is_gone_afterwards() {
     let house = House::open(&Plan { pipeline: HELLO, pool: POOL });
-    assert!(house.json(&["instance", "list", "--all"]).as_array().unwrap().is_empty());
+    assert!(house.json(&["instance", "list", "--all"])["instances"].as_array().unwrap().is_empty());
 
     let commit = house.push(&[("more.txt", "more")], "a second commit");
     let build = house.finished(1);
@@ -40,7 +40,7 @@ fn a_push_is_built_on_a_worker_that_did_not_exist_and_is_gone_afterwards() {
     assert_eq!(String::from_utf8_lossy(&log), "hello from hello/1\n");
     house.eventually("the worker is gone", |house| {
         let instances = house.json(&["instance", "list", "--all"]);
-        let instances = instances.as_array().unwrap();
+        let instances = instances["instances"].as_array().unwrap();
         instances.len() == 1 && instances[0]["status"] == "terminated"
     });
     assert!(house.processes("local-machine").is_empty());
@@ -178,7 +178,7 @@ jobs:
 #[test]
 fn the_first_sight_of_a_project_starts_nothing_and_a_new_branch_does() {
     let house = House::open(&Plan { pipeline: HELLO, pool: POOL });
-    assert!(house.json(&["build", "list"]).as_array().unwrap().is_empty());
+    assert!(house.json(&["build", "list"])["builds"].as_array().unwrap().is_empty());
     house.git(Path::new("work"), &["checkout", "-q", "-b", "topic"]);
     house.push(&[("topic.txt", "topic")], "on a branch");
     let build = house.finished(1);

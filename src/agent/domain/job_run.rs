@@ -32,12 +32,14 @@ pub struct JobRun {
     has_checkout: bool,
     next: u32,
     so_far: SoFar,
+    /// No step may run any more, whatever it wants.
+    stopped: bool,
 }
 
 impl JobRun {
     /// An attempt with these steps, none of which has run.
     pub fn new(has_checkout: bool, steps: Vec<RunsAfter>) -> JobRun {
-        JobRun { steps, has_checkout, next: 0, so_far: SoFar::Good }
+        JobRun { steps, has_checkout, next: 0, so_far: SoFar::Good, stopped: false }
     }
 
     /// What comes next. Each step is named once.
@@ -59,7 +61,7 @@ impl JobRun {
             SoFar::Cancelled => when.cancel,
             SoFar::Broken(_) => false,
         };
-        if runs { Next::Run(step) } else { Next::Skip(step) }
+        if runs && !self.stopped { Next::Run(step) } else { Next::Skip(step) }
     }
 
     /// A step has ended.
@@ -90,7 +92,7 @@ impl JobRun {
     /// No step may run any more: the attempt's time, or its lease, is over.
     pub fn stop(&mut self, outcome: &StepOutcome) {
         self.finished(outcome);
-        self.next = u32::try_from(self.steps.len()).unwrap_or(u32::MAX - 1) + 1;
+        self.stopped = true;
     }
 
     fn outcome(&self) -> AttemptOutcome {
