@@ -47,8 +47,8 @@ fn refused(refusal: &api::Error) -> Failure {
         ErrorKind::Unavailable | ErrorKind::Internal | ErrorKind::Unknown => Exit::Infra,
     };
     let hint = match refusal.kind {
-        ErrorKind::Unauthorized if !refusal.error.contains("token") => {
-            "; give --token or BUSYBEE_TOKEN, or --config on the master's own machine"
+        ErrorKind::Unauthorized => {
+            "; --token or BUSYBEE_TOKEN gives it, --config does without on the master's own machine"
         }
         _ => "",
     };

@@ -84,3 +84,37 @@ fn the_schema_is_one_json_document() {
     let schema = run(busybee(&["pipeline", "schema"])).ended_with(0).json();
     assert!(schema["properties"]["jobs"].is_object());
 }
+
+#[test]
+fn what_init_writes_for_a_master_is_right_and_tells_what_an_instance_would_get() {
+    let dir = tempfile::tempdir().unwrap();
+    run_in(dir.path(), "init").ended_with(0);
+    let ran = run_in(dir.path(), "check --config busybee.toml").ended_with(0);
+    assert_eq!(ran.text(), "busybee.toml: no mistakes\n");
+    let found = run_in(dir.path(), "check --config busybee.toml --json").ended_with(0).json();
+    assert_eq!(found["ok"], true);
+    let script = run_in(dir.path(), "user-data local --config busybee.toml").ended_with(0);
+    assert!(script.text().starts_with("#!/bin/sh\n"), "{}", script.text());
+    assert!(script.text().contains("BB_PASSWORD='‹secret›'"), "{}", script.text());
+    let files = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(files, 1, "looking at a file makes nothing");
+    let ran = run_in(dir.path(), "user-data nope --config busybee.toml").ended_with(1);
+    assert!(ran.err.contains("it has local"), "{}", ran.err);
+}
+
+#[test]
+fn a_wrong_masters_file_is_told_place_by_place() {
+    let dir = tempfile::tempdir().unwrap();
+    run_in(dir.path(), "init").ended_with(0);
+    let file = dir.path().join("busybee.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("idle_timeout", "idel_timeout")).unwrap();
+    let line = 1 + text.lines().position(|line| line.starts_with("idle_timeout")).unwrap();
+    let ran = run_in(dir.path(), "check --config busybee.toml").ended_with(1);
+    assert!(ran.text().starts_with(&format!("busybee.toml:{line}:1: ")), "{}", ran.text());
+    assert!(ran.text().contains("did you mean \"idle_timeout\""), "{}", ran.text());
+    let ran = run_in(dir.path(), "user-data local --config busybee.toml").ended_with(1);
+    assert!(ran.err.contains(&format!("\nbusybee.toml:{line}:1: ")), "{}", ran.err);
+    let ran = run_in(dir.path(), "check --config nowhere.toml").ended_with(1);
+    assert!(ran.text().starts_with("nowhere.toml: "), "{}", ran.text());
+}

@@ -78,7 +78,7 @@ fn facts(build: &Build, screen: &Screen) -> Vec<(&'static str, String)> {
 }
 
 /// Jobs, and below each its steps.
-fn jobs(build: &Build) -> Table {
+pub fn jobs(build: &Build) -> Table {
     let mut table = Table::new(&["JOB", "STATUS", "TOOK", "WORKER", "ATTEMPTS", "REASON"]);
     for job in &build.jobs {
         table.row(job_row(job));

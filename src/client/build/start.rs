@@ -11,6 +11,7 @@ use crate::api::build::BuildRef;
 use crate::api::build::StartBuild;
 use crate::client::arguments::build::StartArguments;
 use crate::client::build::show::headline;
+use crate::client::build::show::jobs;
 use crate::client::build_name::BuildName;
 use crate::client::connection::Connection;
 use crate::client::document::Document;
@@ -104,6 +105,10 @@ async fn stay(
         remark(&headline(&build, &Screen::plain()));
     } else {
         screen.line(&headline(&build, &screen))?;
+        if screen.is_terminal() {
+            // The jobs' moving lines are gone; this is what became of them.
+            screen.bytes(jobs(&build).render(&screen).as_bytes())?;
+        }
     }
     // A word that this client does not know is nobody's pass.
     Ok(build.status.parse::<BuildStatus>().map_or(Exit::Infra, Exit::of_build))
@@ -125,6 +130,14 @@ async fn wait(
         if is_over(&build) {
             return Ok((document, build));
         }
+    }
+}
+
+impl Drop for Progress {
+    /// Leaves the terminal as it was, however the waiting ended.
+    fn drop(&mut self) {
+        // A terminal that is gone needs no clearing.
+        let _gone = self.bars.clear();
     }
 }
 
