@@ -173,7 +173,7 @@ impl Authority {
         let read = |path: &Path| -> anyhow::Result<Option<String>> {
             let bytes = private_file::read(path)?;
             bytes
-                .map(|bytes| String::from_utf8(bytes))
+                .map(String::from_utf8)
                 .transpose()
                 .with_context(|| format!("read {} as text", path.display()))
         };

@@ -29,7 +29,10 @@ fn a_crate_of_other_people_passes_its_own_tests_on_a_worker_started_for_it() {
     let build = house.finished(1);
     let log = String::from_utf8_lossy(&house.log(&["hello/1"])).into_owned();
     assert_eq!(build["status"], "passed", "{build:#}\n{log}");
-    assert!(log.contains("test result: ok.") && !log.contains("running 0 tests\n\ntest result: ok. 0"), "{log}");
+    assert!(
+        log.contains("test result: ok.") && !log.contains("running 0 tests\n\ntest result: ok. 0"),
+        "{log}"
+    );
 }
 
 /// Where cargo has unpacked a crate.
@@ -45,7 +48,8 @@ fn source_of(name: &str) -> Option<PathBuf> {
     let said = String::from_utf8_lossy(&output.stderr);
     let metadata: serde_json::Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("cargo metadata: {said}"));
-    let package = metadata["packages"].as_array()?.iter().find(|package| package["name"] == name)?;
+    let package =
+        metadata["packages"].as_array()?.iter().find(|package| package["name"] == name)?;
     Some(Path::new(package["manifest_path"].as_str()?).parent()?.to_owned())
 }
 

@@ -56,6 +56,9 @@ const UNPROVEN_MAX: usize = 256;
 /// A worker's row, or why it cannot be read.
 pub type WorkerRow = Pin<Box<dyn Future<Output = anyhow::Result<Option<Worker>>> + Send>>;
 
+/// What a pool's workers run first; nothing: the pool has no script (any more).
+pub type BootstrapOf = Arc<dyn Fn(&PoolName) -> Option<Bootstrap> + Send + Sync>;
+
 /// What the channel needs of the rest of the house.
 pub struct Wiring {
     /// The way to the domain.
@@ -67,7 +70,7 @@ pub struct Wiring {
     /// Looks a worker up in the store.
     pub worker: Arc<dyn Fn(WorkerName) -> WorkerRow + Send + Sync>,
     /// What a pool's workers run first; nothing: the pool has no script (any more).
-    pub bootstrap: Arc<dyn Fn(&PoolName) -> Option<Bootstrap> + Send + Sync>,
+    pub bootstrap: BootstrapOf,
     /// How git proves itself for a project's repository.
     pub credential: Arc<dyn Fn(&ProjectName) -> GitCredential + Send + Sync>,
 }
