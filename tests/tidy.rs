@@ -32,6 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "wire",
             "master/domain",
             "master/inbox",
+            "master/keys",
             "master/store",
             "master/logs",
         ],

@@ -18,7 +18,6 @@ use crate::master::certificates::Source;
 use crate::master::change_source::ChangeSource;
 use crate::master::change_source::Watched;
 use crate::master::config::Config;
-use crate::master::config::PoolConfig;
 use crate::master::config::ProjectConfig;
 use crate::master::domain::settings::ProvisionerKind;
 use crate::master::event_loop::EventLoop;
@@ -81,7 +80,6 @@ pub struct Running {
 /// When the port is taken, the `data_dir` is another master's or cannot be written, or a file that
 /// the settings name cannot be read.
 pub async fn start(mut config: Config) -> anyhow::Result<Running> {
-    refuse_unsafe_local(&config.pools)?;
     private_file::create_folder(&config.data_dir)?;
     // First of all the store: its lock is what keeps a second master out.
     let store = Store::open(&config.data_dir)?;
@@ -155,21 +153,6 @@ async fn until_stopped(mut stopping: watch::Receiver<bool>, work: impl Future<Ou
         _ = stopping.wait_for(|stop| *stop) => {}
         () = work => {}
     }
-}
-
-/// Steps of a local pool run as the master's own user: that must be wanted.
-fn refuse_unsafe_local(pools: &[PoolConfig]) -> anyhow::Result<()> {
-    let refused = pools
-        .iter()
-        .find(|pool| pool.settings.provisioner == ProvisionerKind::Local && !pool.unsafe_local);
-    if let Some(pool) = refused {
-        anyhow::bail!(
-            "start pool \"{}\": its steps would run as the master's own user and could read its \
-             keys; if everybody who can push is trusted, say so with unsafe_local = true",
-            pool.settings.name
-        );
-    }
-    Ok(())
 }
 
 fn certificate_source(config: &Config) -> Source {

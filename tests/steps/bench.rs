@@ -72,7 +72,7 @@ impl Bench {
 
     /// The same for one step.
     pub(crate) fn run(script: &str) -> Done {
-        Bench::with(vec![step(script)]).to_the_end()
+        Bench::with(vec![step(script)]).into_done()
     }
 
     /// With a checkout, in the home of an earlier attempt (a warm workspace) or a fresh one.
@@ -114,7 +114,7 @@ impl Bench {
     }
 
     /// Starts it if need be, waits for its end, and reads what it left.
-    pub(crate) fn to_the_end(mut self) -> Done {
+    pub(crate) fn into_done(mut self) -> Done {
         self.finish()
     }
 

@@ -71,7 +71,7 @@ fn the_commit_is_checked_out_and_the_log_shows_how() {
     let repository = Repository::new();
     let first = repository.commit("two");
     repository.commit("three");
-    let done = show().checkout(repository.spec(&first), 1).to_the_end();
+    let done = show().checkout(repository.spec(&first), 1).into_done();
     assert_eq!(done.outcome, AttemptOutcome::Passed, "{}", done.log(0));
     assert_eq!(done.step(0), &StepOutcome::Exited(0));
     assert!(done.log(0).contains("$ git fetch"), "{}", done.log(0));
@@ -104,7 +104,7 @@ fn a_commit_that_was_pushed_over_is_still_built_while_the_server_has_it() {
     let gone = repository.commit("two");
     repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
     repository.git(&["config", "uploadpack.allowAnySHA1InWant", "true"]);
-    let done = show().checkout(repository.spec(&gone), 1).to_the_end();
+    let done = show().checkout(repository.spec(&gone), 1).into_done();
     assert_eq!(done.outcome, AttemptOutcome::Passed, "{}", done.log(0));
     assert!(done.log(1).starts_with("two"));
 }
@@ -113,7 +113,7 @@ fn a_commit_that_was_pushed_over_is_still_built_while_the_server_has_it() {
 fn a_commit_that_nobody_has_is_the_infrastructures_fault_and_says_so() {
     let repository = Repository::new();
     let nowhere = Commit("1234567890123456789012345678901234567890".into());
-    let done = show().checkout(repository.spec(&nowhere), 1).to_the_end();
+    let done = show().checkout(repository.spec(&nowhere), 1).into_done();
     let AttemptOutcome::Infra(why) = &done.outcome else { panic!("{:?}", done.outcome) };
     assert!(why.contains("not on refs/heads/main") || why.contains("git fetch"), "{why}");
     assert_eq!(done.step(1), &StepOutcome::Skipped);
@@ -142,7 +142,7 @@ fn submodules_come_along() {
     whole.git(&["submodule", "add", "-q", "--", &path, "part"]);
     let commit = whole.commit("with a part");
     let bench = Bench::with(vec![step("cat part/file")]).checkout(whole.spec(&commit), 1);
-    let done = bench.to_the_end();
+    let done = bench.into_done();
     assert_eq!(done.outcome, AttemptOutcome::Passed, "{}", done.log(0));
     assert_eq!(done.log(1), "one");
 }

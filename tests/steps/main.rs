@@ -69,7 +69,7 @@ fn bytes_that_are_not_utf_8_stay_what_they_are() {
 #[test]
 fn a_line_of_a_gigabyte_is_whole() {
     let bench = Bench::with(vec![step("head -c 1000000000 /dev/zero | tr '\\0' x")]);
-    let done = bench.to_the_end();
+    let done = bench.into_done();
     assert_eq!(done.step(1), &StepOutcome::Exited(0));
     assert_eq!(done.bytes(1).len(), 1_000_000_000);
     assert!(done.bytes(1).iter().all(|byte| *byte == b'x'));
@@ -93,7 +93,7 @@ fn a_step_that_runs_out_of_memory_fails_and_nothing_else_does() {
     let hungry = "ulimit -v 300000; exec python3 -c 'x = bytearray(2 * 1000**3)'";
     let mut after = step("echo the worker goes on");
     after.when = RunsAfter { success: true, failure: true, cancel: false };
-    let done = Bench::with(vec![step(hungry), after]).to_the_end();
+    let done = Bench::with(vec![step(hungry), after]).into_done();
     assert_eq!(done.step(1), &StepOutcome::Exited(1));
     assert!(done.log(1).contains("MemoryError"), "{}", done.log(1));
     assert_eq!(done.log(2), "the worker goes on\n");
@@ -133,7 +133,7 @@ fn a_full_disk_under_the_log_ends_the_step_as_the_workers_fault() {
 fn a_step_that_ignores_term_is_killed_ten_seconds_later() {
     let mut stubborn = step("trap '' TERM; echo stubborn; while :; do sleep 1000; done");
     stubborn.timeout = Some(Duration::from_secs(1));
-    let done = Bench::with(vec![stubborn]).to_the_end();
+    let done = Bench::with(vec![stubborn]).into_done();
     assert_eq!(done.step(1), &StepOutcome::TimedOut);
     let log = done.log(1);
     assert!(log.starts_with("stubborn\n"), "{log}");
@@ -147,7 +147,7 @@ fn a_step_that_ignores_term_is_killed_ten_seconds_later() {
 fn a_step_that_heeds_term_is_over_at_once() {
     let mut polite = step("echo polite; exec sleep 1000");
     polite.timeout = Some(Duration::from_secs(1));
-    let done = Bench::with(vec![polite]).to_the_end();
+    let done = Bench::with(vec![polite]).into_done();
     assert_eq!(done.step(1), &StepOutcome::TimedOut);
     assert!(done.took < SOON, "{:?}", done.took);
 }
@@ -186,7 +186,7 @@ fn a_cancel_ends_the_step_and_only_steps_that_always_run_follow() {
     bench.wait_for_log(1, "begun");
     bench.dir().set_cancelled().unwrap();
     bench.dir().wake_supervisor();
-    let done = bench.to_the_end();
+    let done = bench.into_done();
     assert_eq!(done.outcome, AttemptOutcome::Cancelled);
     assert_eq!(done.step(1), &StepOutcome::Cancelled);
     assert!(done.log(1).contains("the job was cancelled: ending"), "{}", done.log(1));
@@ -201,7 +201,7 @@ fn a_lease_that_is_not_renewed_ends_the_step_and_the_attempt() {
     always.when = RunsAfter { success: true, failure: true, cancel: true };
     let mut bench = Bench::with(vec![step("echo begun; exec sleep 1000"), always]);
     bench.spec.lease = Duration::from_secs(1);
-    let done = bench.to_the_end();
+    let done = bench.into_done();
     let AttemptOutcome::Infra(why) = &done.outcome else { panic!("{:?}", done.outcome) };
     assert!(why.contains("master was not heard of"), "{why}");
     assert_eq!(done.step(2), &StepOutcome::Skipped);
@@ -215,7 +215,7 @@ fn a_lease_that_is_renewed_lets_the_step_go_on() {
     bench.start();
     bench.wait_for_log(1, "begun");
     bench.dir().set_lease(clock::monotonic() + Duration::from_secs(60)).unwrap();
-    let done = bench.to_the_end();
+    let done = bench.into_done();
     assert_eq!(done.log(1), "begun\ndone\n");
     assert_eq!(done.outcome, AttemptOutcome::Passed);
 }
@@ -224,7 +224,7 @@ fn a_lease_that_is_renewed_lets_the_step_go_on() {
 fn a_job_that_runs_out_of_time_ends_its_step() {
     let mut bench = Bench::with(vec![step("exec sleep 1000"), step("echo never")]);
     bench.spec.timeout = Duration::from_secs(1);
-    let done = bench.to_the_end();
+    let done = bench.into_done();
     assert_eq!(done.step(1), &StepOutcome::TimedOut);
     assert_eq!(done.step(2), &StepOutcome::Skipped);
     assert_eq!(done.outcome, AttemptOutcome::Failed);
@@ -235,7 +235,7 @@ fn a_job_that_runs_out_of_time_ends_its_step() {
 fn a_step_sees_its_own_environment_and_nothing_of_the_agents() {
     let mut show = step("env | sort");
     show.env = vec![("OWN".into(), "1".into()), ("CI".into(), "mine".into())];
-    let done = Bench::with(vec![show]).to_the_end();
+    let done = Bench::with(vec![show]).into_done();
     let log = done.log(1);
     assert!(
         log.contains("CI=mine\n") && log.contains("OWN=1\n") && log.contains("TMPDIR="),
@@ -251,13 +251,13 @@ fn a_step_sees_its_own_environment_and_nothing_of_the_agents() {
 fn bash_stops_at_the_first_failure_in_a_pipe_and_sh_at_the_first_command() {
     let mut bash = step("false | true; echo not reached");
     bash.shell = Shell::Bash;
-    assert_eq!(Bench::with(vec![bash]).to_the_end().step(1), &StepOutcome::Exited(1));
+    assert_eq!(Bench::with(vec![bash]).into_done().step(1), &StepOutcome::Exited(1));
     let done = Bench::run("false; echo not reached");
     assert_eq!((done.step(1), done.log(1).as_str()), (&StepOutcome::Exited(1), ""));
 }
 
 #[test]
 fn what_one_step_leaves_in_the_workspace_the_next_one_finds() {
-    let done = Bench::with(vec![step("echo made > file"), step("cat file")]).to_the_end();
+    let done = Bench::with(vec![step("echo made > file"), step("cat file")]).into_done();
     assert_eq!(done.log(2), "made\n");
 }

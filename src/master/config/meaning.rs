@@ -187,6 +187,12 @@ impl Checks<'_> {
             max_lifetime: span(table.max_lifetime, 24 * 3600, 60),
             env: table.env.unwrap_or_default().into_iter().collect(),
         };
+        let is_local = provisioner == ProvisionerKind::Local;
+        if is_local && !table.unsafe_local.unwrap_or(false) {
+            let hint = "if everybody who can push is trusted with them, set unsafe_local = true";
+            let what = "steps of a local pool run as the master's own user, and can read its keys";
+            self.wrong(&table.provisioner, what, hint);
+        }
         if lease < reconnect_grace {
             let hint = "or a step would be ended before its agent has had time to call again";
             match &lease_at {
@@ -200,11 +206,7 @@ impl Checks<'_> {
             let hint = "name a file of bootstrap_dir, such as \"debian.sh\"";
             self.wrong(bootstrap, "a bootstrap script is named without a path", hint);
         }
-        Some(PoolConfig {
-            settings,
-            bootstrap: table.bootstrap.map(|name| name.value),
-            unsafe_local: table.unsafe_local.unwrap_or(false),
-        })
+        Some(PoolConfig { settings, bootstrap: table.bootstrap.map(|name| name.value) })
     }
 
     fn project(&mut self, table: ProjectTable) -> Option<ProjectConfig> {

@@ -59,8 +59,6 @@ pub struct PoolConfig {
     pub settings: PoolSettings,
     /// Its bootstrap script's name in `bootstrap_dir`.
     pub bootstrap: Option<String>,
-    /// Whether its steps may run as the master's own user.
-    pub unsafe_local: bool,
 }
 
 /// A project, with what only adapters need.
@@ -97,7 +95,11 @@ impl Config {
             let hint = "write one with `busybee init`, or name another with --config FILE";
             Problems::whole_file(&name, format!("cannot read it: {why}"), hint)
         })?;
-        Config::parse(&text, &name)
+        let mut config = Config::parse(&text, &name)?;
+        // Clients find the socket by the same file from wherever they are run.
+        let folder = path.parent().unwrap_or(Path::new(""));
+        config.data_dir = folder.join(&config.data_dir);
+        Ok(config)
     }
 
     /// Checks a text; `name` is what the problems call it.
