@@ -1,0 +1,167 @@
+//! The master's file, `busybee.toml`: read whole, before anything is bound or written.
+//!
+//! `typed` has the keys, `meaning`, `pool` and `project` fill defaults in and check, `examples`
+//! is what `busybee init` writes.
+
+pub mod bootstrap;
+pub mod examples;
+mod meaning;
+mod pool;
+mod project;
+mod typed;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::master::change_source::source::Source;
+use crate::master::config::bootstrap::Bootstrap;
+use crate::master::config::typed::ConfigFile;
+use crate::master::domain::settings::PoolSettings;
+use crate::master::domain::settings::ProjectSettings;
+use crate::master::domain::settings::Settings;
+use crate::model::ids::ProjectName;
+use crate::runtime::config_file::decode;
+use crate::runtime::config_file::problem::Problem;
+use crate::runtime::config_file::problem::Problems;
+use crate::runtime::config_file::toml_reader;
+
+/// The file, at most: a slip such as naming a disk is told, not read.
+pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Everything the master's file says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The master itself.
+    pub master: MasterConfig,
+    /// In the order of the file.
+    pub pools: Vec<PoolConfig>,
+    /// In the order of the file.
+    pub projects: Vec<ProjectConfig>,
+    /// What works, but is probably not meant.
+    pub warnings: Problems,
+}
+
+/// The master itself.
+#[derive(Clone, Debug)]
+pub struct MasterConfig {
+    /// What instances and people use, without a slash at its end.
+    pub url: String,
+    /// Where the one port is.
+    pub listen: SocketAddr,
+    /// Everything that the master keeps.
+    pub data_dir: PathBuf,
+    /// Bootstrap scripts; nothing: the ones that come with it.
+    pub bootstrap_dir: Option<PathBuf>,
+    /// Agents for other machines, beside those next to the master's executable.
+    pub agent_dir: Option<PathBuf>,
+    /// The name by which this master's instances are known; nothing: made at first start.
+    pub id: Option<String>,
+    /// A certificate for the port; nothing: one of the master's own CA.
+    pub certificate: Option<CertificateFiles>,
+}
+
+/// A certificate that somebody else issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate and its chain, PEM.
+    pub cert_file: PathBuf,
+    /// Its private key, PEM.
+    pub key_file: PathBuf,
+    /// The CA that instances should trust, PEM; nothing: what their system trusts.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A pool.
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    /// What the domain must know of it.
+    pub settings: PoolSettings,
+    /// What makes a worker of a bare machine.
+    pub bootstrap: Option<Bootstrap>,
+}
+
+/// A project.
+#[derive(Clone, Debug)]
+pub struct ProjectConfig {
+    /// Where its changes come from.
+    pub source: Source,
+    /// The token that a hook must bring when it is not from this machine.
+    pub hook_token_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads a file. Paths in it count from where it stands.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, for people.
+    pub fn load(path: &Path) -> Result<Config, Problems> {
+        let name = path.display().to_string();
+        let whole = |what: String, hint: &str| Problems::whole_file(&name, what, hint);
+        let hint = "`busybee init` writes one to begin with";
+        let cannot = |error: std::io::Error| whole(format!("cannot be read: {error}"), hint);
+        let metadata = std::fs::metadata(path).map_err(cannot)?;
+        if metadata.len() > FILE_BYTES_MAX {
+            return Err(whole(
+                format!("has more than {FILE_BYTES_MAX} bytes"),
+                "is it the right file?",
+            ));
+        }
+        let text = std::fs::read_to_string(path).map_err(cannot)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        Config::parse(&text, &name, &folder)
+    }
+
+    /// Reads the text of a file that is called `name` and stands in `folder`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, for people.
+    pub fn parse(text: &str, name: &str, folder: &Path) -> Result<Config, Problems> {
+        let mut document =
+            toml_reader::read(text).map_err(|problems| Problems::new(name, text, problems))?;
+        let file = decode::decode::<ConfigFile>(&mut document, typed::LATER);
+        let mut warnings: Vec<Problem> = Vec::new();
+        let config = file.and_then(|file| meaning::of(&mut document, &mut warnings, file, folder));
+        let problems = document.into_problems();
+        match config {
+            Some((master, pools, projects)) if problems.is_empty() => {
+                let warnings = Problems::new(name, text, warnings);
+                Ok(Config { master, pools, projects, warnings })
+            }
+            _ => Err(Problems::new(name, text, problems)),
+        }
+    }
+
+    /// What the domain must know of it.
+    pub fn settings(&self) -> Settings {
+        let project = |project: &ProjectConfig| ProjectSettings {
+            name: project.source.project.clone(),
+            repo: project.source.remote.as_str().to_owned(),
+        };
+        Settings {
+            pools: self.pools.iter().map(|pool| pool.settings.clone()).collect(),
+            projects: self.projects.iter().map(project).collect(),
+            url: self.master.url.clone(),
+        }
+    }
+
+    /// Where the changes of all projects come from.
+    pub fn sources(&self) -> Vec<Source> {
+        self.projects.iter().map(|project| project.source.clone()).collect()
+    }
+
+    /// A project's part of the file.
+    pub fn project(&self, name: &ProjectName) -> Option<&ProjectConfig> {
+        self.projects.iter().find(|project| project.source.project == *name)
+    }
+}
+
+/// The JSON Schema of the master's file, for editors, and for the test of the example.
+pub fn schema() -> serde_json::Value {
+    let settings = schemars::generate::SchemaSettings::draft07();
+    settings.into_generator().into_root_schema_for::<ConfigFile>().to_value()
+}
+
+#[cfg(test)]
+mod tests;
