@@ -47,6 +47,7 @@ const INHERITED: &[&str] = &[
 const SETTINGS: &[(&str, &str)] = &[
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
+    ("core.askPass", ""),
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
     ("fetch.recurseSubmodules", "false"),
@@ -153,7 +154,6 @@ fn command(environment: &GitEnvironment, folder: &Path, arguments: &[&str]) -> C
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_ATTR_NOSYSTEM", "1")
         .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_ASKPASS", "true")
         .env("SSH_ASKPASS_REQUIRE", "never")
         .env("GIT_ALLOW_PROTOCOL", "file:https:http:ssh")
         .env("GIT_NO_LAZY_FETCH", "1")
