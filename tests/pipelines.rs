@@ -139,6 +139,14 @@ fn triggers_leave_out_what_they_do_not_name() {
 }
 
 #[test]
+fn a_job_that_no_pool_would_serve_is_a_warning() {
+    let pipeline = pipeline_file::check(&read(&fixtures("right")[1]).1, "f").expect("it is right");
+    let pools = [["linux", "x64"].into_iter().collect()];
+    let warnings = pipeline.without_pool(&pools);
+    assert_eq!(warnings, ["no pool offers arm64, linux, so jobs.test will wait"]);
+}
+
+#[test]
 fn a_plan_can_be_read_by_a_program() {
     let text = read(&fixtures("right")[2]).1;
     let pipeline = pipeline_file::check(&text, "f").expect("it is right");

@@ -235,3 +235,17 @@ async fn hooks_and_settings_of_a_repository_do_not_run_here() {
     house.manual(None).await.unwrap();
     assert!(!trap.exists());
 }
+
+#[tokio::test]
+async fn a_copy_that_a_power_cut_has_damaged_is_made_anew() {
+    let origin = Origin::new();
+    let house = House::new(source(&origin.file_url()));
+    house.push(MAIN, &origin.rev("HEAD")).await.unwrap();
+    let copy = house.file("git/hello.git");
+    std::fs::write(copy.join("shallow.lock"), "").unwrap();
+    let second = origin.commit("main", "second", &[]);
+    assert_eq!(house.push(MAIN, &second).await.unwrap().commit.as_str(), second);
+    std::fs::remove_dir_all(copy.join("objects")).unwrap();
+    let third = origin.commit("main", "third", &[]);
+    assert_eq!(house.push(MAIN, &third).await.unwrap().commit.as_str(), third);
+}

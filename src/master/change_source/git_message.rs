@@ -15,7 +15,8 @@ const KNOWN: &[(&[&str], &str)] = &[
     ),
     (
         &["Permission denied (publickey"],
-        "the repository refuses the key; check ssh_key_file, and that its public half is allowed there",
+        "the repository refuses the key; check ssh_key_file, and that its public half is \
+            allowed there",
     ),
     (
         &["Host key verification failed", "REMOTE HOST IDENTIFICATION HAS CHANGED"],

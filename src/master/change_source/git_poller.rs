@@ -39,7 +39,8 @@ pub(super) async fn poll(repository: &Repository, poked: &Notify, polling: Polli
         match listed {
             Ok(refs) => {
                 if failures > 0 {
-                    tracing::info!(project = %source.project, "{} answers again", source.remote.as_str());
+                    let address = source.remote.as_str();
+                    tracing::info!(project = %source.project, "{address} answers again");
                 }
                 failures = 0;
                 polling.health.answered(&source.project, clock::now());

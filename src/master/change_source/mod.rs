@@ -51,7 +51,7 @@ pub struct ChangeSource {
 }
 
 struct Shared {
-    projects: BTreeMap<ProjectName, Project>,
+    projects: BTreeMap<ProjectName, Arc<Project>>,
     data_dir: PathBuf,
     inbox: Inbox,
     health: HealthBoard,
@@ -71,7 +71,7 @@ impl ChangeSource {
         let project = |source: Source| {
             let name = source.project.clone();
             let repository = Repository::new(source, data_dir);
-            (name, Project { repository, poked: Notify::new() })
+            (name, Arc::new(Project { repository, poked: Notify::new() }))
         };
         let shared = Shared {
             projects: sources.into_iter().map(project).collect(),
@@ -88,15 +88,11 @@ impl ChangeSource {
     /// Polls all repositories until it is dropped, which ends every git that runs for it.
     pub async fn poll(&self) {
         let mut pollers = JoinSet::new();
-        for name in self.shared.projects.keys().cloned() {
-            let shared = Arc::clone(&self.shared);
+        for project in self.shared.projects.values() {
+            let (project, shared) = (Arc::clone(project), Arc::clone(&self.shared));
             pollers.spawn(async move {
-                let Some(project) = shared.projects.get(&name) else { return };
-                let polling = Polling {
-                    inbox: &shared.inbox,
-                    health: &shared.health,
-                    turns: &shared.listings,
-                };
+                let Shared { inbox, health, listings: turns, .. } = &*shared;
+                let polling = Polling { inbox, health, turns };
                 git_poller::poll(&project.repository, &project.poked, polling).await;
             });
         }

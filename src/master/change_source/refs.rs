@@ -101,7 +101,8 @@ impl RemoteRefs {
             (7..40).contains(&wanted.len()) && wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
         if is_short_commit {
             return format!(
-                "the repository has no branch or tag \"{shown}\"; a commit is given in full, with 40 digits"
+                "the repository has no branch or tag \"{shown}\"; a commit is given in \
+                    full, with 40 digits"
             );
         }
         let short = |name: &'_ RefName| name.branch().or(name.tag()).unwrap_or_default().to_owned();

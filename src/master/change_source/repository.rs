@@ -32,6 +32,21 @@ const TIPS_KEPT: u64 = 16;
 /// After this many fetches, what no tip needs is thrown away.
 const FETCHES_PER_CLEANING: u64 = 200;
 
+/// What to fetch where nothing less helps.
+const EVERYTHING: &[&str] =
+    &["--prune", "+refs/heads/*:refs/busybee/heads/*", "+refs/tags/*:refs/busybee/tags/*"];
+
+/// How git says that our copy is damaged.
+const DAMAGED: &[&str] = &[
+    ".lock",
+    "not a git repository (or any",
+    "not a git repository: '.'",
+    "is corrupt",
+    "bad object",
+    "loose object",
+    "packfile",
+];
+
 /// What a commit says of itself, and its pipeline file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CommitFacts {
@@ -122,7 +137,8 @@ impl Repository {
             (words.next(), words.next(), words.next(), words.next())
         else {
             return unreadable(format!(
-                "this commit has no {name}, so there is nothing to build; `busybee init`, run in the repository, writes one to begin with"
+                "this commit has no {name}, so there is nothing to build; `busybee init`, \
+                    run in the repository, writes one to begin with"
             ));
         };
         if kind != "blob" || mode == "120000" {
@@ -133,7 +149,8 @@ impl Repository {
         let most = pipeline_file::FILE_BYTES_MAX;
         if size.parse::<usize>().is_ok_and(|bytes| bytes > most) {
             return unreadable(format!(
-                "{name}: the file has {size} bytes, more than {most}; move scripts into files of their own"
+                "{name}: the file has {size} bytes, more than {most}; move scripts into \
+                    files of their own"
             ));
         }
         let bytes = self.local(&["cat-file", "blob", hash], most).await?;
@@ -159,15 +176,11 @@ impl Repository {
         let kept = format!("refs/busybee/recent-{}", count % TIPS_KEPT);
         let alone = format!("+{commit}:{kept}");
         let with_ref = format!("+{on}:{kept}");
-        let attempts: [&[&str]; 4] = [
-            &["--depth=1", &alone],
-            &["--depth=1", &with_ref],
-            &[&with_ref],
-            &["--prune", "+refs/heads/*:refs/busybee/heads/*", "+refs/tags/*:refs/busybee/tags/*"],
-        ];
+        let attempts: [&[&str]; 4] =
+            [&["--depth=1", &alone], &["--depth=1", &with_ref], &[&with_ref], EVERYTHING];
         let mut last_failure = None;
         for attempt in attempts {
-            match self.fetch_once(&environment, attempt).await {
+            match self.fetch_and_mend(&environment, attempt).await {
                 Ok(()) => last_failure = None,
                 Err(failure) if is_final(&failure) => {
                     return Err(FetchFailure::Unreachable(self.sentence(&failure)));
@@ -186,6 +199,26 @@ impl Repository {
         }
     }
 
+    /// Fetches; where the copy is damaged (a lock that a power cut left behind), once more into a
+    /// new one. It holds nothing that the remote does not.
+    async fn fetch_and_mend(
+        &self,
+        environment: &GitEnvironment,
+        what: &[&str],
+    ) -> Result<(), GitFailure> {
+        match self.fetch_once(environment, what).await {
+            Err(failure) if failure.says(DAMAGED) => {
+                let (folder, why) = (self.folder.display(), failure.sentence());
+                tracing::warn!(project = %self.source.project, "makes {folder} anew: {why}");
+                let cannot = |error: std::io::Error| GitFailure::NotStarted(error.to_string());
+                tokio::fs::remove_dir_all(&self.folder).await.map_err(cannot)?;
+                self.make(environment).await?;
+                self.fetch_once(environment, what).await
+            }
+            result => result,
+        }
+    }
+
     /// The branch or tag that contains a commit: `preferred` if it does. Fetches all history.
     pub(super) async fn containing(
         &self,
@@ -195,15 +228,13 @@ impl Repository {
         let _turn = self.turn.lock().await;
         let environment = self.environment().map_err(FetchFailure::Unreachable)?;
         self.prepare(&environment).await?;
-        let all =
-            ["--prune", "+refs/heads/*:refs/busybee/heads/*", "+refs/tags/*:refs/busybee/tags/*"];
         let is_shallow = self.folder.join("shallow").exists();
         let mut arguments: Vec<&str> = Vec::new();
         if is_shallow {
             arguments.push("--unshallow");
         }
-        arguments.extend(all);
-        self.fetch_once(&environment, &arguments)
+        arguments.extend(EVERYTHING);
+        self.fetch_and_mend(&environment, &arguments)
             .await
             .map_err(|failure| FetchFailure::Unreachable(self.sentence(&failure)))?;
         let contains = format!("--contains={commit}");
@@ -234,7 +265,9 @@ impl Repository {
     ) -> Result<(), GitFailure> {
         let (options, refspecs): (Vec<&str>, Vec<&str>) =
             what.iter().copied().partition(|word| word.starts_with("--"));
-        let mut arguments = vec!["fetch", "--quiet", "--no-tags", "--no-write-fetch-head"];
+        // Never a repository that our folder happens to stand in.
+        let mut arguments =
+            vec!["--git-dir=.", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head"];
         arguments.extend(["--no-auto-maintenance", "--no-recurse-submodules", "--force"]);
         arguments.extend(options);
         arguments.extend(["--", self.source.remote.as_str()]);
@@ -253,34 +286,43 @@ impl Repository {
         if self.folder.join("HEAD").exists() {
             return Ok(());
         }
-        let failed = |why: String| {
+        self.make(environment).await.map_err(|failure| {
+            let why = failure.sentence();
             FetchFailure::Unreachable(format!("cannot make {}: {why}", self.folder.display()))
-        };
-        tokio::fs::create_dir_all(&self.folder).await.map_err(|error| failed(error.to_string()))?;
+        })
+    }
+
+    /// Makes the copy: whole, or not at all.
+    async fn make(&self, environment: &GitEnvironment) -> Result<(), GitFailure> {
+        let cannot = |error: std::io::Error| GitFailure::Failed(format!("error: {error}"));
+        let half = self.folder.with_extension("half");
+        let _there = tokio::fs::remove_dir_all(&half).await;
+        let _half_made = tokio::fs::remove_dir_all(&self.folder).await;
+        tokio::fs::create_dir_all(&half).await.map_err(cannot)?;
         let limits = Limits { deadline: LOCAL_DEADLINE, output_bytes_max: 64 * 1024 };
-        let arguments = ["init", "--quiet", "--bare", "--template=", "--", "."];
-        git::run(environment, &self.folder, &arguments, limits)
-            .await
-            .map(drop)
-            .map_err(|failure| failed(failure.sentence()))
+        let arguments = ["--git-dir=.", "init", "--quiet", "--bare", "--template="];
+        git::run(environment, &half, &arguments, limits).await?;
+        tokio::fs::rename(&half, &self.folder).await.map_err(cannot)
     }
 
     /// Throws away what no tip needs, now and then; the copy would grow for ever.
     async fn clean(&self, count: u64) {
         if (count + 1).is_multiple_of(FETCHES_PER_CLEANING) {
             let limits = Limits { deadline: FETCH_DEADLINE, output_bytes_max: 64 * 1024 };
-            let arguments = ["gc", "--quiet", "--prune=now"];
+            let arguments = ["--git-dir=.", "gc", "--quiet", "--prune=now"];
             let cleaned =
                 git::run(&GitEnvironment::default(), &self.folder, &arguments, limits).await;
             if let Err(failure) = cleaned {
-                tracing::warn!(project = %self.source.project, "cannot clean {}: {}", self.folder.display(), failure.sentence());
+                let (folder, why) = (self.folder.display(), failure.sentence());
+                tracing::warn!(project = %self.source.project, "cannot clean {folder}: {why}");
             }
         }
     }
 
     async fn local(&self, arguments: &[&str], most: usize) -> Result<Vec<u8>, GitFailure> {
         let limits = Limits { deadline: LOCAL_DEADLINE, output_bytes_max: most };
-        git::run(&GitEnvironment::default(), &self.folder, arguments, limits).await
+        let arguments = [&["--git-dir=."], arguments].concat();
+        git::run(&GitEnvironment::default(), &self.folder, &arguments, limits).await
     }
 
     fn environment(&self) -> Result<GitEnvironment, String> {

@@ -147,7 +147,8 @@ async fn get(
         FetchFailure::Unreachable(sentence) => Trouble { sentence, worth_retrying: true },
         FetchFailure::Gone => Trouble {
             sentence: format!(
-                "the repository no longer has the commit {commit}: {ref_name} was changed or deleted since"
+                "the repository no longer has the commit {commit}: {ref_name} was changed \
+                    or deleted since"
             ),
             worth_retrying: false,
         },

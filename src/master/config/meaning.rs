@@ -156,7 +156,8 @@ fn master(reading: &mut Reading<'_>, typed: At<MasterFile>) -> Option<MasterConf
             Some(format!("https://{listen}"))
         }
         (None, _) => {
-            let hint = "name the address under which instances and people reach this master, as in url = \"https://ci.example.com:8443\"";
+            let hint = "name the address under which instances and people reach this \
+                master, as in url = \"https://ci.example.com:8443\"";
             reading.wrong(at, "master has no \"url\"", hint);
             None
         }

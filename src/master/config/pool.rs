@@ -77,7 +77,9 @@ fn provisioner(
         ProvisionerWord::Local => {
             let what =
                 "builds on local workers run as the master's own user, and can read its keys";
-            let hint = "if you trust everyone who can change what is built, write unsafe_local = true in this pool; otherwise use machines of their own (provisioner = \"none\")";
+            let hint = "if you trust everyone who can change what is built, write \
+                unsafe_local = true in this pool; otherwise use machines of their own \
+                        (provisioner = \"none\")";
             reading.wrong(typed.id, what, hint);
             None
         }
