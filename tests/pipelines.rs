@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::path::PathBuf;
 
+use busybee::master::config::Config;
 use busybee::master::domain::pipeline::Pipeline;
 use busybee::master::domain::pipeline::Planned;
 use busybee::master::pipeline_file;
@@ -139,6 +140,14 @@ fn triggers_leave_out_what_they_do_not_name() {
 }
 
 #[test]
+fn a_job_that_no_pool_would_serve_is_a_warning() {
+    let pipeline = pipeline_file::check(&read(&fixtures("right")[1]).1, "f").expect("it is right");
+    let pools = [["linux", "x64"].into_iter().collect()];
+    let warnings = pipeline.without_pool(&pools);
+    assert_eq!(warnings, ["no pool offers arm64, linux, so jobs.test will wait"]);
+}
+
+#[test]
 fn a_plan_can_be_read_by_a_program() {
     let text = read(&fixtures("right")[2]).1;
     let pipeline = pipeline_file::check(&text, "f").expect("it is right");
@@ -165,28 +174,44 @@ fn many_mistakes_end_in_a_short_list() {
     assert!(problems.to_string().contains("more"), "{problems}");
 }
 
-/// Mutations come from a fixed seed: a failure shows again, and prints the text.
 #[test]
 fn mangled_files_are_refused_or_planned_but_never_worse() {
-    let mut random = Random(0x5eed);
     let texts: Vec<String> =
         fixtures("right").iter().chain(&fixtures("wrong")).map(|path| read(path).1).collect();
+    mangled(&texts, |text| {
+        let _right_or_wrong = pipeline_file::plan(text, "f", &context("push", "main"));
+    });
+}
+
+#[test]
+fn a_mangled_file_of_the_master_is_refused_or_taken_but_never_worse() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/busybee.example.toml");
+    let text = std::fs::read_to_string(example).expect("the example is there");
+    mangled(&[text], |text| {
+        let _right_or_wrong = Config::parse(text, "f", Path::new("/"));
+    });
+}
+
+/// Tries mutations of texts, from a fixed seed: a failure prints the text, and shows again.
+fn mangled(texts: &[String], attempt: impl Fn(&str) + std::panic::RefUnwindSafe) {
+    let mut random = Random(0x5eed);
     let pieces = [
         "{", "}", "[", "]", ": ", "- ", "\n", "  ", "&a ", "*a", "!x ", "|", ">", "\"", "'", "#",
         "<<: *a", "${{ ", "\t", "\0", "é", "~", "?", "@", "%", "when: ", "---\n", "0x", "\u{feff}",
+        " = ", "[[", "\"\"\"", "\\u", "1e999", ".",
     ];
     let started = clock::monotonic();
     let mut rounds = 0;
     while rounds < 2000 && (clock::monotonic() - started).as_secs() < 20 {
         rounds += 1;
-        let mut text = random.pick(&texts).clone();
+        let mut text = random.pick(texts).clone();
         for _ in 0..1 + random.below(4) {
             mangle(&mut text, &mut random, &pieces);
         }
         let one_started = clock::monotonic();
-        let _right_or_wrong = pipeline_file::plan(&text, "f", &context("push", "main"));
+        let outcome = std::panic::catch_unwind(|| attempt(&text));
         let took = clock::monotonic() - one_started;
-        assert!(took.as_secs() < 5, "{took:?} for:\n{text}");
+        assert!(outcome.is_ok() && took.as_secs() < 5, "{took:?} for:\n{text}");
     }
     assert!(rounds > 100, "only {rounds} rounds");
 }

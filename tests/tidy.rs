@@ -17,7 +17,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("master/notices", &["model"]),
     ("master/caller", &["model"]),
     ("master/pipeline_file", &["model", "runtime", "master/domain"]),
-    ("master/config", &["model", "runtime", "master/domain"]),
+    (
+        "master/config",
+        &["model", "runtime", "master/domain", "master/change_source", "master/pipeline_file"],
+    ),
     ("master/user_data", &["model"]),
     ("master/certificates", &["model", "runtime"]),
     ("master/keys", &["model", "runtime"]),

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing::error;
 use tracing::info;
 
 use crate::master::agents::Agents;
@@ -16,9 +16,7 @@ use crate::master::agents::Wiring;
 use crate::master::certificates::Certificates;
 use crate::master::certificates::Source;
 use crate::master::change_source::ChangeSource;
-use crate::master::change_source::Watched;
 use crate::master::config::Config;
-use crate::master::config::ProjectConfig;
 use crate::master::domain::settings::ProvisionerKind;
 use crate::master::event_loop::EventLoop;
 use crate::master::http;
@@ -80,32 +78,32 @@ pub struct Running {
 /// When the port is taken, the `data_dir` is another master's or cannot be written, or a file that
 /// the settings name cannot be read.
 pub async fn start(mut config: Config) -> anyhow::Result<Running> {
-    private_file::create_folder(&config.data_dir)?;
+    private_file::create_folder(&config.master.data_dir)?;
     // First of all the store: its lock is what keeps a second master out.
-    let store = Store::open(&config.data_dir)?;
-    let socket = config.data_dir.join(SOCKET_FILE);
-    let listener = Listener::bind(config.listen, Some(&socket)).await?;
+    let store = Store::open(&config.master.data_dir)?;
+    let socket = config.master.data_dir.join(SOCKET_FILE);
+    let listener = Listener::bind(config.master.listen, Some(&socket)).await?;
     let address = listener.address();
-    config.url = config.url.replace(":0", &format!(":{}", address.port()));
-    let logs = LogStore::open(&config.data_dir)?;
-    let keys = Keys::load_or_create(&config.data_dir)?;
+    config.master.url = config.master.url.replace(":0", &format!(":{}", address.port()));
+    let logs = LogStore::open(&config.master.data_dir)?;
+    let keys = Keys::load_or_create(&config.master.data_dir)?;
     let certificates = Arc::new(Certificates::open(certificate_source(&config))?);
     if let Some(ca_pem) = &certificates.ca_pem {
-        private_file::write(&config.data_dir.join(CA_FILE), ca_pem.as_bytes())?;
+        private_file::write(&config.master.data_dir.join(CA_FILE), ca_pem.as_bytes())?;
     }
-    let token = token(&config.data_dir)?;
+    let token = token(&config.master.data_dir)?;
     let program = std::env::current_exe().context("find busybee's own program")?;
-    let bootstrap_dir = config.bootstrap_dir.clone();
-    let road = RoadFiles::load(&program, config.agent_dir.as_deref(), bootstrap_dir)?;
+    let bootstrap_dir = config.master.bootstrap_dir.clone();
+    let road = RoadFiles::load(&program, config.master.agent_dir.as_deref(), bootstrap_dir)?;
     let ca_pem = certificates.ca_pem.clone();
     let facts = Arc::new(LaunchFacts::new(&config, keys.clone(), ca_pem, road.clone()));
     facts.check_scripts()?;
     let (inbox, letters) = Inbox::new();
     let notices = Notices::default();
     let (stop, stopping) = watch::channel(false);
-    let credentials = credentials(&config.projects)?;
-    let agents = agents(&inbox, &store, &logs, &keys, &facts, credentials.clone());
-    let changes = changes(&config, &inbox, credentials)?;
+    let data_dir = &config.master.data_dir;
+    let changes = ChangeSource::new(config.sources(), data_dir, inbox.clone());
+    let agents = agents(&inbox, &store, &logs, &keys, &facts, &changes);
     let web = web(&config, &store, &logs, &inbox, &notices, &keys, &token, &facts, &changes, road)?;
     let web = Web { stopping: stopping.clone(), ..web };
     let performer = Performer {
@@ -125,13 +123,17 @@ pub async fn start(mut config: Config) -> anyhow::Result<Running> {
         router: http::router::router(Arc::new(web)),
         agents,
     };
+    let polling = {
+        let changes = changes.clone();
+        async move { changes.poll().await }
+    };
     let tasks = vec![
         tokio::spawn(event_loop.run(stopping.clone())),
         tokio::spawn(listener.serve(served, stopping.clone())),
+        tokio::spawn(until_stopped(stopping.clone(), polling)),
         tokio::spawn(until_stopped(stopping, async move { certificates.keep_fresh().await })),
     ];
-    changes.start();
-    info!("listening on {address}, for people at {}", config.url);
+    info!("listening on {address}, for people at {}", config.master.url);
     Ok(Running { address, inbox, store, notices, changes, token, stop, tasks })
 }
 
@@ -142,7 +144,7 @@ impl Running {
         let _nobody_listens = self.stop.send(true);
         for task in self.tasks {
             if let Err(why) = task.await {
-                tracing::error!("a part of the master ended badly: {why}");
+                error!("a part of the master ended badly: {why}");
             }
         }
     }
@@ -156,15 +158,15 @@ async fn until_stopped(mut stopping: watch::Receiver<bool>, work: impl Future<Ou
 }
 
 fn certificate_source(config: &Config) -> Source {
-    match &config.certificate {
+    match &config.master.certificate {
         Some(files) => Source::Files {
-            certificate: files.certificate.clone(),
-            key: files.key.clone(),
-            ca: files.ca.clone(),
+            certificate: files.cert_file.clone(),
+            key: files.key_file.clone(),
+            ca: files.ca_file.clone(),
         },
         None => Source::PrivateAuthority {
-            data_dir: config.data_dir.clone(),
-            names: vec![config.host().to_owned()],
+            data_dir: config.master.data_dir.clone(),
+            names: vec![host_of(&config.master.url).to_owned()],
         },
     }
 }
@@ -182,43 +184,15 @@ fn token(data_dir: &Path) -> anyhow::Result<Secret<String>> {
     Ok(Secret::new(token))
 }
 
-type Credentials = Arc<BTreeMap<ProjectName, GitCredential>>;
-
-fn credentials(projects: &[ProjectConfig]) -> anyhow::Result<Credentials> {
-    let mut known = BTreeMap::new();
-    for project in projects {
-        known.insert(project.name.clone(), credential(project)?);
-    }
-    Ok(Arc::new(known))
-}
-
-fn credential(project: &ProjectConfig) -> anyhow::Result<GitCredential> {
-    let read = |path: &PathBuf| {
-        std::fs::read_to_string(path)
-            .with_context(|| format!("read {} of project {}", path.display(), project.name))
-    };
-    if let Some(path) = &project.token_file {
-        return Ok(GitCredential::Token(Secret::new(read(path)?.trim().to_owned())));
-    }
-    let Some(path) = &project.ssh_key_file else {
-        return Ok(GitCredential::None);
-    };
-    let known_hosts = match &project.known_hosts_file {
-        Some(path) => read(path)?,
-        None => String::new(),
-    };
-    Ok(GitCredential::SshKey { key: Secret::new(read(path)?), known_hosts })
-}
-
 fn agents(
     inbox: &Inbox,
     store: &Store,
     logs: &LogStore,
     keys: &Keys,
     facts: &Arc<LaunchFacts>,
-    credentials: Credentials,
+    changes: &ChangeSource,
 ) -> Agents {
-    let (store, facts) = (store.clone(), Arc::clone(facts));
+    let (store, facts, changes) = (store.clone(), Arc::clone(facts), changes.clone());
     Agents::new(Wiring {
         inbox: inbox.clone(),
         logs: logs.clone(),
@@ -229,25 +203,13 @@ fn agents(
         }),
         bootstrap: Arc::new(move |pool: &PoolName| facts.bootstrap(pool)),
         credential: Arc::new(move |project: &ProjectName| {
-            credentials.get(project).cloned().unwrap_or_default()
+            changes.credential(project).unwrap_or_else(|why| {
+                // The checkout then fails as one without a credential, and says so.
+                error!(project.name = %project, "no credential for {project}: {why}");
+                GitCredential::None
+            })
         }),
     })
-}
-
-fn changes(
-    config: &Config,
-    inbox: &Inbox,
-    credentials: Credentials,
-) -> anyhow::Result<ChangeSource> {
-    let watched = config.projects.iter().map(|project| Watched {
-        name: project.name.clone(),
-        repo: project.repo.clone(),
-        branches: project.branches.clone(),
-        tags: project.tags.clone(),
-        poll: project.poll,
-        credential: credentials.get(&project.name).cloned().unwrap_or_default(),
-    });
-    ChangeSource::new(inbox.clone(), watched.collect(), config.data_dir.join("git"))
 }
 
 fn provisioners(config: &Config, program: &Path) -> BTreeMap<PoolName, PoolProvisioner> {
@@ -256,7 +218,7 @@ fn provisioners(config: &Config, program: &Path) -> BTreeMap<PoolName, PoolProvi
         match pool.settings.provisioner {
             ProvisionerKind::Local => {
                 let name = pool.settings.name.clone();
-                let dir = config.data_dir.join("machines").join(name.as_str());
+                let dir = config.master.data_dir.join("machines").join(name.as_str());
                 let provisioner = Arc::new(LocalProvisioner::new(dir, program.to_owned()));
                 let max_lifetime = pool.settings.max_lifetime;
                 known.insert(name, PoolProvisioner { provisioner, max_lifetime });
@@ -290,7 +252,7 @@ fn web(
         let tag = ring::hmac::sign(&key, b"busybee login cookies");
         *tag.as_ref().first_chunk().expect("an HMAC-SHA256 has 32 bytes")
     };
-    let host = config.host();
+    let host = host_of(&config.master.url);
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let pools = config.pools.iter().map(|pool| PoolView {
         name: pool.settings.name.clone(),
@@ -308,21 +270,22 @@ fn web(
         let hook_token = match &project.hook_token_file {
             Some(path) => {
                 let text = std::fs::read_to_string(path).with_context(|| {
-                    format!("read {} of project {}", path.display(), project.name)
+                    format!("read {} of project {}", path.display(), project.source.project)
                 })?;
                 Some(Secret::new(text.trim().to_owned()))
             }
             None => None,
         };
-        let (name, repo) = (project.name.clone(), project.repo.clone());
+        let name = project.source.project.clone();
+        let repo = project.source.remote.as_str().to_owned();
         projects.push(ProjectView { name, repo, hook_token });
     }
     let (changes, facts) = (changes.clone(), Arc::clone(facts));
     Ok(Web {
         config: HttpConfig {
-            url: config.url.clone(),
+            url: config.master.url.clone(),
             host_names: vec![host],
-            listen_is_loopback: config.listen.ip().is_loopback(),
+            listen_is_loopback: config.master.listen.ip().is_loopback(),
             projects,
             pools: pools.collect(),
             token_hash: digest(token.reveal().as_bytes()),
@@ -334,8 +297,33 @@ fn web(
         inbox: inbox.clone(),
         notices: notices.clone(),
         road: Arc::new(move |path: &str| road.find(path)),
-        poke: Arc::new(move |project: &ProjectName| changes.poke(project)),
+        poke: Arc::new(move |project: &ProjectName| {
+            // Whoever calls is not told which projects there are.
+            let _is_known = changes.poke(project);
+        }),
         worker_environment: Arc::new(move |worker, launch| facts.own_machine(worker, launch)),
         stopping: watch::channel(false).1,
     })
+}
+
+/// The host of an https URL: a name or an address, IPv6 without brackets.
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_of_a_url_has_neither_port_nor_brackets() {
+        assert_eq!(host_of("https://ci.example.com:8443"), "ci.example.com");
+        assert_eq!(host_of("https://[2001:db8::1]:8443"), "2001:db8::1");
+        assert_eq!(host_of("https://10.0.0.7"), "10.0.0.7");
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::master::agents::BootstrapOrder;
 use crate::master::config::Config;
 use crate::master::config::PoolConfig;
+use crate::master::config::bootstrap::Bootstrap;
 use crate::master::domain::settings::ProvisionerKind;
 use crate::master::keys::Keys;
 use crate::master::road_files::RoadFiles;
@@ -46,7 +47,7 @@ impl LaunchFacts {
     ) -> LaunchFacts {
         let pools = config.pools.iter();
         let pools = pools.map(|pool| (pool.settings.name.clone(), pool.clone())).collect();
-        LaunchFacts { pools, url: config.url.clone(), keys, ca_pem, road }
+        LaunchFacts { pools, url: config.master.url.clone(), keys, ca_pem, road }
     }
 
     /// Whether every pool's bootstrap script is there.
@@ -55,7 +56,7 @@ impl LaunchFacts {
     /// Names the first that is not.
     pub fn check_scripts(&self) -> anyhow::Result<()> {
         for (pool, config) in &self.pools {
-            let Some(script) = &config.bootstrap else { continue };
+            let Some(Bootstrap::File(script)) = &config.bootstrap else { continue };
             anyhow::ensure!(
                 self.road.script_sha256(script).is_some(),
                 "find the bootstrap script \"{script}\" of pool \"{pool}\": put it into \
@@ -137,10 +138,15 @@ impl LaunchFacts {
     /// The order to run a pool's script, with its hash as it is now.
     pub fn bootstrap(&self, pool: &PoolName) -> Option<BootstrapOrder> {
         let config = self.pools.get(pool)?;
-        let script = config.bootstrap.as_ref()?;
+        let (url, sha256) = match config.bootstrap.as_ref()? {
+            Bootstrap::File(script) => {
+                (format!("{}/bootstrap/{script}", self.url), self.road.script_sha256(script)?)
+            }
+            Bootstrap::Url { url, sha256 } => (url.clone(), sha256.clone()),
+        };
         Some(BootstrapOrder {
-            url: format!("{}/bootstrap/{script}", self.url),
-            sha256: self.road.script_sha256(script)?,
+            url,
+            sha256,
             args: Vec::new(),
             env: config.settings.env.clone(),
             timeout: config.settings.boot_timeout,

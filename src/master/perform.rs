@@ -53,7 +53,10 @@ impl Performer {
     /// Does one thing, or starts it.
     pub(crate) fn perform(&self, action: Action) {
         match action {
-            Action::ResolveChange(change) => self.changes.resolve_in_background(change),
+            Action::ResolveChange(change) => {
+                let changes = self.changes.clone();
+                tokio::spawn(async move { changes.resolve(change).await });
+            }
             Action::LoadBuild { project, number } => self.load_build(project, number),
             Action::Launch { instance, launch, pool, worker } => {
                 self.launch(instance, launch, pool, worker);

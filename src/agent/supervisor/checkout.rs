@@ -24,6 +24,14 @@ const FETCH_TRIES: u32 = 3;
 /// And this long after one another.
 const FETCH_PAUSE: Duration = Duration::from_secs(2);
 
+/// The name that goes with a token: code hosts look at the token alone, but want some name.
+const TOKEN_USER: &str = "x-access-token";
+
+/// Answers git's question for a password from the environment. It is asked for the repository's host
+/// alone; a header (`http.….extraHeader`) would be sent on to whatever host git is redirected to.
+const TOKEN_HELPER: &str = "!f() { test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' \
+     \"$BUSYBEE_GIT_USER\" \"$BUSYBEE_GIT_PASSWORD\"; }; f";
+
 /// How a git command went: well, badly (worth another way), or the attempt is over.
 enum Went {
     Well,
@@ -90,10 +98,13 @@ impl Checkout<'_> {
         match &self.spec.credential {
             GitCredential::None => {}
             GitCredential::Token(token) => {
-                let pair = format!("x-access-token:{}", token.reveal());
-                let header = format!("Authorization: Basic {}", base64(pair.as_bytes()));
-                // Only for this repository's host: a redirect or a submodule gets nothing.
-                settings.push((format!("http.{}.extraHeader", origin(&self.spec.repo)), header));
+                // A token file may name its user as well.
+                let (user, password) =
+                    token.reveal().split_once(':').unwrap_or((TOKEN_USER, token.reveal()));
+                let key = format!("credential.{}.helper", origin(&self.spec.repo));
+                settings.push((key, TOKEN_HELPER.to_owned()));
+                env.push(("BUSYBEE_GIT_USER".to_owned(), user.to_owned()));
+                env.push(("BUSYBEE_GIT_PASSWORD".to_owned(), password.to_owned()));
             }
             GitCredential::SshKey { key, known_hosts } => {
                 let key_file = self.attempt.dir.path().join("ssh-key");
@@ -247,30 +258,10 @@ impl Checkout<'_> {
     }
 }
 
-/// `https://host/` of a repository's URL.
+/// `https://host` of a repository's URL.
 fn origin(repo: &str) -> String {
     let Some((scheme, rest)) = repo.split_once("://") else { return repo.to_owned() };
-    let host = rest.split('/').next().unwrap_or_default();
-    let host = host.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}/")
-}
-
-/// Base64 (RFC 4648) for one header; not worth a crate in the agent.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let at = |index: usize| u32::from(three.get(index).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for index in 0..4 {
-            if index <= three.len() {
-                text.push(char::from(LETTERS[(bits >> (18 - 6 * index)) as usize & 63]));
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
+    format!("{scheme}://{}", rest.split('/').next().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -278,18 +269,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_that_of_the_rfc() {
-        let check = |raw: &str, text: &str| assert_eq!(base64(raw.as_bytes()), text);
-        check("", "");
-        check("f", "Zg==");
-        check("fo", "Zm8=");
-        check("foo", "Zm9v");
-        check("foobar", "Zm9vYmFy");
-    }
-
-    #[test]
     fn a_token_is_for_the_repositorys_host_alone() {
-        assert_eq!(origin("https://git.example.com/a/b.git"), "https://git.example.com/");
-        assert_eq!(origin("https://user@git.example.com:8443/a"), "https://git.example.com:8443/");
+        assert_eq!(origin("https://git.example.com/a/b.git"), "https://git.example.com");
+        assert_eq!(
+            origin("https://user@git.example.com:8443/a"),
+            "https://user@git.example.com:8443"
+        );
     }
 }

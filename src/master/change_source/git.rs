@@ -1,179 +1,295 @@
-//! Runs the `git` program: nobody's settings, no prompts, no hooks, no helpers, and a deadline.
+//! Runs the `git` program: with an environment of our own, a deadline, and an end for all that it
+//! started.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::process::Child;
 use tokio::process::Command;
 
-use crate::model::attempt::GitCredential;
-use crate::runtime::private_file;
+use crate::master::change_source::git_message;
 
-/// A git command that has not ended by then never will.
-pub const GIT_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a git that only looks at local files may take. Disks stall; this is not one of them.
+pub(super) const LOCAL_DEADLINE: Duration = Duration::from_secs(60);
 
-/// What is read of a command's output, at most: a hundred thousand refs and more.
-const OUTPUT_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// How long listing a repository's refs may take.
+pub(super) const LIST_DEADLINE: Duration = Duration::from_secs(60);
 
-/// What of its complaints is shown to people, at most.
-const COMPLAINT_CHARS_MAX: usize = 400;
+/// How long fetching may take: the first fetch of a large repository over a slow line.
+pub(super) const FETCH_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
-/// How git is to be run for one project.
-#[derive(Clone, Debug)]
-pub struct Git {
-    env: Vec<(String, String)>,
+/// What git may print on its error output before the rest is dropped.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// Variables of the master's own environment that git and ssh need.
+const INHERITED: &[&str] = &[
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "GIT_SSL_CAINFO",
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+];
+
+/// Settings for every git: no hooks, no housekeeping behind our back, no endless stalls.
+const SETTINGS: &[(&str, &str)] = &[
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.askPass", ""),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("fetch.recurseSubmodules", "false"),
+    ("http.lowSpeedLimit", "100"),
+    ("http.lowSpeedTime", "30"),
+    ("i18n.logOutputEncoding", "UTF-8"),
+    ("log.showSignature", "false"),
+    // A repository whose objects are broken must not break ours.
+    ("transfer.fsckObjects", "false"),
+];
+
+/// The environment of a git, with what it may use to prove who it is.
+#[derive(Clone, Default)]
+pub(super) struct GitEnvironment {
+    /// Variables beside those that every git gets.
+    pub variables: Vec<(&'static str, OsString)>,
+    /// Settings beside those that every git gets. They go by environment, not by arguments: those
+    /// can be read by everyone on the machine.
+    pub settings: Vec<(String, String)>,
 }
 
-impl Git {
-    /// Prepares the environment; a private key goes into a file below `dir`, which is private.
-    ///
-    /// # Errors
-    /// When the key file cannot be written.
-    pub fn new(dir: &Path, repo: &str, credential: &GitCredential) -> anyhow::Result<Git> {
-        let fixed = [
-            ("GIT_ALLOW_PROTOCOL", "file:https:http:ssh"),
-            ("GIT_TERMINAL_PROMPT", "0"),
-            ("GIT_CONFIG_NOSYSTEM", "1"),
-            ("GIT_CONFIG_GLOBAL", "/dev/null"),
-            ("GIT_ASKPASS", "/bin/false"),
-            ("LC_ALL", "C.UTF-8"),
-        ];
-        let own = |name: &str| Some((name.to_owned(), std::env::var(name).ok()?));
-        let mut env: Vec<(String, String)> = ["PATH", "HOME"].into_iter().filter_map(own).collect();
-        env.extend(fixed.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        let mut settings = vec![
-            ("core.hooksPath".to_owned(), "/dev/null".to_owned()),
-            ("safe.directory".to_owned(), "*".to_owned()),
-            // Housekeeping in the background would outlive the command.
-            ("gc.auto".to_owned(), "0".to_owned()),
-            ("maintenance.auto".to_owned(), "false".to_owned()),
-        ];
-        match credential {
-            GitCredential::None => {}
-            GitCredential::Token(token) => {
-                let pair = format!("x-access-token:{}", token.reveal());
-                let header = format!("Authorization: Basic {}", base64(pair.as_bytes()));
-                settings.push((format!("http.{}.extraHeader", origin(repo)), header));
-            }
-            GitCredential::SshKey { key, known_hosts } => {
-                env.push(("GIT_SSH_COMMAND".to_owned(), ssh(dir, key.reveal(), known_hosts)?));
-            }
-        }
-        // In the environment, not among the arguments, where every user could read them.
-        env.push(("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string()));
-        for (index, (name, value)) in settings.into_iter().enumerate() {
-            env.push((format!("GIT_CONFIG_KEY_{index}"), name));
-            env.push((format!("GIT_CONFIG_VALUE_{index}"), value));
-        }
-        Ok(Git { env })
-    }
-
-    /// Runs a command and gives what it printed.
-    ///
-    /// # Errors
-    /// What git complained about, for people; also when it took too long.
-    pub async fn run(&self, dir: &Path, arguments: &[&str]) -> Result<Vec<u8>, String> {
-        let what = format!("git {}", arguments.first().copied().unwrap_or_default());
-        let mut child = Command::new("git")
-            .args(arguments)
-            .current_dir(dir)
-            .env_clear()
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|why| format!("cannot start git: {why}"))?;
-        let group = child.id();
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(format!("{what}: its pipes are missing"));
-        };
-        let work = async {
-            let (mut said, mut complained) = (Vec::new(), Vec::new());
-            let mut stdout = stdout.take(OUTPUT_BYTES_MAX);
-            let mut stderr = stderr.take(64 * 1024);
-            let (read, complaint, status) = tokio::join!(
-                stdout.read_to_end(&mut said),
-                stderr.read_to_end(&mut complained),
-                child.wait()
-            );
-            read.and(complaint).map_err(|why| format!("{what}: {why}"))?;
-            let status = status.map_err(|why| format!("{what}: {why}"))?;
-            if status.success() {
-                return Ok(said);
-            }
-            let complaint = shorten(&String::from_utf8_lossy(&complained));
-            Err(match complaint.is_empty() {
-                true => format!("{what} ended with {status}"),
-                false => complaint,
-            })
-        };
-        let done = tokio::time::timeout(GIT_TIMEOUT, work).await;
-        done.unwrap_or_else(|_| {
-            // Its ssh or http helper must not live on.
-            if let Some(group) = group.and_then(|id| i32::try_from(id).ok()) {
-                let group = rustix::process::Pid::from_raw(group);
-                let kill = rustix::process::Signal::KILL;
-                let _gone = group.map(|group| rustix::process::kill_process_group(group, kill));
-            }
-            Err(format!("{what} did not end within {} s", GIT_TIMEOUT.as_secs()))
-        })
+impl std::fmt::Debug for GitEnvironment {
+    /// Leaves the values out: a token is among them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GitEnvironment({} + {})", self.variables.len(), self.settings.len())
     }
 }
 
-/// The ssh command for a key of our own and nothing else.
-fn ssh(dir: &Path, key: &str, known_hosts: &str) -> anyhow::Result<String> {
-    let key_file = dir.join("ssh-key");
-    private_file::write(&key_file, key.as_bytes())?;
-    let hosts = dir.join("known-hosts");
-    let strict = if known_hosts.is_empty() {
-        "accept-new"
-    } else {
-        private_file::write(&hosts, known_hosts.as_bytes())?;
-        "yes"
+/// What bounds one git.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// After this, it and all that it started is killed.
+    pub deadline: Duration,
+    /// What it may print.
+    pub output_bytes_max: usize,
+}
+
+/// Why a git has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum GitFailure {
+    /// It could not be started.
+    NotStarted(String),
+    /// It took too long.
+    TimedOut(Duration),
+    /// It printed more than it may.
+    TooMuchOutput(usize),
+    /// It said no; in its own words.
+    Failed(String),
+}
+
+impl GitFailure {
+    /// Why, for people, without a capital and a dot.
+    pub(super) fn sentence(&self) -> String {
+        match self {
+            GitFailure::NotStarted(error) => {
+                format!("git could not be started ({error}); install git on the master's machine")
+            }
+            GitFailure::TimedOut(deadline) => format!("no answer in {} s", deadline.as_secs()),
+            GitFailure::TooMuchOutput(bytes) => format!("the answer has more than {bytes} bytes"),
+            GitFailure::Failed(message) => git_message::for_people(message),
+        }
+    }
+
+    /// Whether git's own words contain one of these.
+    pub(super) fn says(&self, words: &[&str]) -> bool {
+        match self {
+            GitFailure::Failed(message) => words.iter().any(|word| message.contains(word)),
+            GitFailure::NotStarted(_) | GitFailure::TimedOut(_) | GitFailure::TooMuchOutput(_) => {
+                false
+            }
+        }
+    }
+}
+
+/// Runs a git to its end, and returns what it printed.
+pub(super) async fn run(
+    environment: &GitEnvironment,
+    folder: &Path,
+    arguments: &[&str],
+    limits: Limits,
+) -> Result<Vec<u8>, GitFailure> {
+    let child = command(environment, folder, arguments)
+        .spawn()
+        .map_err(|error| GitFailure::NotStarted(error.to_string()))?;
+    let mut group = Group { child };
+    match tokio::time::timeout(limits.deadline, finish(&mut group.child, limits)).await {
+        Ok(result) => result,
+        Err(_elapsed) => Err(GitFailure::TimedOut(limits.deadline)),
+    }
+    // Dropping the group ends what still runs of it.
+}
+
+fn command(environment: &GitEnvironment, folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("git");
+    command.env_clear();
+    for name in INHERITED {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+        .env("LC_ALL", "C.UTF-8")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_ATTR_NOSYSTEM", "1")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("SSH_ASKPASS_REQUIRE", "never")
+        .env("GIT_ALLOW_PROTOCOL", "file:https:http:ssh")
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .env("GIT_OPTIONAL_LOCKS", "0");
+    let settings = SETTINGS.iter().map(|(key, value)| (*key, *value));
+    let more = environment.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let mut count = 0;
+    for (key, value) in settings.chain(more) {
+        command.env(format!("GIT_CONFIG_KEY_{count}"), key);
+        command.env(format!("GIT_CONFIG_VALUE_{count}"), value);
+        count += 1;
+    }
+    command.env("GIT_CONFIG_COUNT", count.to_string());
+    for (name, value) in &environment.variables {
+        command.env(name, value);
+    }
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    command
+}
+
+async fn finish(child: &mut Child, limits: Limits) -> Result<Vec<u8>, GitFailure> {
+    let stdout = child.stdout.take().expect("stdout is piped: set above");
+    let stderr = child.stderr.take().expect("stderr is piped: set above");
+    let most = limits.output_bytes_max;
+    let (output, message) = tokio::join!(read_up_to(stdout, most), read_and_drop(stderr));
+    let Some(output) = output else {
+        return Err(GitFailure::TooMuchOutput(most));
     };
-    Ok(format!(
-        "ssh -F none -i '{}' -o IdentitiesOnly=yes -o BatchMode=yes -o ConnectTimeout=20 \
-         -o StrictHostKeyChecking={strict} -o UserKnownHostsFile='{}'",
-        key_file.display(),
-        hosts.display()
-    ))
+    let status = child.wait().await.map_err(|error| GitFailure::NotStarted(error.to_string()))?;
+    if status.success() {
+        return Ok(output);
+    }
+    let message = String::from_utf8_lossy(&message).into_owned();
+    let message =
+        if message.trim().is_empty() { format!("git ended with {status}") } else { message };
+    Err(GitFailure::Failed(message))
 }
 
-/// What git says, without its prefixes, on one line.
-fn shorten(complaint: &str) -> String {
-    let lines = complaint.lines().map(str::trim).filter(|line| !line.is_empty());
-    let lines: Vec<&str> = lines
-        .map(|line| line.strip_prefix("fatal: ").unwrap_or(line))
-        .filter(|line| !line.starts_with("hint:"))
-        .collect();
-    lines.join("; ").chars().take(COMPLAINT_CHARS_MAX).collect()
+/// All of a stream; nothing, if it is longer than `most`.
+async fn read_up_to(stream: impl AsyncRead + Unpin, most: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    // A broken pipe is the end of the stream; the exit status says what it means.
+    let _end = stream.take(limit).read_to_end(&mut bytes).await;
+    (bytes.len() <= most).then_some(bytes)
 }
 
-/// `https://host/` of a repository's URL: a token goes nowhere else.
-fn origin(repo: &str) -> String {
-    let Some((scheme, rest)) = repo.split_once("://") else { return repo.to_owned() };
-    let host = rest.split('/').next().unwrap_or_default();
-    let host = host.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}/")
+/// The beginning of a stream; the rest is read, or its writer would wait for ever.
+async fn read_and_drop(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(n_bytes @ 1..) = stream.read(&mut buffer).await {
+        let room = MESSAGE_BYTES_MAX.saturating_sub(kept.len()).min(n_bytes);
+        kept.extend_from_slice(&buffer[..room]);
+    }
+    kept
 }
 
-/// Base64 (RFC 4648), for one header.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let at = |index: usize| u32::from(three.get(index).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for index in 0..4 {
-            match index <= three.len() {
-                true => text.push(char::from(LETTERS[(bits >> (18 - 6 * index)) as usize & 63])),
-                false => text.push('='),
-            }
+/// A git and all that it started (ssh, remote-https, index-pack). Dropped before its end, all of
+/// them end.
+struct Group {
+    child: Child,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // `id` is gone once the child was waited for; its number may belong to another by then.
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(group) = pid.and_then(rustix::process::Pid::from_raw) {
+            // It may just have ended by itself.
+            let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
     }
-    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::clock;
+
+    fn limits(deadline_ms: u64, output_bytes_max: usize) -> Limits {
+        Limits { deadline: Duration::from_millis(deadline_ms), output_bytes_max }
+    }
+
+    async fn run_script(
+        folder: &Path,
+        script: &str,
+        limits: Limits,
+    ) -> Result<Vec<u8>, GitFailure> {
+        let alias = format!("alias.play=!{script}");
+        run(&GitEnvironment::default(), folder, &["-c", &alias, "play"], limits).await
+    }
+
+    #[tokio::test]
+    async fn a_git_that_hangs_is_ended_with_all_that_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "sleep 1000 & echo $! > pid; wait";
+        let failure = run_script(folder.path(), script, limits(1500, 100)).await.unwrap_err();
+        assert_eq!(failure.sentence(), "no answer in 1 s");
+        let pid = std::fs::read_to_string(folder.path().join("pid")).unwrap();
+        let stat = format!("/proc/{}/stat", pid.trim());
+        let started = clock::monotonic();
+        let is_there = || {
+            // A zombie waits for whoever inherited it, and does nothing any more.
+            std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        while is_there() {
+            assert!(clock::monotonic() - started < Duration::from_secs(10), "{stat} is there");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn endless_output_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let failure = run_script(folder.path(), "yes", limits(20_000, 1000)).await.unwrap_err();
+        assert_eq!(failure, GitFailure::TooMuchOutput(1000));
+        let script = "yes >&2 | head -c 10000000; exit 3";
+        let failure = run_script(folder.path(), script, limits(500, 1000)).await.unwrap_err();
+        assert_eq!(failure, GitFailure::TimedOut(Duration::from_millis(500)));
+    }
+
+    #[tokio::test]
+    async fn the_master_own_environment_stays_out_of_git() {
+        let folder = tempfile::tempdir().unwrap();
+        let printed = run_script(folder.path(), "env", limits(20_000, 100_000)).await.unwrap();
+        let printed = String::from_utf8_lossy(&printed).into_owned();
+        assert!(printed.contains("GIT_ALLOW_PROTOCOL=file:https:http:ssh"), "{printed}");
+        assert!(printed.contains("GIT_TERMINAL_PROMPT=0"));
+        assert!(!printed.contains("CARGO"), "{printed}");
+    }
 }

@@ -1,133 +1,185 @@
-//! What a repository has: its refs, and what a name that somebody typed means there.
+//! A repository's address as git may be given it: nothing that git would take for an option or
+//! for a program to run.
 
-use std::path::Path;
+/// Characters of an address.
+const REMOTE_CHARS_MAX: usize = 2000;
 
-use crate::master::change_source::git::Git;
-use crate::model::ids::Commit;
-use crate::model::ids::RefName;
-
-/// The refs of a repository, tags peeled to their commits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Remote {
-    /// Branches and tags, in git's order.
-    pub(super) refs: Vec<(RefName, Commit)>,
-    /// The branch that HEAD names.
-    pub(super) head: Option<RefName>,
+/// A repository's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    address: String,
+    transport: Transport,
 }
 
-/// Asks the repository.
-///
-/// # Errors
-/// Why it does not answer, for people.
-pub(super) async fn list(git: &Git, dir: &Path, repo: &str) -> Result<Remote, String> {
-    let said = git.run(dir, &["ls-remote", "--symref", "--", repo]).await?;
-    Ok(read(&String::from_utf8_lossy(&said)))
-}
-
-/// Reads `ls-remote --symref`: `ref: refs/heads/main<TAB>HEAD`, then `HASH<TAB>NAME` lines, where
-/// `NAME^{}` is what an annotated tag points at.
-fn read(said: &str) -> Remote {
-    let mut remote = Remote::default();
-    for line in said.lines() {
-        let Some((value, name)) = line.split_once('\t') else { continue };
-        if let Some(target) = value.strip_prefix("ref: ") {
-            if name == "HEAD" {
-                remote.head = Some(RefName(target.to_owned()));
-            }
-            continue;
-        }
-        if !is_commit(value) {
-            continue;
-        }
-        if let Some(tag) = name.strip_suffix("^{}") {
-            if let Some(last) = remote.refs.last_mut().filter(|(known, _)| known.as_str() == tag) {
-                last.1 = Commit(value.to_owned());
-            }
-        } else if name.starts_with("refs/heads/") || name.starts_with("refs/tags/") {
-            remote.refs.push((RefName(name.to_owned()), Commit(value.to_owned())));
-        }
-    }
-    remote
-}
-
-/// Whether this is a full hash (SHA-1 or SHA-256).
-pub(super) fn is_commit(text: &str) -> bool {
-    matches!(text.len(), 40 | 64)
-        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+/// How git reaches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A directory of this machine.
+    File,
+    /// `https://` or `http://`.
+    Http,
+    /// `ssh://` or `user@host:path`.
+    Ssh,
 }
 
 impl Remote {
-    fn find(&self, name: &str) -> Option<(RefName, Commit)> {
-        self.refs.iter().find(|(known, _)| known.as_str() == name).cloned()
-    }
-
-    /// What a branch, tag, full ref or commit means; nothing typed: HEAD. A branch wins over a tag.
+    /// Reads an address.
     ///
     /// # Errors
-    /// A sentence, when there is no such thing.
-    pub(super) fn resolve(&self, wanted: Option<&str>) -> Result<(RefName, Commit), String> {
-        let head = self.head.as_ref().and_then(|head| self.find(head.as_str()));
-        let Some(wanted) = wanted else {
-            return head.ok_or_else(|| {
-                "the repository's HEAD names no branch: say which with --ref".to_owned()
-            });
-        };
-        if wanted.starts_with('-') || wanted.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(format!("{wanted:?} is not a branch, tag or commit"));
+    /// Why git is not given it, as `what\nhint`.
+    pub fn parse(text: &str) -> Result<Remote, String> {
+        let made = |transport| Ok(Remote { address: text.to_owned(), transport });
+        if text.is_empty() || text.chars().count() > REMOTE_CHARS_MAX {
+            return Err(format!(
+                "a repository's address has 1 to {REMOTE_CHARS_MAX} characters\n{KINDS}"
+            ));
         }
-        let found = self
-            .find(&format!("refs/heads/{wanted}"))
-            .or_else(|| self.find(&format!("refs/tags/{wanted}")))
-            .or_else(|| self.find(wanted));
-        if let Some(found) = found {
-            return Ok(found);
+        if text.starts_with('-') || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(format!("\"{text}\" is not the address of a repository\n{KINDS}"));
         }
-        if is_commit(wanted) {
-            let on_tip = self.refs.iter().find(|(_, commit)| commit.as_str() == wanted).cloned();
-            let ref_name = on_tip.or(head).map(|(name, _)| name);
-            let ref_name = ref_name.ok_or("the repository has no branch to find a commit on")?;
-            return Ok((ref_name, Commit(wanted.to_owned())));
+        // `ext::sh -c …` and its like make git run a program.
+        if text.contains("::") && !text.contains("://") {
+            return Err(format!("git's remote helpers (`name::address`) are not allowed\n{KINDS}"));
         }
-        Err(format!(
-            "the repository has no branch or tag \"{wanted}\" (a commit is given by its full hash)"
-        ))
+        if let Some((scheme, rest)) = text.split_once("://") {
+            let transport = match scheme {
+                "https" | "http" => Transport::Http,
+                "ssh" => Transport::Ssh,
+                "file" => Transport::File,
+                _ => return Err(format!("git is not allowed to use {scheme}://\n{KINDS}")),
+            };
+            return check_url(transport, rest).and_then(|()| made(transport));
+        }
+        if text.starts_with('/') {
+            return made(Transport::File);
+        }
+        match text.split_once(':') {
+            // A colon after a slash belongs to a path.
+            Some((host, path)) if !host.contains('/') && !path.is_empty() => {
+                check_host(host.rsplit('@').next().unwrap_or_default())?;
+                let user = host.rsplit_once('@').map_or("", |(user, _)| user);
+                check_user(user)?;
+                made(Transport::Ssh)
+            }
+            _ => Err(format!("\"{text}\" is not the address of a repository\n{KINDS}")),
+        }
     }
+
+    /// As git takes it.
+    pub fn as_str(&self) -> &str {
+        &self.address
+    }
+
+    /// How git reaches it.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Whether what is sent there can be read on the way.
+    pub fn is_unprotected(&self) -> bool {
+        let rest = self.address.strip_prefix("http://");
+        let is_here = |rest: &str| {
+            let host = rest.split('/').next().unwrap_or_default();
+            let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+            matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+        };
+        rest.is_some_and(|rest| !is_here(rest))
+    }
+}
+
+const KINDS: &str =
+    "write https://host/path, ssh://user@host/path, user@host:path, or an absolute path";
+
+fn check_url(transport: Transport, rest: &str) -> Result<(), String> {
+    if transport == Transport::File {
+        return match rest.starts_with('/') {
+            true => Ok(()),
+            false => Err(format!("a file:// address has no host and an absolute path\n{KINDS}")),
+        };
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    if transport == Transport::Http && !user.is_empty() {
+        let hint = "put the token into a file and name it with token_file";
+        return Err(format!("an address with a password ends up in logs\n{hint}"));
+    }
+    check_user(user)?;
+    check_host(host.rsplit_once(':').map_or(host, |(host, _port)| host))
+}
+
+/// `ssh` would take a user or host that begins with `-` for an option.
+fn check_user(user: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if user.starts_with('-') || !user.chars().all(fits) {
+        return Err(format!("\"{user}\" is not a user's name\n{KINDS}"));
+    }
+    Ok(())
+}
+
+fn check_host(host: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || ".-_[]:".contains(c);
+    if host.is_empty() || host.starts_with('-') || !host.chars().all(fits) {
+        return Err(format!("\"{host}\" is not a host\n{KINDS}"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
-    const C: &str = "cccccccccccccccccccccccccccccccccccccccc";
-
-    fn remote() -> Remote {
-        read(&format!(
-            "ref: refs/heads/main\tHEAD\n{A}\tHEAD\n{A}\trefs/heads/main\n{B}\trefs/heads/v1\n\
-             {B}\trefs/pull/1/head\n{C}\trefs/tags/v1\n{A}\trefs/tags/v1^{{}}\n"
-        ))
-    }
-
-    fn check(wanted: Option<&str>, name: &str, commit: &str) {
-        let found = remote().resolve(wanted);
-        assert_eq!(found, Ok((RefName(name.into()), Commit(commit.into()))), "{wanted:?}");
+    #[test]
+    fn addresses_that_git_knows_are_taken() {
+        let check = |text: &str, transport: Transport| {
+            assert_eq!(
+                Remote::parse(text).map(|remote| remote.transport()),
+                Ok(transport),
+                "{text}"
+            );
+        };
+        check("https://git.example.com/hello.git", Transport::Http);
+        check("http://127.0.0.1:3000/a/b", Transport::Http);
+        check("http://[::1]:3000/a", Transport::Http);
+        check("ssh://git@example.com:2222/a.git", Transport::Ssh);
+        check("git@example.com:team/a.git", Transport::Ssh);
+        check("example.com:a", Transport::Ssh);
+        check("file:///srv/git/a.git", Transport::File);
+        check("/srv/git/a.git", Transport::File);
     }
 
     #[test]
-    fn a_name_means_what_people_mean_by_it() {
-        check(None, "refs/heads/main", A);
-        check(Some("main"), "refs/heads/main", A);
-        check(Some("v1"), "refs/heads/v1", B);
-        check(Some("refs/tags/v1"), "refs/tags/v1", A);
-        check(Some(B), "refs/heads/v1", B);
-        check(Some(C), "refs/heads/main", C);
-    }
-
-    #[test]
-    fn what_is_no_name_is_refused_with_a_sentence() {
-        for wanted in ["gone", "--upload-pack=evil", "a b", "refs/pull/1/head", "aaaa"] {
-            assert!(remote().resolve(Some(wanted)).is_err(), "{wanted}");
+    fn options_and_programs_are_refused() {
+        for text in [
+            "",
+            "--upload-pack=touch /tmp/x",
+            "-oProxyCommand=x",
+            "ext::sh -c id",
+            "ext::id",
+            "fd::17",
+            "git://example.com/a",
+            "ftp://example.com/a",
+            "ssh://-oProxyCommand=x/a",
+            "-x@host:a",
+            "-host:a",
+            "git@-oProxyCommand=x:a",
+            "https://user:secret@example.com/a",
+            "file://host/a",
+            "relative/path",
+            "../a",
+            "a\nb:c",
+            "https:///a",
+        ] {
+            assert!(Remote::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn plain_http_to_another_machine_is_unprotected() {
+        let check = |text: &str, expected: bool| {
+            assert_eq!(Remote::parse(text).unwrap().is_unprotected(), expected, "{text}");
+        };
+        check("http://git.example.com/a", true);
+        check("http://127.0.0.1:80/a", false);
+        check("https://git.example.com/a", false);
     }
 }

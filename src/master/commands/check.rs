@@ -7,6 +7,12 @@ use crate::master::config::Config;
 
 /// What is wrong with a master's file.
 pub fn check(file: &Path) -> Findings {
-    let problems = Config::load(file).err();
-    Findings { file: file.display().to_string(), problems, warnings: None }
+    let file_name = file.display().to_string();
+    match Config::load(file) {
+        Ok(config) => {
+            let warnings = Some(config.warnings).filter(|found| found.list().next().is_some());
+            Findings { file: file_name, problems: None, warnings }
+        }
+        Err(problems) => Findings { file: file_name, problems: Some(problems), warnings: None },
+    }
 }

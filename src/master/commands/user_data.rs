@@ -38,8 +38,8 @@ pub fn user_data(file: &Path, pool: &str) -> Result<String, String> {
 
 fn facts(config: &Config) -> anyhow::Result<LaunchFacts> {
     let program = std::env::current_exe().context("find busybee's own program")?;
-    let bootstrap_dir = config.bootstrap_dir.clone();
-    let road = RoadFiles::load(&program, config.agent_dir.as_deref(), bootstrap_dir)?;
+    let bootstrap_dir = config.master.bootstrap_dir.clone();
+    let road = RoadFiles::load(&program, config.master.agent_dir.as_deref(), bootstrap_dir)?;
     // The password is masked, so any keys do; the master's own stay where they are.
     let keys = Keys { master: Secret::new([0; 32]), channel_seed: Secret::new([0; 32]) };
     Ok(LaunchFacts::new(config, keys, authority(config)?, road))
@@ -50,10 +50,10 @@ fn authority(config: &Config) -> anyhow::Result<Option<String>> {
     let read = |path: &Path| {
         std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
     };
-    match &config.certificate {
-        Some(files) => files.ca.as_deref().map(read).transpose(),
+    match &config.master.certificate {
+        Some(files) => files.ca_file.as_deref().map(read).transpose(),
         None => {
-            let own = config.data_dir.join(app::CA_FILE);
+            let own = config.master.data_dir.join(app::CA_FILE);
             Ok(Some(if own.exists() { read(&own)? } else { NO_AUTHORITY.to_owned() }))
         }
     }

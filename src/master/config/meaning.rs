@@ -1,250 +1,251 @@
-//! What the master's file means: defaults filled in, values and their neighbours checked.
+//! `[master]`: what was typed → what it means; pools and projects in files of their own.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::master::config::CertificateFiles;
-use crate::master::config::Config;
+use crate::master::config::MasterConfig;
 use crate::master::config::PoolConfig;
 use crate::master::config::ProjectConfig;
+use crate::master::config::pool;
+use crate::master::config::project;
 use crate::master::config::typed::ConfigFile;
-use crate::master::config::typed::MasterTable;
-use crate::master::config::typed::PoolTable;
-use crate::master::config::typed::ProjectTable;
-use crate::master::config::typed::ProvisionerWord;
-use crate::master::domain::settings::PoolSettings;
-use crate::master::domain::settings::ProvisionerKind;
-use crate::model::ids::PoolName;
-use crate::model::ids::ProjectName;
-use crate::model::labels::Labels;
+use crate::master::config::typed::MasterFile;
 use crate::runtime::config_file::duration::Span;
-use crate::runtime::config_file::globs::Pattern;
 use crate::runtime::config_file::node::Document;
+use crate::runtime::config_file::node::NodeId;
 use crate::runtime::config_file::placed::At;
 use crate::runtime::config_file::problem::Problem;
+use crate::runtime::config_file::words;
 
-/// More machines than this at once is a slip of the finger, until somebody says otherwise.
-const MAX_INSTANCES_DEFAULT: u32 = 10;
+/// Where the one port is, where the file does not say.
+const LISTEN_DEFAULT: &str = "0.0.0.0:8443";
 
-/// A repository is not asked more often than this.
-const POLL_MIN: Duration = Duration::from_secs(1);
+/// Where everything is kept, where the file does not say.
+const DATA_DIR_DEFAULT: &str = "/var/lib/busybee";
 
-/// What the file means; what is wrong is reported to the document.
-pub(super) fn of(document: &mut Document, file: ConfigFile) -> Option<Config> {
-    let mut checks = Checks { document };
-    let listen = checks.listen(&file.master.listen);
-    let url = checks.url(&file.master.url);
-    let certificate = checks.certificate(&file.master);
-    let mut pools: Vec<PoolConfig> = Vec::new();
-    for table in file.pool {
-        let name = table.value.name.clone();
-        if let Some(pool) = checks.pool(table.value) {
-            if pools.iter().any(|known| known.settings.name == pool.settings.name) {
-                let what = format!("there is a pool \"{}\" already", name.value);
-                checks.wrong(&name, what, "give each pool a name of its own");
-            }
-            pools.push(pool);
-        }
-    }
-    let mut projects: Vec<ProjectConfig> = Vec::new();
-    for table in file.project {
-        let name = table.value.name.clone();
-        if let Some(project) = checks.project(table.value) {
-            if projects.iter().any(|known| known.name == project.name) {
-                let what = format!("there is a project \"{}\" already", name.value);
-                checks.wrong(&name, what, "give each project a name of its own");
-            }
-            projects.push(project);
-        }
-    }
-    let path = |text: At<String>| PathBuf::from(text.value);
-    Some(Config {
-        url: url?,
-        listen: listen?,
-        data_dir: PathBuf::from(file.master.data_dir.value),
-        bootstrap_dir: file.master.bootstrap_dir.map(path),
-        agent_dir: file.master.agent_dir.map(path),
-        id: file.master.id.map(|id| id.value),
-        certificate,
-        pools,
-        projects,
-    })
+/// What is being made sense of.
+pub(super) struct Reading<'d> {
+    pub(super) document: &'d mut Document,
+    pub(super) warnings: &'d mut Vec<Problem>,
+    pub(super) folder: &'d Path,
 }
 
-struct Checks<'a> {
-    document: &'a mut Document,
-}
-
-impl Checks<'_> {
-    fn wrong<T>(&mut self, at: &At<T>, what: impl Into<String>, hint: impl Into<String>) {
-        let place = self.document.place(at.id);
+impl Reading<'_> {
+    /// Says that something is wrong.
+    pub(super) fn wrong(&mut self, at: NodeId, what: impl Into<String>, hint: impl Into<String>) {
+        let place = self.document.place(at);
         self.document.report(Problem::new(place, what).hint(hint));
     }
 
-    fn listen(&mut self, text: &At<String>) -> Option<std::net::SocketAddr> {
-        let parsed = text.value.parse().ok();
-        if parsed.is_none() {
-            let what = format!("\"{}\" is not an address with a port", text.value);
-            self.wrong(text, what, "write \"0.0.0.0:8443\" or \"[::]:8443\" for every address");
-        }
-        parsed
-    }
-
-    fn url(&mut self, text: &At<String>) -> Option<String> {
-        let url = text.value.trim_end_matches('/');
-        let rest = url.strip_prefix("https://").unwrap_or_default();
-        let is_plain = !rest.is_empty() && !rest.contains(['/', '?', '#', '@', ' ']);
-        if is_plain && !super::host_of(url).is_empty() {
-            return Some(url.to_owned());
-        }
-        let what = format!("\"{}\" is not the https URL of a host", text.value);
-        self.wrong(text, what, "write \"https://HOST:PORT\": what instances and people will use");
-        None
-    }
-
-    fn certificate(&mut self, master: &MasterTable) -> Option<CertificateFiles> {
-        match (&master.cert_file, &master.key_file) {
-            (Some(certificate), Some(key)) => Some(CertificateFiles {
-                certificate: PathBuf::from(&certificate.value),
-                key: PathBuf::from(&key.value),
-                ca: master.ca_file.as_ref().map(|file| PathBuf::from(&file.value)),
-            }),
-            (None, None) => {
-                if let Some(ca) = &master.ca_file {
-                    let hint = "give cert_file and key_file too, or leave all three out";
-                    self.wrong(ca, "ca_file belongs to a certificate of your own", hint);
-                }
-                None
-            }
-            (Some(one), None) => {
-                self.wrong(one, "cert_file needs key_file", "give both, or neither");
-                None
-            }
-            (None, Some(one)) => {
-                self.wrong(one, "key_file needs cert_file", "give both, or neither");
+    /// Says what a check found, if it did.
+    pub(super) fn refuse<T>(&mut self, at: NodeId, checked: Result<T, String>) -> Option<T> {
+        match checked {
+            Ok(value) => Some(value),
+            Err(message) => {
+                let (what, hint) = message.split_once('\n').unwrap_or((&message, ""));
+                let place = self.document.place(at);
+                let problem = Problem::new(place, what);
+                let problem = if hint.is_empty() { problem } else { problem.hint(hint) };
+                self.document.report(problem);
                 None
             }
         }
     }
 
-    /// A name that stands in URLs, file names and worker names.
-    fn name(&mut self, name: &At<String>, what: &str) {
-        let is_ours = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
-        let text = &name.value;
-        let is_good = (1..=40).contains(&text.len())
-            && text.chars().all(is_ours)
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric());
-        if !is_good {
-            let hint = "use a-z, 0-9, -, _ and ., at most 40 of them, a letter or digit first";
-            self.wrong(name, format!("\"{text}\" cannot be the name of a {what}"), hint);
-        }
+    /// Says that something works, but is probably not meant.
+    pub(super) fn warn(&mut self, at: NodeId, what: impl Into<String>, hint: impl Into<String>) {
+        let place = self.document.place(at);
+        self.warnings.push(Problem::new(place, what).hint(hint));
     }
 
-    fn pool(&mut self, table: PoolTable) -> Option<PoolConfig> {
-        self.name(&table.name, "pool");
-        let provisioner = match table.provisioner.value {
-            ProvisionerWord::Local => ProvisionerKind::Local,
-            ProvisionerWord::None => ProvisionerKind::None,
-            ProvisionerWord::Ec2 => {
-                let hint = "use \"local\", or \"none\" with machines of your own, until then";
-                self.wrong(&table.provisioner, "the provisioner \"ec2\" is not yet built", hint);
-                return None;
-            }
-        };
-        let max_instances =
-            table.max_instances.as_ref().map_or(MAX_INSTANCES_DEFAULT, |max| max.value);
-        if let Some(min_idle) = &table.min_idle
-            && min_idle.value > max_instances
-        {
-            let what = format!("min_idle is {}, more than max_instances", min_idle.value);
-            self.wrong(min_idle, what, format!("at most {max_instances}"));
+    /// A path, from where the file stands.
+    pub(super) fn path(&mut self, typed: &At<String>) -> PathBuf {
+        if typed.value.is_empty() || typed.value.contains('\0') {
+            self.wrong(typed.id, "an empty path", "write one, or take the key out");
+        } else if typed.value.starts_with("~/") {
+            self.wrong(typed.id, "`~` stands for nothing here", "write the path out");
         }
-        let mut span = |given: Option<At<Span>>, default_s: u64, min_s: u64| match given {
-            Some(span) if span.value.0 < Duration::from_secs(min_s) => {
-                let what = "this is too short to work with";
-                self.wrong(&span, what, format!("at least {min_s}s"));
-                span.value.0
-            }
-            Some(span) => span.value.0,
-            None => Duration::from_secs(default_s),
-        };
-        let reconnect_grace = span(table.reconnect_grace, 2 * 60, 5);
-        let lease_at = table.lease.clone();
-        let lease = span(table.lease, 30 * 60, 10);
-        let settings = PoolSettings {
-            name: PoolName(table.name.value.clone()),
-            labels: table.labels.unwrap_or_default().into_iter().collect::<Labels>(),
-            provisioner,
-            has_bootstrap: table.bootstrap.is_some(),
-            max_instances,
-            min_idle: table.min_idle.map_or(0, |min| min.value),
-            jobs_per_instance: table.jobs_per_instance.unwrap_or(0),
-            shared: table.shared.unwrap_or(false),
-            idle_timeout: span(table.idle_timeout, 10 * 60, 0),
-            boot_timeout: span(table.boot_timeout, 20 * 60, 5),
-            reconnect_grace,
-            lease,
-            max_lifetime: span(table.max_lifetime, 24 * 3600, 60),
-            env: table.env.unwrap_or_default().into_iter().collect(),
-        };
-        let is_local = provisioner == ProvisionerKind::Local;
-        if is_local && !table.unsafe_local.unwrap_or(false) {
-            let hint = "if everybody who can push is trusted with them, set unsafe_local = true";
-            let what = "steps of a local pool run as the master's own user, and can read its keys";
-            self.wrong(&table.provisioner, what, hint);
-        }
-        if lease < reconnect_grace {
-            let hint = "or a step would be ended before its agent has had time to call again";
-            match &lease_at {
-                Some(at) => self.wrong(at, "the lease is shorter than reconnect_grace", hint),
-                None => self.wrong(&table.name, "reconnect_grace is longer than the lease", hint),
-            }
-        }
-        if let Some(bootstrap) = &table.bootstrap
-            && (bootstrap.value.contains('/') || bootstrap.value.starts_with('.'))
-        {
-            let hint = "name a file of bootstrap_dir, such as \"debian.sh\"";
-            self.wrong(bootstrap, "a bootstrap script is named without a path", hint);
-        }
-        Some(PoolConfig { settings, bootstrap: table.bootstrap.map(|name| name.value) })
+        self.folder.join(&typed.value)
     }
 
-    fn project(&mut self, table: ProjectTable) -> Option<ProjectConfig> {
-        self.name(&table.name, "project");
-        let repo = &table.repo.value;
-        let is_option_or_helper = repo.is_empty() || repo.starts_with('-') || repo.contains("::");
-        if is_option_or_helper {
-            let hint = "write a path, or a URL of https, http, ssh or file";
-            self.wrong(&table.repo, format!("\"{repo}\" is not a repository"), hint);
+    /// The path of a file that should be there by the time it is needed.
+    pub(super) fn existing(&mut self, typed: &At<String>) -> PathBuf {
+        let path = self.path(typed);
+        if let Err(error) = std::fs::metadata(&path) {
+            self.warn(
+                typed.id,
+                format!("{} cannot be read: {error}", path.display()),
+                "make it before the master starts",
+            );
         }
-        if let Some(token) = &table.token_file
-            && table.ssh_key_file.is_some()
-        {
-            self.wrong(token, "a project has a key or a token, not both", "leave one out");
-        }
-        if let Some(hosts) = &table.known_hosts_file
-            && table.ssh_key_file.is_none()
-        {
-            self.wrong(hosts, "known_hosts_file belongs to ssh_key_file", "give that as well");
-        }
-        let poll = table.poll.as_ref().map_or(Duration::from_secs(60), |poll| poll.value.0);
-        if let Some(given) = &table.poll
-            && poll < POLL_MIN
-        {
-            self.wrong(given, "a repository is asked at most once a second", "\"60s\" is usual");
-        }
-        let everything = || Pattern::new("**").into_iter().collect();
-        let path = |text: At<String>| PathBuf::from(text.value);
-        Some(ProjectConfig {
-            name: ProjectName(table.name.value),
-            repo: table.repo.value,
-            branches: table.branches.unwrap_or_else(everything),
-            tags: table.tags.unwrap_or_default(),
-            poll,
-            ssh_key_file: table.ssh_key_file.map(path),
-            known_hosts_file: table.known_hosts_file.map(path),
-            token_file: table.token_file.map(path),
-            hook_token_file: table.hook_token_file.map(path),
-        })
+        path
     }
+
+    /// A duration, or what holds where there is none.
+    pub(super) fn duration(
+        &mut self,
+        typed: Option<At<Span>>,
+        least: Duration,
+        default: Duration,
+    ) -> Duration {
+        let Some(At { id, value: Span(duration) }) = typed else { return default };
+        if duration < least {
+            let least = crate::runtime::config_file::duration::format_duration(least);
+            self.wrong(id, "this is too short to work", format!("write at least \"{least}\""));
+        }
+        duration
+    }
+}
+
+type Meaning = (MasterConfig, Vec<PoolConfig>, Vec<ProjectConfig>);
+
+/// What a file means; what is wrong is reported to the document.
+pub(super) fn of(
+    document: &mut Document,
+    warnings: &mut Vec<Problem>,
+    file: ConfigFile,
+    folder: &Path,
+) -> Option<Meaning> {
+    let mut reading = Reading { document, warnings, folder };
+    let unsafe_local = file.master.value.unsafe_local.unwrap_or(false);
+    let root = reading.document.root.id;
+    let master = master(&mut reading, file.master);
+    let (pools, projects) = (file.pool.unwrap_or_default(), file.project.unwrap_or_default());
+    if pools.is_empty() {
+        reading.warn(root, "there is no [[pool]], so nothing can be built", "add one");
+    }
+    if projects.is_empty() {
+        reading.warn(root, "there is no [[project]], so there is nothing to build", "add one");
+    }
+    once_each(&mut reading, "pool", pools.iter().map(|pool| &pool.value.name));
+    once_each(&mut reading, "project", projects.iter().map(|project| &project.value.name));
+    let pools: Vec<_> =
+        pools.into_iter().filter_map(|typed| pool::of(&mut reading, typed, unsafe_local)).collect();
+    let projects: Vec<_> =
+        projects.into_iter().filter_map(|typed| project::of(&mut reading, typed)).collect();
+    Some((master?, pools, projects))
+}
+
+fn once_each<'n>(
+    reading: &mut Reading<'_>,
+    kind: &str,
+    names: impl Iterator<Item = &'n At<String>>,
+) {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name.value.as_str()) {
+            let what = format!("there are two of {kind} \"{}\"", name.value);
+            reading.wrong(name.id, what, "give one of them another name");
+        }
+    }
+}
+
+fn master(reading: &mut Reading<'_>, typed: At<MasterFile>) -> Option<MasterConfig> {
+    let At { id: at, value: typed } = typed;
+    let listen = match typed.listen {
+        None => LISTEN_DEFAULT.parse().ok(),
+        Some(text) => reading.refuse(text.id, parse_listen(&text.value)),
+    };
+    let url = match (typed.url, listen) {
+        (Some(text), _) => reading.refuse(text.id, parse_url(&text.value)),
+        (None, Some(listen)) if listen.ip().is_loopback() && listen.port() != 0 => {
+            Some(format!("https://{listen}"))
+        }
+        (None, _) => {
+            let hint = "name the address under which instances and people reach this \
+                master, as in url = \"https://ci.example.com:8443\"";
+            reading.wrong(at, "master has no \"url\"", hint);
+            None
+        }
+    };
+    if let Some(id) = &typed.id {
+        reading.refuse(id.id, words::check_name(&id.value));
+    }
+    let data_dir = match &typed.data_dir {
+        Some(path) => reading.path(path),
+        None => PathBuf::from(DATA_DIR_DEFAULT),
+    };
+    let certificate = certificate(reading, &typed.cert_file, &typed.key_file, &typed.ca_file);
+    let bootstrap_dir = typed.bootstrap_dir.map(|path| reading.existing(&path));
+    let agent_dir = typed.agent_dir.map(|path| reading.existing(&path));
+    Some(MasterConfig {
+        url: url?,
+        listen: listen?,
+        data_dir,
+        bootstrap_dir,
+        agent_dir,
+        id: typed.id.map(|id| id.value),
+        certificate,
+    })
+}
+
+fn certificate(
+    reading: &mut Reading<'_>,
+    cert: &Option<At<String>>,
+    key: &Option<At<String>>,
+    ca: &Option<At<String>>,
+) -> Option<CertificateFiles> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => Some(CertificateFiles {
+            cert_file: reading.existing(cert),
+            key_file: reading.existing(key),
+            ca_file: ca.as_ref().map(|ca| reading.existing(ca)),
+        }),
+        (Some(cert), None) => {
+            reading.wrong(
+                cert.id,
+                "cert_file needs a key_file",
+                "name the certificate's private key",
+            );
+            None
+        }
+        (None, Some(key)) => {
+            reading.wrong(key.id, "key_file needs a cert_file", "name the key's certificate");
+            None
+        }
+        (None, None) => {
+            if let Some(ca) = ca {
+                let hint =
+                    "without them the master makes a CA of its own, and tells instances of it";
+                reading.wrong(ca.id, "ca_file needs a cert_file and a key_file", hint);
+            }
+            None
+        }
+    }
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let hint =
+        "write an address and a port, as in \"0.0.0.0:8443\", \"127.0.0.1:8443\" or \"[::]:8443\"";
+    let spelt_out = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let text = spelt_out.as_deref().unwrap_or(text);
+    text.parse().map_err(|_| format!("\"{text}\" is not where one can listen\n{hint}"))
+}
+
+/// An address without a path, without the slash at its end.
+fn parse_url(text: &str) -> Result<String, String> {
+    let hint = "write it as in \"https://ci.example.com:8443\"";
+    let wrong = |why: &str| Err(format!("\"{text}\" {why}\n{hint}"));
+    let Ok(url) = reqwest::Url::parse(text) else {
+        return wrong("is not an address");
+    };
+    let Some(host) = url.host_str() else { return wrong("has no host") };
+    let is_here = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+    match url.scheme() {
+        "https" => {}
+        "http" if is_here => {}
+        "http" => return wrong("sends passwords where anyone can read them"),
+        _ => return wrong("does not begin with https://"),
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return wrong("has more than a host and a port");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return wrong("has a user's name in it");
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }

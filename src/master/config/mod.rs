@@ -1,262 +1,167 @@
-//! The master's file, `busybee.toml`: read whole, with every mistake at its place, before anything
-//! is bound or made.
+//! The master's file, `busybee.toml`: read whole, before anything is bound or written.
+//!
+//! `typed` has the keys, `meaning`, `pool` and `project` fill defaults in and check, `examples`
+//! is what `busybee init` writes.
 
+pub mod bootstrap;
+pub mod examples;
 mod meaning;
+mod pool;
+mod project;
 mod typed;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
-use std::time::Duration;
 
+use crate::master::change_source::source::Source;
+use crate::master::config::bootstrap::Bootstrap;
+use crate::master::config::typed::ConfigFile;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProjectSettings;
 use crate::master::domain::settings::Settings;
 use crate::model::ids::ProjectName;
 use crate::runtime::config_file::decode;
-use crate::runtime::config_file::globs::Pattern;
+use crate::runtime::config_file::problem::Problem;
 use crate::runtime::config_file::problem::Problems;
 use crate::runtime::config_file::toml_reader;
 
-/// The master's settings, checked.
+/// The file, at most: a slip such as naming a disk is told, not read.
+pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Everything the master's file says.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What instances and people use, without a slash at its end.
-    pub url: String,
-    /// Where the one port is.
-    pub listen: SocketAddr,
-    /// Everything the master keeps.
-    pub data_dir: PathBuf,
-    /// Where bootstrap scripts lie; nothing: the ones that come with busybee.
-    pub bootstrap_dir: Option<PathBuf>,
-    /// Where agents lie, besides the folder of busybee itself.
-    pub agent_dir: Option<PathBuf>,
-    /// What this master is called in the tags of instances; nothing: made at first start.
-    pub id: Option<String>,
-    /// Certificate files of one's own; nothing: a private CA.
-    pub certificate: Option<CertificateFiles>,
+    /// The master itself.
+    pub master: MasterConfig,
     /// In the order of the file.
     pub pools: Vec<PoolConfig>,
     /// In the order of the file.
     pub projects: Vec<ProjectConfig>,
+    /// What works, but is probably not meant.
+    pub warnings: Problems,
 }
 
-/// A certificate of one's own.
+/// The master itself.
+#[derive(Clone, Debug)]
+pub struct MasterConfig {
+    /// What instances and people use, without a slash at its end.
+    pub url: String,
+    /// Where the one port is.
+    pub listen: SocketAddr,
+    /// Everything that the master keeps.
+    pub data_dir: PathBuf,
+    /// Bootstrap scripts; nothing: the ones that come with it.
+    pub bootstrap_dir: Option<PathBuf>,
+    /// Agents for other machines, beside those next to the master's executable.
+    pub agent_dir: Option<PathBuf>,
+    /// The name by which this master's instances are known; nothing: made at first start.
+    pub id: Option<String>,
+    /// A certificate for the port; nothing: one of the master's own CA.
+    pub certificate: Option<CertificateFiles>,
+}
+
+/// A certificate that somebody else issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The chain, leaf first.
-    pub certificate: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
-    /// The authority that instances are to trust; nothing: their system's.
-    pub ca: Option<PathBuf>,
+    /// The certificate and its chain, PEM.
+    pub cert_file: PathBuf,
+    /// Its private key, PEM.
+    pub key_file: PathBuf,
+    /// The CA that instances should trust, PEM; nothing: what their system trusts.
+    pub ca_file: Option<PathBuf>,
 }
 
-/// A pool, with what only adapters need.
+/// A pool.
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
-    /// What the domain knows of it.
+    /// What the domain must know of it.
     pub settings: PoolSettings,
-    /// Its bootstrap script's name in `bootstrap_dir`.
-    pub bootstrap: Option<String>,
+    /// What makes a worker of a bare machine.
+    pub bootstrap: Option<Bootstrap>,
 }
 
-/// A project, with what only adapters need.
+/// A project.
 #[derive(Clone, Debug)]
 pub struct ProjectConfig {
-    /// Its name.
-    pub name: ProjectName,
-    /// Its repository, as git takes it.
-    pub repo: String,
-    /// Which branches polling watches.
-    pub branches: Vec<Pattern>,
-    /// Which tags polling watches.
-    pub tags: Vec<Pattern>,
-    /// How often the repository is asked.
-    pub poll: Duration,
-    /// An OpenSSH private key.
-    pub ssh_key_file: Option<PathBuf>,
-    /// The host keys to trust with it.
-    pub known_hosts_file: Option<PathBuf>,
-    /// An HTTPS token.
-    pub token_file: Option<PathBuf>,
-    /// What `POST /hooks/git/PROJECT` must bring from elsewhere.
+    /// Where its changes come from.
+    pub source: Source,
+    /// The token that a hook must bring when it is not from this machine.
     pub hook_token_file: Option<PathBuf>,
 }
 
 impl Config {
-    /// Reads and checks a file.
+    /// Reads a file. Paths in it count from where it stands.
     ///
     /// # Errors
     /// Everything that is wrong with it, for people.
     pub fn load(path: &Path) -> Result<Config, Problems> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|why| {
-            let hint = "write one with `busybee init`, or name another with --config FILE";
-            Problems::whole_file(&name, format!("cannot read it: {why}"), hint)
-        })?;
-        let mut config = Config::parse(&text, &name)?;
-        // Clients find the socket by the same file from wherever they are run.
+        let whole = |what: String, hint: &str| Problems::whole_file(&name, what, hint);
+        let hint = "`busybee init` writes one to begin with";
+        let cannot = |error: std::io::Error| whole(format!("cannot be read: {error}"), hint);
+        let metadata = std::fs::metadata(path).map_err(cannot)?;
+        if metadata.len() > FILE_BYTES_MAX {
+            return Err(whole(
+                format!("has more than {FILE_BYTES_MAX} bytes"),
+                "is it the right file?",
+            ));
+        }
+        let text = std::fs::read_to_string(path).map_err(cannot)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        config.data_dir = folder.join(&config.data_dir);
-        Ok(config)
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        Config::parse(&text, &name, &folder)
     }
 
-    /// Checks a text; `name` is what the problems call it.
+    /// Reads the text of a file that is called `name` and stands in `folder`.
     ///
     /// # Errors
     /// Everything that is wrong with it, for people.
-    pub fn parse(text: &str, name: &str) -> Result<Config, Problems> {
+    pub fn parse(text: &str, name: &str, folder: &Path) -> Result<Config, Problems> {
         let mut document =
             toml_reader::read(text).map_err(|problems| Problems::new(name, text, problems))?;
-        let file = decode::decode::<typed::ConfigFile>(&mut document, typed::LATER);
-        let config = file.and_then(|file| meaning::of(&mut document, file));
+        let file = decode::decode::<ConfigFile>(&mut document, typed::LATER);
+        let mut warnings: Vec<Problem> = Vec::new();
+        let config = file.and_then(|file| meaning::of(&mut document, &mut warnings, file, folder));
         let problems = document.into_problems();
         match config {
-            Some(config) if problems.is_empty() => Ok(config),
-            Some(_) | None => Err(Problems::new(name, text, problems)),
+            Some((master, pools, projects)) if problems.is_empty() => {
+                let warnings = Problems::new(name, text, warnings);
+                Ok(Config { master, pools, projects, warnings })
+            }
+            _ => Err(Problems::new(name, text, problems)),
         }
     }
 
-    /// What the domain must know.
+    /// What the domain must know of it.
     pub fn settings(&self) -> Settings {
         let project = |project: &ProjectConfig| ProjectSettings {
-            name: project.name.clone(),
-            repo: project.repo.clone(),
+            name: project.source.project.clone(),
+            repo: project.source.remote.as_str().to_owned(),
         };
         Settings {
             pools: self.pools.iter().map(|pool| pool.settings.clone()).collect(),
             projects: self.projects.iter().map(project).collect(),
-            url: self.url.clone(),
+            url: self.master.url.clone(),
         }
     }
 
-    /// The host of `url`: a name or an address, IPv6 without brackets.
-    pub fn host(&self) -> &str {
-        host_of(&self.url)
+    /// Where the changes of all projects come from.
+    pub fn sources(&self) -> Vec<Source> {
+        self.projects.iter().map(|project| project.source.clone()).collect()
+    }
+
+    /// A project's part of the file.
+    pub fn project(&self, name: &ProjectName) -> Option<&ProjectConfig> {
+        self.projects.iter().find(|project| project.source.project == *name)
     }
 }
 
-/// The host of an https URL.
-fn host_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split('/').next().unwrap_or_default();
-    match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    }
-}
-
-/// A commented file to begin with.
-pub fn example() -> &'static str {
-    include_str!("../../../deploy/busybee.example.toml")
+/// The JSON Schema of the master's file, for editors, and for the test of the example.
+pub fn schema() -> serde_json::Value {
+    let settings = schemars::generate::SchemaSettings::draft07();
+    settings.into_generator().into_root_schema_for::<ConfigFile>().to_value()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::master::domain::settings::ProvisionerKind;
-
-    const SMALL: &str = r#"[master]
-url = "https://ci.example.com:8443"
-listen = "0.0.0.0:8443"
-data_dir = "/var/lib/busybee"
-
-[[pool]]
-name = "own"
-provisioner = "none"
-
-[[project]]
-name = "hello"
-repo = "https://git.example.com/hello.git"
-"#;
-
-    fn wrong(text: &str) -> String {
-        Config::parse(text, "busybee.toml").unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_small_file_has_the_documented_defaults() {
-        let config = Config::parse(SMALL, "busybee.toml").unwrap();
-        let pool = &config.pools[0].settings;
-        assert_eq!(pool.provisioner, ProvisionerKind::None);
-        assert_eq!(pool.idle_timeout, Duration::from_secs(600));
-        assert_eq!(pool.boot_timeout, Duration::from_secs(1200));
-        assert_eq!(pool.lease, Duration::from_secs(1800));
-        assert_eq!(config.projects[0].poll, Duration::from_secs(60));
-        assert_eq!(config.host(), "ci.example.com");
-        assert_eq!(host_of("https://[2001:db8::1]:8443"), "2001:db8::1");
-    }
-
-    #[test]
-    fn a_misspelt_key_is_named_with_its_place_and_what_was_meant() {
-        let text = SMALL
-            .replace("provisioner = \"none\"", "provisioner = \"none\"\nidel_timeout = \"5m\"");
-        let said = wrong(&text);
-        assert!(said.contains("busybee.toml:9:1"), "{said}");
-        assert!(said.contains("idle_timeout"), "{said}");
-    }
-
-    #[test]
-    fn several_mistakes_show_at_once() {
-        let text = SMALL
-            .replace("https://ci", "http://ci")
-            .replace("0.0.0.0:8443", "everywhere")
-            .replace("\"none\"", "\"nowhere\"");
-        let said = wrong(&text);
-        for place in ["busybee.toml:2:7", "busybee.toml:3:10", "busybee.toml:8:15"] {
-            assert!(said.contains(place), "{place} in {said}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_built_yet_is_refused_and_says_so() {
-        let said = wrong(&format!("{SMALL}\n[mail]\nfrom = \"x\"\n"));
-        assert!(said.contains("not yet"), "{said}");
-        let said = wrong(&SMALL.replace("\"none\"", "\"ec2\""));
-        assert!(said.contains("not yet"), "{said}");
-    }
-
-    #[test]
-    fn two_pools_or_projects_of_one_name_are_refused() {
-        let twice = format!("{SMALL}\n[[project]]\nname = \"hello\"\nrepo = \"x\"\n");
-        assert!(wrong(&twice).contains("hello"), "{}", wrong(&twice));
-    }
-
-    #[test]
-    fn the_example_file_is_right_and_has_every_key() {
-        Config::parse(example(), "busybee.example.toml").unwrap();
-        let typed = include_str!("typed.rs");
-        let keys = typed.lines().filter_map(|line| {
-            let field = line.trim().strip_prefix("pub(super) ")?;
-            let (name, _) = field.split_once(':')?;
-            name.chars().all(|c| c.is_ascii_lowercase() || c == '_').then_some(name)
-        });
-        let mut n_keys = 0;
-        for key in keys.filter(|key| !["master", "pool", "project"].contains(key)) {
-            n_keys += 1;
-            let shown = example()
-                .lines()
-                .any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} =")));
-            assert!(shown, "deploy/busybee.example.toml does not show {key}");
-        }
-        assert!(n_keys > 25, "the list of keys was found: {n_keys}");
-    }
-
-    #[test]
-    fn the_example_file_with_every_comment_taken_off_is_right_too() {
-        let uncommented: String = example()
-            .lines()
-            .map(|line| match line.strip_prefix("# ") {
-                Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| is_key(key)) => rest,
-                _ => line,
-            })
-            .map(|line| format!("{line}\n"))
-            .collect();
-        Config::parse(&uncommented, "busybee.example.toml").unwrap();
-    }
-
-    fn is_key(word: &str) -> bool {
-        !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
-    }
-}
+mod tests;

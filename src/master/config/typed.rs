@@ -1,90 +1,144 @@
-//! The master's file as it is typed. What is specified but not built stands in `LATER`: it is
-//! refused, never ignored.
+//! The master's file as it is typed. `deploy/busybee.example.toml` explains each key; a test wants
+//! every one of them there.
 
-use std::collections::BTreeMap;
-
+use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::master::config::bootstrap::Bootstrap;
 use crate::runtime::config_file::decode::Later;
 use crate::runtime::config_file::duration::Span;
 use crate::runtime::config_file::globs::Pattern;
 use crate::runtime::config_file::placed::At;
+use crate::runtime::config_file::placed::Entries;
+use crate::runtime::config_file::placed::ScalarText;
+use crate::runtime::config_file::words::Label;
 
-/// `busybee.toml`.
-#[derive(Debug, Deserialize)]
+/// The whole file.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ConfigFile {
-    pub(super) master: MasterTable,
-    #[serde(default)]
-    pub(super) pool: Vec<At<PoolTable>>,
-    #[serde(default)]
-    pub(super) project: Vec<At<ProjectTable>>,
+    /// The master itself.
+    pub master: At<MasterFile>,
+    /// From what workers are made.
+    pub pool: Option<Vec<At<PoolFile>>>,
+    /// Whose changes are built.
+    pub project: Option<Vec<At<ProjectFile>>>,
 }
 
 /// `[master]`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct MasterTable {
-    pub(super) url: At<String>,
-    pub(super) listen: At<String>,
-    pub(super) data_dir: At<String>,
-    pub(super) bootstrap_dir: Option<At<String>>,
-    pub(super) agent_dir: Option<At<String>>,
-    pub(super) id: Option<At<String>>,
-    pub(super) cert_file: Option<At<String>>,
-    pub(super) key_file: Option<At<String>>,
-    pub(super) ca_file: Option<At<String>>,
+pub(super) struct MasterFile {
+    /// What instances and people use.
+    pub url: Option<At<String>>,
+    /// Where the one port is.
+    pub listen: Option<At<String>>,
+    /// Everything that the master keeps.
+    pub data_dir: Option<At<String>>,
+    /// Bootstrap scripts; default: the ones that come with it.
+    pub bootstrap_dir: Option<At<String>>,
+    /// Agents for other machines; default: those beside the master's executable.
+    pub agent_dir: Option<At<String>>,
+    /// The name by which this master's instances are known.
+    pub id: Option<At<String>>,
+    /// A certificate and its chain, PEM; default: one of the master's own CA.
+    pub cert_file: Option<At<String>>,
+    /// Its private key, PEM.
+    pub key_file: Option<At<String>>,
+    /// The CA that instances should trust, PEM; default: what their system trusts.
+    pub ca_file: Option<At<String>>,
+    /// Whether pools with the local provisioner are allowed to run builds as the master's user.
+    pub unsafe_local: Option<bool>,
 }
 
 /// `[[pool]]`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct PoolTable {
-    pub(super) name: At<String>,
-    pub(super) labels: Option<Vec<String>>,
-    pub(super) provisioner: At<ProvisionerWord>,
-    pub(super) bootstrap: Option<At<String>>,
-    pub(super) max_instances: Option<At<u32>>,
-    pub(super) min_idle: Option<At<u32>>,
-    pub(super) jobs_per_instance: Option<u32>,
-    pub(super) shared: Option<bool>,
-    pub(super) reconnect_grace: Option<At<Span>>,
-    pub(super) lease: Option<At<Span>>,
-    pub(super) max_lifetime: Option<At<Span>>,
-    pub(super) idle_timeout: Option<At<Span>>,
-    pub(super) boot_timeout: Option<At<Span>>,
-    pub(super) env: Option<BTreeMap<String, String>>,
-    pub(super) unsafe_local: Option<bool>,
+pub(super) struct PoolFile {
+    /// Its name.
+    pub name: At<String>,
+    /// What its workers offer.
+    pub labels: Option<Vec<Label>>,
+    /// How its machines come to be.
+    pub provisioner: At<ProvisionerWord>,
+    /// What makes a worker of a bare machine; default: nothing, it is one as it is.
+    pub bootstrap: Option<At<Bootstrap>>,
+    /// Never more machines than this.
+    pub max_instances: Option<At<u32>>,
+    /// Warm workers kept ready.
+    pub min_idle: Option<At<u32>>,
+    /// A worker ends after this many jobs; 0: no limit.
+    pub jobs_per_instance: Option<u32>,
+    /// Whether one worker may serve several projects.
+    pub shared: Option<bool>,
+    /// A lost agent's instance is ended after this.
+    pub reconnect_grace: Option<At<Span>>,
+    /// A running step outlives its master for this long.
+    pub lease: Option<At<Span>>,
+    /// No machine lives longer than this.
+    pub max_lifetime: Option<At<Span>>,
+    /// A worker without a job ends after this.
+    pub idle_timeout: Option<At<Span>>,
+    /// An agent that is not ready by then never will be.
+    pub boot_timeout: Option<At<Span>>,
+    /// What becomes of a machine without a job.
+    pub when_idle: Option<At<WhenIdle>>,
+    /// Variables for every step on its workers.
+    pub env: Option<Entries<ScalarText>>,
+    /// As in `[master]`, for this pool alone.
+    pub unsafe_local: Option<bool>,
 }
 
 /// How a pool's machines come to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ProvisionerWord {
+    /// Child processes of the master.
     Local,
+    /// Machines of one's own.
     None,
+    /// Not yet.
     Ec2,
 }
 
-/// `[[project]]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ProjectTable {
-    pub(super) name: At<String>,
-    pub(super) repo: At<String>,
-    pub(super) branches: Option<Vec<Pattern>>,
-    pub(super) tags: Option<Vec<Pattern>>,
-    pub(super) poll: Option<At<Span>>,
-    pub(super) ssh_key_file: Option<At<String>>,
-    pub(super) known_hosts_file: Option<At<String>>,
-    pub(super) token_file: Option<At<String>>,
-    pub(super) hook_token_file: Option<At<String>>,
+/// What becomes of a machine without a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WhenIdle {
+    /// It ends.
+    Terminate,
+    /// Not yet.
+    Stop,
 }
 
-/// Keys that the design has and this version does not.
+/// `[[project]]`
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProjectFile {
+    /// Its name.
+    pub name: At<String>,
+    /// Its repository.
+    pub repo: At<String>,
+    /// Branches that are watched; default: all.
+    pub branches: Option<Vec<Pattern>>,
+    /// Tags that are watched; default: none.
+    pub tags: Option<Vec<Pattern>>,
+    /// How often the repository is asked.
+    pub poll: Option<At<Span>>,
+    /// An OpenSSH private key.
+    pub ssh_key_file: Option<At<String>>,
+    /// The hosts that ssh trusts.
+    pub known_hosts_file: Option<At<String>>,
+    /// A file with a token, for http(s).
+    pub token_file: Option<At<String>>,
+    /// A file with the token that `POST /hooks/git/PROJECT` must bring when it is not from here.
+    pub hook_token_file: Option<At<String>>,
+}
+
+/// What is specified, but not built yet.
 pub(super) const LATER: Later = &[
-    ("ConfigFile", &["mail"]),
-    ("MasterTable", &["agent_listen"]),
-    ("PoolTable", &["ec2", "when_idle", "notify_on_missing", "master_url", "step_metadata"]),
-    ("ProjectTable", &["secret_files"]),
+    ("ConfigFile", &["forge", "github", "gitlab", "reporter", "mail", "oidc"]),
+    ("MasterFile", &["agent_listen"]),
+    ("PoolFile", &["ec2", "notify_on_missing", "step_metadata", "user"]),
+    ("ProjectFile", &["forge"]),
 ];

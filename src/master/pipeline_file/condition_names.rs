@@ -93,7 +93,8 @@ fn variable(name: &str) -> Wrong {
         format!("did you mean {near}?")
     } else {
         format!(
-            "a text is written \"{name}\" in quotes; variables are event.name, event.branch, event.tag, event.ref, pipeline.name"
+            "a text is written \"{name}\" in quotes; variables are event.name, \
+                event.branch, event.tag, event.ref, pipeline.name"
         )
     };
     (what, Some(hint))

@@ -44,7 +44,8 @@ impl EventContext {
         let has_name = full.splitn(3, '/').nth(2).is_some_and(|name| !name.is_empty());
         if !is_known || !has_name || full.chars().any(|c| c.is_control() || c == ' ') {
             return Err(format!(
-                "\"{reference}\" is not a branch or tag; write main, refs/heads/main or refs/tags/v1"
+                "\"{reference}\" is not a branch or tag; write main, refs/heads/main or \
+                    refs/tags/v1"
             ));
         }
         Ok(EventContext { event, ref_name: RefName(full) })

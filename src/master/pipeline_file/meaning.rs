@@ -114,7 +114,8 @@ pub(super) fn of(document: &mut Document, file: PipelineFile) -> CheckedPipeline
 
 /// Whether the file has something under a key, right or wrong.
 fn has_entries(document: &Document, key: &str) -> bool {
-    matches!(document.root.entry(key).map(|node| &node.value), Some(Value::Table(entries)) if !entries.is_empty())
+    let node = document.root.entry(key);
+    matches!(node.map(|node| &node.value), Some(Value::Table(entries)) if !entries.is_empty())
 }
 
 fn check_needs(document: &mut Document, jobs: &[(At<String>, JobFile)]) {

@@ -9,6 +9,7 @@ use crate::master::pipeline_file::meaning::CheckedJob;
 use crate::master::pipeline_file::meaning::CheckedPipeline;
 use crate::master::pipeline_file::meaning::CheckedStep;
 use crate::master::pipeline_file::typed::PushTrigger;
+use crate::model::labels::Labels;
 use crate::model::step::RunsAfter;
 use crate::model::step::StepSpec;
 use crate::runtime::config_file::globs;
@@ -35,6 +36,16 @@ impl CheckedPipeline {
         let jobs: Result<_, String> =
             self.jobs.iter().map(|job| job_spec(job, context, name)).collect();
         Ok(Pipeline { name: self.name.clone(), jobs: jobs? })
+    }
+
+    /// What `check` warns of: jobs whose labels no pool of these offers. They would wait.
+    pub fn without_pool(&self, pools: &[Labels]) -> Vec<String> {
+        let is_offered = |wanted: &Labels| pools.iter().any(|offered| offered.satisfy(wanted));
+        let sentence = |job: &CheckedJob| {
+            let wanted = job.worker.as_ref().filter(|wanted| !is_offered(wanted))?;
+            Some(format!("no pool offers {wanted}, so jobs.{} will wait", job.name))
+        };
+        self.jobs.iter().filter_map(sentence).collect()
     }
 
     /// Why the triggers leave a change out; nothing: they do not.

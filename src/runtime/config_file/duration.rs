@@ -22,7 +22,8 @@ const UNITS: [(&str, u64); 5] =
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!(
-            "\"{text}\" is not a duration\nwrite whole numbers with units, as in \"90s\", \"30m\", \"1h30m\" or \"7d\""
+            "\"{text}\" is not a duration\nwrite whole numbers with units, as in \"90s\", \
+                \"30m\", \"1h30m\" or \"7d\""
         )
     };
     let mut rest = text.trim();

@@ -35,7 +35,8 @@ impl Pattern {
             .map(|glob| Pattern { text: text.to_owned(), matcher: glob.compile_matcher() })
             .map_err(|error| {
                 format!(
-                    "\"{text}\" is not a pattern: {}\n`*` stands for anything but `/`, `**` for anything",
+                    "\"{text}\" is not a pattern: {}\n`*` stands for anything but `/`, `**` \
+                        for anything",
                     error.kind()
                 )
             })

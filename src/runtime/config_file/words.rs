@@ -30,7 +30,8 @@ pub fn check_project_name(text: &str) -> Result<(), String> {
     if is_word(text, fits) && !text.starts_with(['.', '-']) && !text.ends_with(".git") {
         return Ok(());
     }
-    let hint = "use up to 64 letters, digits, `-`, `_` and `.`, first a letter or digit, not ending in .git";
+    let hint = "use up to 64 letters, digits, `-`, `_` and `.`, first a letter or digit, \
+        not ending in .git";
     Err(format!("\"{text}\" is not a name for a project\n{hint}"))
 }
 

@@ -1,0 +1,144 @@
+//! `[[pool]]`: what was typed → what it means.
+
+use std::time::Duration;
+
+use crate::master::config::PoolConfig;
+use crate::master::config::bootstrap::Bootstrap;
+use crate::master::config::meaning::Reading;
+use crate::master::config::typed::PoolFile;
+use crate::master::config::typed::ProvisionerWord;
+use crate::master::config::typed::WhenIdle;
+use crate::master::domain::settings::PoolSettings;
+use crate::master::domain::settings::ProvisionerKind;
+use crate::model::ids::PoolName;
+use crate::runtime::config_file::placed::At;
+use crate::runtime::config_file::placed::Entries;
+use crate::runtime::config_file::placed::ScalarText;
+use crate::runtime::config_file::words;
+
+/// Machines of a pool, where the file does not say.
+const MAX_INSTANCES_DEFAULT: u32 = 10;
+
+/// Machines of a pool, at most: ten times what a master is measured with, and a slip's limit.
+const MAX_INSTANCES_MAX: u32 = 10_000;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// No duration that ends a machine may be shorter: agents are heard of every few seconds.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a pool means; nothing where its machines cannot be made.
+pub(super) fn of(
+    reading: &mut Reading<'_>,
+    typed: At<PoolFile>,
+    unsafe_local: bool,
+) -> Option<PoolConfig> {
+    let At { id: _, value: typed } = typed;
+    reading.refuse(typed.name.id, words::check_name(&typed.name.value));
+    let unsafe_local = typed.unsafe_local.unwrap_or(unsafe_local);
+    let provisioner = provisioner(reading, &typed.provisioner, unsafe_local);
+    let (max_instances, min_idle) =
+        counts(reading, typed.max_instances.as_ref(), typed.min_idle.as_ref());
+    if let Some(At { id, value: WhenIdle::Stop }) = typed.when_idle {
+        let hint = "write \"terminate\", or take the key out";
+        reading.wrong(id, "when_idle = \"stop\" is not yet supported", hint);
+    }
+    let env = variables(reading, typed.env);
+    let bootstrap = typed.bootstrap.map(|bootstrap| bootstrap.value);
+    warn_of_remote_script(reading, &typed.name, bootstrap.as_ref());
+    let labels = typed.labels.unwrap_or_default();
+    let settings = PoolSettings {
+        name: PoolName(typed.name.value),
+        labels: labels.into_iter().map(|label| label.0).collect(),
+        provisioner: provisioner?,
+        has_bootstrap: bootstrap.is_some(),
+        max_instances,
+        min_idle,
+        jobs_per_instance: typed.jobs_per_instance.unwrap_or(0),
+        shared: typed.shared.unwrap_or(false),
+        idle_timeout: reading.duration(typed.idle_timeout, Duration::ZERO, 10 * MINUTE),
+        boot_timeout: reading.duration(typed.boot_timeout, SECOND, 20 * MINUTE),
+        reconnect_grace: reading.duration(typed.reconnect_grace, SECOND, 2 * MINUTE),
+        lease: reading.duration(typed.lease, SECOND, 30 * MINUTE),
+        max_lifetime: reading.duration(typed.max_lifetime, SECOND, 24 * 60 * MINUTE),
+        env,
+    };
+    Some(PoolConfig { settings, bootstrap })
+}
+
+fn provisioner(
+    reading: &mut Reading<'_>,
+    typed: &At<ProvisionerWord>,
+    unsafe_local: bool,
+) -> Option<ProvisionerKind> {
+    match typed.value {
+        ProvisionerWord::None => Some(ProvisionerKind::None),
+        ProvisionerWord::Local if unsafe_local => Some(ProvisionerKind::Local),
+        ProvisionerWord::Local => {
+            let what =
+                "builds on local workers run as the master's own user, and can read its keys";
+            let hint = "if you trust everyone who can change what is built, write \
+                unsafe_local = true in this pool; otherwise use machines of their own \
+                        (provisioner = \"none\")";
+            reading.wrong(typed.id, what, hint);
+            None
+        }
+        ProvisionerWord::Ec2 => {
+            let hint = "\"local\" and \"none\" are";
+            reading.wrong(typed.id, "provisioner = \"ec2\" is not yet supported", hint);
+            None
+        }
+    }
+}
+
+fn counts(
+    reading: &mut Reading<'_>,
+    max_instances: Option<&At<u32>>,
+    min_idle: Option<&At<u32>>,
+) -> (u32, u32) {
+    let most = max_instances.map_or(MAX_INSTANCES_DEFAULT, |typed| typed.value);
+    if let Some(typed) = max_instances
+        && !(1..=MAX_INSTANCES_MAX).contains(&most)
+    {
+        let what = format!("max_instances must be from 1 to {MAX_INSTANCES_MAX}, not {most}");
+        reading.wrong(typed.id, what, "to launch nothing, use busybee pool pause");
+    }
+    let least = min_idle.map_or(0, |typed| typed.value);
+    if let Some(typed) = min_idle
+        && least > most
+    {
+        let what = format!("min_idle = {least} is more than max_instances = {most}");
+        reading.wrong(typed.id, what, "raise one or lower the other");
+    }
+    (most, least)
+}
+
+fn variables(reading: &mut Reading<'_>, env: Option<Entries<ScalarText>>) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    for (key, text) in env.unwrap_or_default().0 {
+        reading.refuse(key.id, words::check_variable(&key.value));
+        if key.value.starts_with("BB_") {
+            reading.wrong(key.id, "variables of this name are Busybee's own", "use another name");
+        }
+        variables.push((key.value, text.0));
+    }
+    variables
+}
+
+/// A script that is fetched from elsewhere is one more thing that must be up for a worker to boot.
+fn warn_of_remote_script(
+    reading: &mut Reading<'_>,
+    name: &At<String>,
+    bootstrap: Option<&Bootstrap>,
+) {
+    match bootstrap {
+        Some(Bootstrap::Url { url, .. }) if url.contains('@') => {
+            reading.warn(
+                name.id,
+                "the bootstrap's address seems to hold a password",
+                "instances see it",
+            );
+        }
+        Some(Bootstrap::Url { .. } | Bootstrap::File(_)) | None => {}
+    }
+}

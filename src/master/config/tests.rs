@@ -1,0 +1,216 @@
+//! What the master's file may say, and what is told about it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::master::config::Config;
+use crate::master::config::bootstrap::Bootstrap;
+use crate::master::config::examples;
+use crate::master::config::schema;
+use crate::master::domain::settings::ProvisionerKind;
+
+const EXAMPLE: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/busybee.example.toml"));
+
+fn parse(text: &str) -> Config {
+    Config::parse(text, "busybee.toml", Path::new("/etc/busybee"))
+        .unwrap_or_else(|problems| panic!("{problems}\nin:\n{text}"))
+}
+
+/// The first line of each problem.
+fn mistakes(text: &str) -> Vec<String> {
+    let problems = Config::parse(text, "f", Path::new("/")).expect_err(text).to_string();
+    problems.lines().filter(|line| line.starts_with("f:")).map(str::to_owned).collect()
+}
+
+fn is_switched_off(line: &str) -> bool {
+    line.starts_with('#') && !line.starts_with("# ") && line.len() > 1
+}
+
+#[test]
+fn the_example_is_right_with_any_of_its_settings_switched_on() {
+    parse(EXAMPLE);
+    let lines: Vec<&str> = EXAMPLE.lines().collect();
+    let with = |chosen: &dyn Fn(usize) -> bool| {
+        let line = |(index, line): (usize, &&str)| match is_switched_off(line) && chosen(index) {
+            true => line[1..].to_owned(),
+            false => (*line).to_owned(),
+        };
+        lines.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
+    };
+    parse(&with(&|_| true));
+    // Certificate, key and CA only make sense together; the rest must stand by itself.
+    let alone = |line: &str| !["#cert", "#key", "#ca"].iter().any(|key| line.starts_with(key));
+    let mut n_switches = 0;
+    for (index, line) in lines.iter().enumerate() {
+        if is_switched_off(line) && alone(line) {
+            parse(&with(&|chosen| chosen == index));
+            n_switches += 1;
+        }
+    }
+    assert!(n_switches >= 10, "{n_switches}");
+}
+
+#[test]
+fn the_example_has_every_key() {
+    let schema = schema();
+    let keys_of = |table: &serde_json::Value| -> BTreeSet<String> {
+        table["properties"].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
+    };
+    let mut wanted = 0;
+    for (table, header) in
+        [("MasterFile", "[master]"), ("PoolFile", "[[pool]]"), ("ProjectFile", "[[project]]")]
+    {
+        let mut section = "";
+        let mut found = BTreeSet::new();
+        for line in EXAMPLE.lines() {
+            if line.starts_with('[') {
+                section = line;
+            }
+            let setting = if is_switched_off(line) { &line[1..] } else { line };
+            if let Some((key, _)) = setting.split_once(" = ")
+                && section == header
+                && !setting.starts_with('#')
+            {
+                found.insert(key.to_owned());
+            }
+        }
+        let keys = keys_of(&schema["definitions"][table]);
+        wanted += keys.len();
+        assert_eq!(found, keys, "{header}");
+    }
+    assert!(wanted > 30);
+}
+
+#[test]
+fn what_is_not_said_is_as_documented() {
+    let config = parse(
+        "[master]\nlisten = \"127.0.0.1:9000\"\ndata_dir = \"data\"\nunsafe_local = true\n\
+         [[pool]]\nname = \"p\"\nprovisioner = \"local\"\n\
+         [[project]]\nname = \"h\"\nrepo = \"/srv/h.git\"\n",
+    );
+    assert_eq!(config.master.url, "https://127.0.0.1:9000");
+    assert_eq!(config.master.data_dir, Path::new("/etc/busybee/data"));
+    let settings = config.settings();
+    let pool = &settings.pools[0];
+    assert_eq!(pool.provisioner, ProvisionerKind::Local);
+    assert_eq!((pool.max_instances, pool.min_idle, pool.jobs_per_instance), (10, 0, 0));
+    assert_eq!((pool.shared, pool.has_bootstrap), (false, false));
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    assert_eq!(pool.idle_timeout, minutes(10));
+    assert_eq!(pool.boot_timeout, minutes(20));
+    assert_eq!(pool.reconnect_grace, minutes(2));
+    assert_eq!(pool.lease, minutes(30));
+    assert_eq!(pool.max_lifetime, minutes(24 * 60));
+    let source = &config.sources()[0];
+    assert_eq!(source.poll, minutes(1));
+    assert!(source.watches(&"refs/heads/any/branch".into()));
+    assert!(!source.watches(&"refs/tags/v1".into()));
+    assert_eq!(settings.projects[0].repo, "/srv/h.git");
+}
+
+#[test]
+fn what_is_said_is_taken() {
+    let config = parse(EXAMPLE);
+    assert_eq!(config.master.url, "https://ci.example.com:8443");
+    assert_eq!(config.pools[0].settings.env, [("DEB_BUILD_OPTIONS".into(), "nocheck".into())]);
+    let source = &config.sources()[0];
+    assert!(source.watches(&"refs/heads/release/1".into()));
+    assert!(!source.watches(&"refs/heads/next".into()));
+    let local =
+        "[master]\nurl = \"https://h:1/\"\n[[pool]]\nname = \"p\"\nprovisioner = \"none\"\n";
+    let sha256 = "AB".repeat(32);
+    let text = format!("{local}bootstrap = {{ url = \"https://h/x\", sha256 = \"{sha256}\" }}\n");
+    let config = parse(&text);
+    assert_eq!(config.master.url, "https://h:1");
+    let sha256 = sha256.to_lowercase();
+    let expected = Bootstrap::Url { url: "https://h/x".into(), sha256 };
+    assert_eq!(config.pools[0].bootstrap, Some(expected));
+    assert!(config.pools[0].settings.has_bootstrap);
+}
+
+#[test]
+fn every_mistake_is_told_with_its_place_and_a_hint() {
+    let found = mistakes(
+        "[master]\nurl = \"ftp://x\"\nlisten = \"8443\"\nagent_listen = \"x\"\nkey_file = \"k\"\n\
+         [[pool]]\nname = \"Linux\"\nprovisioner = \"local\"\nidel_timeout = \"10m\"\nlease = \"soon\"\n\
+         [[pool]]\nname = \"cloud\"\nprovisioner = \"ec2\"\nwhen_idle = \"stop\"\nmin_idle = 20\n\
+         [pool.ec2]\nregion = \"eu-west-1\"\n\
+         [[pool]]\nname = \"cloud\"\nprovisioner = \"docker\"\nbootstrap = \"../x\"\n\
+         [[project]]\nname = \"a/b\"\nrepo = \"ext::id\"\npoll = \"0s\"\ntoken_file = \"t\"\n\
+         [[project]]\nname = \"c\"\nrepo = \"https://u:p@h/x\"\nssh_key_file = \"k\"\n",
+    );
+    let expected = [
+        "f:2:7: \"ftp://x\" does not begin with https://",
+        "f:3:10: \"8443\" is not where one can listen",
+        "f:4:1: \"agent_listen\" in master is not yet supported",
+        "f:5:12: key_file needs a cert_file",
+        "f:7:8: \"Linux\" is not a name",
+        "f:8:15: builds on local workers run as the master's own user",
+        "f:9:1: unknown key \"idel_timeout\" in pool \"Linux\"; did you mean \"idle_timeout\"?",
+        "f:10:9: \"soon\" is not a duration",
+        "f:13:15: provisioner = \"ec2\" is not yet supported",
+        "f:14:13: when_idle = \"stop\" is not yet supported",
+        "f:15:12: min_idle = 20 is more than max_instances = 10",
+        "f:16:7: \"ec2\" in pool \"cloud\" is not yet supported",
+        "f:20:15: provisioner in pool \"cloud\" must be one of local, none, ec2, not \"docker\"",
+        "f:21:13: \"../x\" is not a file of bootstrap_dir",
+        "f:23:8: \"a/b\" is not a name for a project",
+        "f:24:8: git's remote helpers",
+        "f:25:8: this is too short to work",
+        "f:29:8: an address with a password ends up in logs",
+    ];
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\n instead of\n{expected}");
+        assert!(found.contains("; ") || found.contains("must be one of"), "no hint: {found}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn a_master_that_others_reach_needs_its_address() {
+    let found = mistakes("[master]\n");
+    assert!(found[0].starts_with("f:1:1: master has no \"url\""), "{found:?}");
+    assert!(mistakes("")[0].contains("the file has no \"master\""));
+    for url in ["http://ci.example.com", "https://h/path", "https://u@h", "x", "https://"] {
+        assert_eq!(mistakes(&format!("[master]\nurl = \"{url}\"\n")).len(), 1, "{url}");
+    }
+}
+
+#[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    let config = parse("[master]\nurl = \"https://h\"\nbootstrap_dir = \"/nowhere/at/all\"\n");
+    let warnings = config.warnings.to_string();
+    assert!(warnings.contains("no [[pool]]") && warnings.contains("no [[project]]"), "{warnings}");
+    assert!(warnings.contains("/nowhere/at/all cannot be read"), "{warnings}");
+}
+
+#[test]
+fn a_file_that_is_not_there_says_what_to_do() {
+    let problems = Config::load(Path::new("/nowhere/busybee.toml")).expect_err("it is not there");
+    let text = problems.to_string();
+    assert!(text.starts_with("/nowhere/busybee.toml: cannot be read: "), "{text}");
+    assert!(text.contains("busybee init"), "{text}");
+}
+
+#[test]
+fn what_init_writes_is_right() {
+    let config = parse(examples::example_config());
+    assert_eq!(config.pools.len(), 2);
+    assert!(config.warnings.list().next().is_none(), "{}", config.warnings);
+    let folder = tempfile::tempdir().expect("a directory");
+    let check = |command: &str| {
+        let text = examples::example_pipeline(folder.path());
+        assert!(text.contains(command), "{text}");
+        crate::master::pipeline_file::check(&text, "f")
+            .unwrap_or_else(|problems| panic!("{problems}"));
+    };
+    check("echo hello");
+    for (file, command) in
+        [("Makefile", "make test"), ("go.mod", "go test"), ("Cargo.toml", "cargo test")]
+    {
+        std::fs::write(folder.path().join(file), "").expect("it can be written");
+        check(command);
+    }
+}
