@@ -31,6 +31,7 @@ pub(super) struct Polling<'p> {
 pub(super) async fn poll(repository: &Repository, poked: &Notify, polling: Polling<'_>) {
     let source = repository.source();
     let mut failures = 0u32;
+    let mut is_first = true;
     loop {
         let listed = {
             let _turn = polling.turns.acquire().await;
@@ -47,8 +48,12 @@ pub(super) async fn poll(repository: &Repository, poked: &Notify, polling: Polli
                 let refs = refs.watched(source);
                 // Sent also when nothing moved: an earlier listing may have been lost with a
                 // commit that failed. The domain knows what it has seen.
-                let project = source.project.clone();
+                let (project, count) = (source.project.clone(), refs.len());
                 polling.inbox.send(Event::RefsListed { project, refs }).await;
+                if std::mem::take(&mut is_first) {
+                    let project = &source.project;
+                    tracing::info!(project.name = %project, "watching {project}: {count} refs");
+                }
             }
             Err(sentence) => {
                 if failures == 0 {
