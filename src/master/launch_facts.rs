@@ -127,6 +127,7 @@ impl LaunchFacts {
             format!("BB_NAME={worker}"),
             format!("BB_PASSWORD={}", self.password(launch).reveal()),
             "BB_ROAD=own".to_owned(),
+            "BB_HOME=/var/lib/busybee-agent".to_owned(),
         ];
         if self.ca_pem.is_some() {
             // Its contents are no secret: `ca.pem` in data_dir, to be copied there.

@@ -48,9 +48,11 @@ impl Coordinator {
 
     pub(super) fn take_up_job(&mut self, job: Job) {
         let (id, build, status) = (job.id, job.build, job.status);
+        let has_attempt = job.attempt.is_some_and(|id| self.attempts.contains_key(&id));
         self.jobs.insert(id, job);
         self.jobs_of.entry(build).or_default().push(id);
-        if status == JobStatus::Queued {
+        // One that was given out and not accepted yet is queued as well, but it has an attempt.
+        if status == JobStatus::Queued && !has_attempt {
             self.enqueue(id);
         }
     }
