@@ -231,9 +231,7 @@ class DriverImpl(Driver):
                 self.stop_worker(name)
             else:
                 self.start_worker(name)
-        if held:
-            for name in names:
-                self.wait_worker(name, connected=False)
+        # A closed connection is noticed at once, though the worker is called lost only after its grace.
 
     def _post(self, path, body):
         status, data = self.http.req("POST", path, json.dumps(body), {

@@ -478,8 +478,7 @@ impl World {
             ToAgent::Bootstrap => self.bootstrap(worker, connection),
             ToAgent::Drain => {}
             ToAgent::Shutdown { sentence } => {
-                agent.attempts.clear();
-                agent.connection = None;
+                self.agents.remove(worker);
                 let event = AgentEvent::Leaving { worker: worker.clone(), sentence };
                 self.send(Event::Agent(event));
             }
@@ -487,7 +486,8 @@ impl World {
     }
 
     fn bootstrap(&mut self, worker: &WorkerName, connection: ConnectionId) {
-        let fails = self.fault(100);
+        // A machine of one's own that cannot be prepared is given up, and its jobs wait for a person.
+        let fails = self.fault(100) && worker.as_str() != scenery::OWN_WORKER;
         if let Some(agent) = self.agents.get_mut(worker) {
             agent.bootstrapped = !fails;
         }
