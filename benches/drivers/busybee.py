@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -225,13 +226,9 @@ class DriverImpl(Driver):
 
     # ---- work
     def hold(self, names, held):
-        """A worker is held by not being there; that it must connect first counts against us."""
+        """A held worker's agent is stopped in its tracks: it may be given a build, and begins none."""
         for name in names:
-            if held:
-                self.stop_worker(name)
-            else:
-                self.start_worker(name)
-        # A closed connection is noticed at once, though the worker is called lost only after its grace.
+            self.agents[name].kill(signal.SIGSTOP if held else signal.SIGCONT)
 
     def _post(self, path, body):
         status, data = self.http.req("POST", path, json.dumps(body), {

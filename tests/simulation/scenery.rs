@@ -56,7 +56,9 @@ pub(crate) fn resolved(jobs: u64) -> Resolved {
     let job = |number: u64| JobSpec {
         name: JobName(format!("job{number}")),
         needs: (0..number).map(|before| JobName(format!("job{before}"))).collect(),
-        worker: Some([if number % 2 == 0 { "cloud" } else { "own" }].into_iter().collect()),
+        worker: Some(
+            [if number.is_multiple_of(2) { "cloud" } else { "own" }].into_iter().collect(),
+        ),
         env: Vec::new(),
         checkout: true,
         keep_workspace: false,
