@@ -19,6 +19,9 @@ pub(crate) struct NoticeIndex {
     builds: BTreeMap<BuildId, (ProjectName, BuildNumber)>,
     jobs: BTreeMap<JobId, BuildId>,
     attempts: BTreeMap<AttemptId, JobId>,
+    /// What to forget with each build.
+    jobs_of: BTreeMap<BuildId, BTreeSet<JobId>>,
+    attempts_of: BTreeMap<JobId, BTreeSet<AttemptId>>,
 }
 
 impl NoticeIndex {
@@ -28,8 +31,12 @@ impl NoticeIndex {
         for build in &snapshot.builds {
             index.builds.insert(build.id, (build.project.clone(), build.number));
         }
-        index.jobs.extend(snapshot.jobs.iter().map(|job| (job.id, job.build)));
-        index.attempts.extend(snapshot.attempts.iter().map(|try_| (try_.id.attempt, try_.job)));
+        for job in &snapshot.jobs {
+            index.note_job(job.id, job.build);
+        }
+        for attempt in &snapshot.attempts {
+            index.note_attempt(attempt.id.attempt, attempt.job);
+        }
         index
     }
 
@@ -44,11 +51,11 @@ impl NoticeIndex {
                     note_end(build, &mut over);
                 }
                 Record::Job(job) => {
-                    self.jobs.insert(job.id, job.build);
+                    self.note_job(job.id, job.build);
                     builds.insert(job.build);
                 }
                 Record::Attempt(attempt) => {
-                    self.attempts.insert(attempt.id.attempt, attempt.job);
+                    self.note_attempt(attempt.id.attempt, attempt.job);
                     builds.extend(self.jobs.get(&attempt.job));
                 }
                 Record::Step(step) => {
@@ -73,14 +80,26 @@ impl NoticeIndex {
         notices
     }
 
+    fn note_job(&mut self, job: JobId, build: BuildId) {
+        self.jobs.insert(job, build);
+        self.jobs_of.entry(build).or_default().insert(job);
+    }
+
+    fn note_attempt(&mut self, attempt: AttemptId, job: JobId) {
+        self.attempts.insert(attempt, job);
+        self.attempts_of.entry(job).or_default().insert(attempt);
+    }
+
     fn forget(&mut self, over: &BTreeSet<BuildId>) {
-        if over.is_empty() {
-            return;
+        for build in over {
+            self.builds.remove(build);
+            for job in self.jobs_of.remove(build).unwrap_or_default() {
+                self.jobs.remove(&job);
+                for attempt in self.attempts_of.remove(&job).unwrap_or_default() {
+                    self.attempts.remove(&attempt);
+                }
+            }
         }
-        self.builds.retain(|id, _| !over.contains(id));
-        self.jobs.retain(|_, build| !over.contains(build));
-        let jobs = &self.jobs;
-        self.attempts.retain(|_, job| jobs.contains_key(job));
     }
 }
 

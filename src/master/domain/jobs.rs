@@ -163,9 +163,12 @@ impl Coordinator {
             };
             return self.explain(id, &why);
         }
-        for name in names {
+        for (index, name) in names.into_iter().enumerate() {
             if let Some(pool) = self.pools.get_mut(&name) {
                 pool.queue.insert((since, id));
+                if index == 0 {
+                    pool.homed.insert(id);
+                }
                 self.unsettled.insert(name);
             }
         }
@@ -179,6 +182,7 @@ impl Coordinator {
         for name in self.pools_for(job) {
             if let Some(pool) = self.pools.get_mut(&name) {
                 pool.queue.remove(&key);
+                pool.homed.remove(&id);
                 self.unsettled.insert(name);
             }
         }

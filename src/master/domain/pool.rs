@@ -33,6 +33,9 @@ pub(super) struct Pool {
     pub(super) idle: BTreeMap<Option<ProjectName>, BTreeSet<WorkerName>>,
     /// Jobs that wait and could run here, oldest first.
     pub(super) queue: BTreeSet<(Timestamp, JobId)>,
+    /// Those of them for which this pool starts machines: a job that several pools could run is only
+    /// the first one's.
+    pub(super) homed: BTreeSet<JobId>,
     /// Workers whose machine was asked for and that are not ready.
     pub(super) coming: BTreeSet<WorkerName>,
     /// Instances of which a machine may be there.
@@ -49,6 +52,7 @@ impl Pool {
             state,
             idle: BTreeMap::new(),
             queue: BTreeSet::new(),
+            homed: BTreeSet::new(),
             coming: BTreeSet::new(),
             alive: 0,
             told: None,

@@ -24,29 +24,22 @@ impl Coordinator {
 
     /// Gives the oldest jobs to idle workers that may have them.
     fn assign_in(&mut self, name: &PoolName) {
-        let Some(pool) = self.pools.get(name) else { return };
-        if pool.idle.is_empty() || pool.queue.is_empty() {
-            return;
-        }
-        let mut pairs: Vec<(JobId, WorkerName)> = Vec::new();
-        let mut left = pool.n_idle();
-        let queue: Vec<JobId> = pool.queue.iter().map(|(_, job)| *job).collect();
-        for job in queue {
-            if left == 0 {
-                break;
-            }
-            let project = self.jobs.get(&job).and_then(|job| self.builds.get(&job.build));
-            let Some(project) = project.map(|build| build.project.clone()) else { continue };
-            let Some(pool) = self.pools.get_mut(name) else { break };
-            if let Some(worker) = pool.idle_worker_for(&project) {
+        // A pair is looked for as often as there are idle workers; mostly the first job fits.
+        while let Some((job, worker)) = self.next_pair(name) {
+            if let Some(pool) = self.pools.get_mut(name) {
                 pool.unset_idle(&worker);
-                left -= 1;
-                pairs.push((job, worker));
             }
-        }
-        for (job, worker) in pairs {
             self.assign(job, &worker);
         }
+    }
+
+    /// The oldest job that some idle worker may have, and that worker.
+    fn next_pair(&self, name: &PoolName) -> Option<(JobId, WorkerName)> {
+        let pool = self.pools.get(name).filter(|pool| !pool.idle.is_empty())?;
+        pool.queue.iter().find_map(|(_, job)| {
+            let build = self.builds.get(&self.jobs.get(job)?.build)?;
+            Some((*job, pool.idle_worker_for(&build.project)?))
+        })
     }
 
     /// Starts machines for what waits, and makes room where only others' workers idle.
@@ -87,13 +80,8 @@ impl Coordinator {
 
     fn counts(&self, name: &PoolName) -> PoolCounts {
         let Some(pool) = self.pools.get(name) else { return PoolCounts::default() };
-        // A job that several pools could run is only the first one's to start machines for.
-        let queued = pool.queue.iter().filter(|(_, job)| {
-            let job = self.jobs.get(job);
-            job.is_some_and(|job| self.pools_for(job).first() == Some(name))
-        });
         PoolCounts {
-            queued: queued.count(),
+            queued: pool.homed.len(),
             free: pool.n_free(),
             idle: pool.n_idle(),
             coming: pool.coming.len(),
@@ -114,18 +102,13 @@ impl Coordinator {
         let Some(pool) = self.pools.get_mut(name) else { return };
         let is_news = pool.told.as_deref() != Some(&why);
         pool.told = Some(why.clone());
-        let jobs: Vec<JobId> = pool
-            .queue
-            .iter()
-            .map(|(_, job)| *job)
-            .filter(|job| is_news || self.unexplained.contains(job))
-            .collect();
+        let jobs: Vec<JobId> = match is_news {
+            true => pool.homed.iter().copied().collect(),
+            false => self.unexplained.intersection(&pool.homed).copied().collect(),
+        };
         for job in jobs {
-            let is_ours = self.jobs.get(&job).map(|job| self.pools_for(job));
-            if is_ours.and_then(|pools| pools.first().cloned()).as_ref() == Some(name) {
-                self.explain(job, &why);
-                self.unexplained.remove(&job);
-            }
+            self.explain(job, &why);
+            self.unexplained.remove(&job);
         }
     }
 
