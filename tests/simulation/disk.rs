@@ -1,0 +1,135 @@
+//! The store, faked: records folded into rows, and what of them is not over given back.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use busybee::master::domain::decision::Record;
+use busybee::master::domain::entities::Attempt;
+use busybee::master::domain::entities::AttemptState;
+use busybee::master::domain::entities::Build;
+use busybee::master::domain::entities::Change;
+use busybee::master::domain::entities::Instance;
+use busybee::master::domain::entities::Job;
+use busybee::master::domain::entities::PoolState;
+use busybee::master::domain::entities::Worker;
+use busybee::master::domain::snapshot::LastIds;
+use busybee::master::domain::snapshot::Snapshot;
+use busybee::model::ids::AttemptId;
+use busybee::model::ids::BuildId;
+use busybee::model::ids::BuildNumber;
+use busybee::model::ids::ChangeId;
+use busybee::model::ids::Commit;
+use busybee::model::ids::InstanceId;
+use busybee::model::ids::JobId;
+use busybee::model::ids::PoolName;
+use busybee::model::ids::ProjectName;
+use busybee::model::ids::RefName;
+use busybee::model::ids::WorkerName;
+use busybee::model::status::WorkerStatus;
+
+/// Every row there ever was.
+#[derive(Debug, Default)]
+pub struct Disk {
+    pub refs: BTreeMap<(ProjectName, RefName), Commit>,
+    pub baselines: BTreeSet<ProjectName>,
+    pub changes: BTreeMap<ChangeId, Change>,
+    pub builds: BTreeMap<BuildId, Build>,
+    pub jobs: BTreeMap<JobId, Job>,
+    pub attempts: BTreeMap<AttemptId, Attempt>,
+    pub workers: BTreeMap<WorkerName, Worker>,
+    pub instances: BTreeMap<InstanceId, Instance>,
+    pub pools: BTreeMap<PoolName, PoolState>,
+    pub last_change: u64,
+}
+
+impl Disk {
+    /// Writes one row over the one of the same identity.
+    pub fn write(&mut self, record: Record) {
+        match record {
+            Record::Ref(project, name, Some(commit)) => {
+                self.refs.insert((project, name), commit);
+            }
+            Record::Ref(project, name, None) => {
+                self.refs.remove(&(project, name));
+            }
+            Record::Baseline(project) => {
+                self.baselines.insert(project);
+            }
+            Record::Change(change) => {
+                self.last_change = self.last_change.max(change.id.0);
+                self.changes.insert(change.id, change);
+            }
+            Record::ChangeDone(id) => {
+                self.changes.remove(&id);
+            }
+            Record::Build(build) => {
+                self.builds.insert(build.id, build);
+            }
+            Record::Job(job) => {
+                self.jobs.insert(job.id, job);
+            }
+            Record::Attempt(attempt) => {
+                self.attempts.insert(attempt.id.attempt, attempt);
+            }
+            Record::Step(_) => {}
+            Record::Worker(worker) => {
+                self.workers.insert(worker.name.clone(), worker);
+            }
+            Record::Instance(instance) => {
+                self.instances.insert(instance.id, instance);
+            }
+            Record::Pool(pool) => {
+                self.pools.insert(pool.name.clone(), pool);
+            }
+        }
+    }
+
+    /// What a new master is given: terminal things have left.
+    pub fn snapshot(&self) -> Snapshot {
+        let builds: Vec<Build> =
+            self.builds.values().filter(|build| !build.status.is_final()).cloned().collect();
+        let active: BTreeSet<BuildId> = builds.iter().map(|build| build.id).collect();
+        let jobs: Vec<Job> =
+            self.jobs.values().filter(|job| active.contains(&job.build)).cloned().collect();
+        let newest = jobs.iter().filter_map(|job| self.attempts.get(&job.attempt?));
+        let attempts = newest.filter(|attempt| is_open(attempt)).cloned().collect();
+        let workers = self.workers.values();
+        let instances = self.instances.values();
+        let mut last_numbers: BTreeMap<ProjectName, BuildNumber> = BTreeMap::new();
+        for build in self.builds.values() {
+            let last = last_numbers.entry(build.project.clone()).or_insert(build.number);
+            *last = (*last).max(build.number);
+        }
+        let last = |id: Option<u64>| id.unwrap_or(0);
+        Snapshot {
+            refs: self.refs.clone(),
+            baselines: self.baselines.iter().cloned().collect(),
+            changes: self.changes.values().cloned().collect(),
+            builds,
+            jobs,
+            attempts,
+            steps: Vec::new(),
+            workers: workers.filter(|w| w.status != WorkerStatus::Gone).cloned().collect(),
+            instances: instances.filter(|i| !i.status.is_final()).cloned().collect(),
+            pools: self.pools.values().cloned().collect(),
+            last_numbers,
+            last_ids: LastIds {
+                build: last(self.builds.keys().next_back().map(|id| id.0)),
+                job: last(self.jobs.keys().next_back().map(|id| id.0)),
+                attempt: last(self.attempts.keys().next_back().map(|id| id.0)),
+                instance: last(self.instances.keys().next_back().map(|id| id.0)),
+                change: self.last_change,
+            },
+        }
+    }
+
+    /// A build's jobs, in order.
+    pub fn jobs_of(&self, build: BuildId) -> Vec<Job> {
+        self.jobs.values().filter(|job| job.build == build).cloned().collect()
+    }
+}
+
+/// Whether an attempt is not over.
+pub fn is_open(attempt: &Attempt) -> bool {
+    matches!(attempt.state, AttemptState::Assigned | AttemptState::Started)
+}
