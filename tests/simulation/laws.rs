@@ -221,7 +221,10 @@ impl World {
     /// Whether nothing is left to do, and the fleet is at its minimum.
     pub fn why_not_quiet(&self) -> Option<String> {
         if let Some(build) = self.disk.builds.values().find(|build| !build.status.is_final()) {
-            return Some(format!("build {}/{} is {}", build.project, build.number, build.status));
+            let jobs = self.disk.jobs_of(build.id).into_iter().filter(|job| !job.status.is_final());
+            let open: Vec<_> =
+                jobs.map(|job| (job.id, job.status, job.attempt, job.worker, job.reason)).collect();
+            return Some(format!("build {} is {}: {open:?}", build.id, build.status));
         }
         if let Some(change) = self.disk.changes.values().next() {
             return Some(format!("{change:?} is undecided"));

@@ -175,8 +175,11 @@ impl Coordinator {
                 epoch: hello.epoch,
             };
             if worker.status == WorkerStatus::Lost {
-                worker.status =
-                    if worker.attempt.is_some() { WorkerStatus::Busy } else { WorkerStatus::Idle };
+                worker.status = match worker.attempt {
+                    Some(_) => WorkerStatus::Busy,
+                    None if worker.bootstrapped => WorkerStatus::Idle,
+                    None => WorkerStatus::Starting,
+                };
                 worker.reason = None;
             }
         });
@@ -187,7 +190,10 @@ impl Coordinator {
                 instance.status = InstanceStatus::Running;
             });
         }
-        let Some(pool) = self.pool_of(name) else { return };
+        let Some(pool) = self.pool_of(name) else {
+            // Its reboot ended the attempt, and with that the worker: it was drained or used up.
+            return self.refuse(reply, RefusalKind::NotFound, UNKNOWN_WORKER.to_owned());
+        };
         let (lease, life) = (pool.settings.lease, pool.settings.max_lifetime);
         let created = self.workers.get(name).map(|live| live.worker.created_at);
         let lifetime_ends_at = instance.and(created).map(|at| at + life);

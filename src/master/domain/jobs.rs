@@ -48,9 +48,11 @@ impl Coordinator {
 
     pub(super) fn take_up_job(&mut self, job: Job) {
         let (id, build, status) = (job.id, job.build, job.status);
+        // Given out, and not yet started: it is queued, and waits for no worker.
+        let is_given = job.attempt.is_some_and(|attempt| self.attempts.contains_key(&attempt));
         self.jobs.insert(id, job);
         self.jobs_of.entry(build).or_default().push(id);
-        if status == JobStatus::Queued {
+        if status == JobStatus::Queued && !is_given {
             self.enqueue(id);
         }
     }
