@@ -1,4 +1,4 @@
-//! The store of the simulated master: records folded into rows, and what a start reads of them.
+//! The store, faked: records folded into rows, and what of them is not over given back.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use busybee::master::domain::entities::Instance;
 use busybee::master::domain::entities::Job;
 use busybee::master::domain::entities::PoolState;
 use busybee::master::domain::entities::Worker;
-use busybee::master::domain::event::LoadedBuild;
+use busybee::master::domain::snapshot::LastIds;
 use busybee::master::domain::snapshot::Snapshot;
 use busybee::model::ids::AttemptId;
 use busybee::model::ids::BuildId;
@@ -27,11 +27,11 @@ use busybee::model::ids::RefName;
 use busybee::model::ids::WorkerName;
 use busybee::model::status::WorkerStatus;
 
-/// Everything that was ever committed.
-#[derive(Default)]
+/// Every row there ever was.
+#[derive(Debug, Default)]
 pub(crate) struct Disk {
-    refs: BTreeMap<(ProjectName, RefName), Commit>,
-    baselines: BTreeSet<ProjectName>,
+    pub(crate) refs: BTreeMap<(ProjectName, RefName), Commit>,
+    pub(crate) baselines: BTreeSet<ProjectName>,
     pub(crate) changes: BTreeMap<ChangeId, Change>,
     pub(crate) builds: BTreeMap<BuildId, Build>,
     pub(crate) jobs: BTreeMap<JobId, Job>,
@@ -39,10 +39,11 @@ pub(crate) struct Disk {
     pub(crate) workers: BTreeMap<WorkerName, Worker>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) pools: BTreeMap<PoolName, PoolState>,
-    last_change: u64,
+    pub(crate) last_change: u64,
 }
 
 impl Disk {
+    /// Writes one row over the one of the same identity.
     pub(crate) fn write(&mut self, record: Record) {
         match record {
             Record::Ref(project, name, Some(commit)) => {
@@ -58,8 +59,8 @@ impl Disk {
                 self.last_change = self.last_change.max(change.id.0);
                 self.changes.insert(change.id, change);
             }
-            Record::ChangeDone(change) => {
-                self.changes.remove(&change);
+            Record::ChangeDone(id) => {
+                self.changes.remove(&id);
             }
             Record::Build(build) => {
                 self.builds.insert(build.id, build);
@@ -83,58 +84,52 @@ impl Disk {
         }
     }
 
-    /// What a master reads when it starts.
+    /// What a new master is given: terminal things have left.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let builds: Vec<Build> =
             self.builds.values().filter(|build| !build.status.is_final()).cloned().collect();
-        let is_active = |job: &&Job| builds.iter().any(|build| build.id == job.build);
-        let is_open = |attempt: &&Attempt| {
-            matches!(attempt.state, AttemptState::Assigned | AttemptState::Started)
-        };
-        let mut snapshot = Snapshot {
-            refs: self.refs.clone(),
-            baselines: self.baselines.iter().cloned().collect(),
-            changes: self.changes.values().cloned().collect(),
-            jobs: self.jobs.values().filter(is_active).cloned().collect(),
-            attempts: self.attempts.values().filter(is_open).cloned().collect(),
-            builds: builds.clone(),
-            workers: self
-                .workers
-                .values()
-                .filter(|it| it.status != WorkerStatus::Gone)
-                .cloned()
-                .collect(),
-            instances: self
-                .instances
-                .values()
-                .filter(|it| !it.status.is_final())
-                .cloned()
-                .collect(),
-            pools: self.pools.values().cloned().collect(),
-            ..Snapshot::default()
-        };
+        let active: BTreeSet<BuildId> = builds.iter().map(|build| build.id).collect();
+        let jobs: Vec<Job> =
+            self.jobs.values().filter(|job| active.contains(&job.build)).cloned().collect();
+        let newest = jobs.iter().filter_map(|job| self.attempts.get(&job.attempt?));
+        let attempts = newest.filter(|attempt| is_open(attempt)).cloned().collect();
+        let workers = self.workers.values();
+        let instances = self.instances.values();
+        let mut last_numbers: BTreeMap<ProjectName, BuildNumber> = BTreeMap::new();
         for build in self.builds.values() {
-            let last = snapshot.last_numbers.entry(build.project.clone()).or_insert(BuildNumber(0));
+            let last = last_numbers.entry(build.project.clone()).or_insert(build.number);
             *last = (*last).max(build.number);
         }
         let last = |id: Option<u64>| id.unwrap_or(0);
-        snapshot.last_ids.build = last(self.builds.keys().last().map(|id| id.0));
-        snapshot.last_ids.job = last(self.jobs.keys().last().map(|id| id.0));
-        snapshot.last_ids.attempt = last(self.attempts.keys().last().map(|id| id.0));
-        snapshot.last_ids.instance = last(self.instances.keys().last().map(|id| id.0));
-        snapshot.last_ids.change = self.last_change;
-        snapshot
+        Snapshot {
+            refs: self.refs.clone(),
+            baselines: self.baselines.iter().cloned().collect(),
+            changes: self.changes.values().cloned().collect(),
+            builds,
+            jobs,
+            attempts,
+            steps: Vec::new(),
+            workers: workers.filter(|w| w.status != WorkerStatus::Gone).cloned().collect(),
+            instances: instances.filter(|i| !i.status.is_final()).cloned().collect(),
+            pools: self.pools.values().cloned().collect(),
+            last_numbers,
+            last_ids: LastIds {
+                build: last(self.builds.keys().next_back().map(|id| id.0)),
+                job: last(self.jobs.keys().next_back().map(|id| id.0)),
+                attempt: last(self.attempts.keys().next_back().map(|id| id.0)),
+                instance: last(self.instances.keys().next_back().map(|id| id.0)),
+                change: self.last_change,
+            },
+        }
     }
 
-    /// A finished build, to be retried.
-    pub(crate) fn load_build(
-        &self,
-        project: &ProjectName,
-        number: BuildNumber,
-    ) -> Option<Box<LoadedBuild>> {
-        let mut builds = self.builds.values();
-        let build = builds.find(|it| &it.project == project && it.number == number)?.clone();
-        let jobs = self.jobs.values().filter(|job| job.build == build.id).cloned().collect();
-        Some(Box::new(LoadedBuild { build, jobs }))
+    /// A build's jobs, in order.
+    pub(crate) fn jobs_of(&self, build: BuildId) -> Vec<Job> {
+        self.jobs.values().filter(|job| job.build == build).cloned().collect()
     }
+}
+
+/// Whether an attempt is not over.
+pub(crate) fn is_open(attempt: &Attempt) -> bool {
+    matches!(attempt.state, AttemptState::Assigned | AttemptState::Started)
 }

@@ -1,546 +1,439 @@
-//! The outside of a master, in virtual time: a cloud, agents, people, and everything that goes wrong.
+//! The world around one real Coordinator: virtual time, one heap of what is to come, one source of
+//! chance. Commit, act and crash happen here; who acts back stands in cloud, agents and people.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use busybee::master::domain::coordinator::Coordinator;
 use busybee::master::domain::decision::Action;
 use busybee::master::domain::decision::Answer;
 use busybee::master::domain::decision::Decision;
+use busybee::master::domain::decision::Record;
 use busybee::master::domain::decision::ReplyId;
-use busybee::master::domain::decision::ToAgent;
 use busybee::master::domain::event::AgentEvent;
-use busybee::master::domain::event::AgentHello;
 use busybee::master::domain::event::Event;
-use busybee::master::domain::event::InventoryItem;
-use busybee::master::domain::event::Machine;
-use busybee::master::domain::event::Proof;
-use busybee::master::domain::event::Request;
+use busybee::master::domain::settings::PoolSettings;
+use busybee::master::domain::settings::ProjectSettings;
+use busybee::master::domain::settings::ProvisionerKind;
 use busybee::master::domain::settings::Settings;
-use busybee::model::attempt::AttemptOutcome;
 use busybee::model::attempt::AttemptRef;
-use busybee::model::attempt::AttemptSpec;
-use busybee::model::ids::AttemptId;
-use busybee::model::ids::CloudId;
 use busybee::model::ids::ConnectionId;
-use busybee::model::ids::InstanceId;
-use busybee::model::ids::LaunchId;
 use busybee::model::ids::WorkerName;
-use busybee::model::step::StepOutcome;
 use busybee::model::time::Timestamp;
 
+use crate::agents::Agent;
+use crate::agents::AgentStep;
+use crate::cloud::Cloud;
+use crate::cloud::CloudStep;
 use crate::disk::Disk;
-use crate::laws;
-use crate::scenery;
+use crate::laws::Laws;
+use crate::people::People;
+use crate::people::PeopleStep;
 
-pub(crate) use crate::scenery::MAX_INSTANCES;
+/// A line of the trace shows the beginning of what happened: whole pipelines drown the rest.
+const LINE_CHARS_MAX: usize = 220;
 
-/// Planted bugs: the laws must find each.
+/// A mistake that is made on purpose, to see that the laws notice it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mutation {
-    None,
-    /// Performs first, and may end before it has committed.
+pub(crate) enum Planted {
+    Nothing,
+    /// Actions are done before the records are safe.
     ActBeforeCommit,
-    /// Now and then a commit is lost, and the master goes on as if it were not.
-    LoseCommits,
-    /// Assignments are not remembered.
-    ForgetAssignments,
-    /// Agents go on when their lease is over.
-    IgnoreLease,
+    /// A commit is lost and nobody notices.
+    CommitDropped,
+    /// A restart forgets what was given to workers.
+    AssignmentsForgotten,
+    /// A late result counts for whatever the job's newest attempt is.
+    StaleResultAccepted,
 }
 
-/// An attempt in an agent's hands.
-pub(crate) struct Run {
-    /// How it ended, once it has.
-    pub(crate) ended: Option<AttemptOutcome>,
-    lease_ends: u64,
+/// Something that will happen.
+pub(crate) enum Happening {
+    /// Word reaches the master, if it is the same process still and the connection is open.
+    ToMaster {
+        life: u64,
+        connection: Option<ConnectionId>,
+        event: Event,
+    },
+    Cloud(CloudStep),
+    Agent(WorkerName, AgentStep),
+    People(PeopleStep),
+    MasterCrashes,
+    MasterStarts,
 }
 
-/// An agent, which outlives connections and masters.
-pub(crate) struct Agent {
-    epoch: u64,
-    is_bound: bool,
-    bootstrapped: bool,
-    connection: Option<ConnectionId>,
-    pub(crate) attempts: BTreeMap<AttemptRef, Run>,
-    last_ack: u64,
+/// Who waits for an answer.
+pub(crate) enum Waiter {
+    Agent(WorkerName, ConnectionId),
+    Person,
 }
 
-/// What will happen outside.
-#[derive(Clone, Debug)]
-enum Next {
-    Event(Event),
-    Dial(WorkerName),
-    Heartbeat(WorkerName, ConnectionId),
-    AttemptEnds(WorkerName, AttemptRef, AttemptOutcome),
-    LeaseEnds(WorkerName, AttemptRef),
-    Hangup(WorkerName),
-    Vanish(LaunchId),
-}
-
-/// The world.
+/// One history.
 pub(crate) struct World {
-    rng: u64,
-    pub(crate) now: u64,
-    seq: u64,
-    heap: BTreeMap<(u64, u64), Next>,
-    pub(crate) disk: Disk,
-    pub(crate) master: Coordinator,
-    settings: Settings,
-    pub(crate) machines: BTreeMap<LaunchId, WorkerName>,
-    pub(crate) agents: BTreeMap<WorkerName, Agent>,
-    /// What each attempt really came to.
-    pub(crate) truth: BTreeMap<AttemptId, AttemptOutcome>,
-    greeting: BTreeMap<ReplyId, (WorkerName, ConnectionId)>,
-    last_reply: u64,
-    last_connection: u64,
+    pub(crate) now: Timestamp,
+    luck: u64,
+    heap: BTreeMap<(Timestamp, u64), Happening>,
+    n_happenings: u64,
     pub(crate) faults: bool,
-    mutation: Mutation,
-    pub(crate) trace: Vec<String>,
+    pub(crate) planted: Planted,
+    pub(crate) settings: Settings,
+    /// Nothing while no master runs.
+    pub(crate) it: Option<Coordinator>,
+    /// Counts the master's processes.
+    pub(crate) life: u64,
+    pub(crate) disk: Disk,
+    pub(crate) cloud: Cloud,
+    pub(crate) agents: BTreeMap<WorkerName, Agent>,
+    pub(crate) people: People,
+    pub(crate) laws: Laws,
+    pub(crate) open: BTreeSet<ConnectionId>,
+    pub(crate) last_connection: u64,
+    pub(crate) waiters: BTreeMap<ReplyId, Waiter>,
+    last_reply: u64,
+    /// Lines of what happened, while somebody wants them.
+    pub(crate) trace: Option<Vec<String>>,
+    pub(crate) counts: BTreeMap<&'static str, u64>,
+    pub(crate) n_events: u64,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, mutation: Mutation) -> World {
-        let settings = scenery::settings();
-        let disk = Disk::default();
-        let master = Coordinator::load(settings.clone(), disk.snapshot(), Timestamp(0), seed);
-        World {
-            rng: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
-            now: 0,
-            seq: 0,
+    pub(crate) fn new(seed: u64, planted: Planted, traced: bool) -> World {
+        let mut world = World {
+            now: Timestamp(1_000_000_000_000),
+            luck: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             heap: BTreeMap::new(),
-            disk,
-            master,
-            settings,
-            machines: BTreeMap::new(),
-            agents: BTreeMap::new(),
-            truth: BTreeMap::new(),
-            greeting: BTreeMap::new(),
-            last_reply: 0,
-            last_connection: 0,
+            n_happenings: 0,
             faults: true,
-            mutation,
-            trace: Vec::new(),
+            planted,
+            settings: Settings::default(),
+            it: None,
+            life: 0,
+            disk: Disk::default(),
+            cloud: Cloud::default(),
+            agents: BTreeMap::new(),
+            people: People::default(),
+            laws: Laws::default(),
+            open: BTreeSet::new(),
+            last_connection: 0,
+            waiters: BTreeMap::new(),
+            last_reply: 0,
+            trace: traced.then(Vec::new),
+            counts: BTreeMap::new(),
+            n_events: 0,
+        };
+        world.settings = world.draw_settings();
+        world.start_master();
+        world.people_arrive();
+        let first = 120_000 + world.random(1_200_000);
+        world.later(first, Happening::MasterCrashes);
+        world
+    }
+
+    fn draw_settings(&mut self) -> Settings {
+        let jobs_per_instance = [0, 1, 3][self.random(3) as usize];
+        let pool = |name: &str, labels: &[&str]| PoolSettings {
+            name: name.into(),
+            labels: labels.iter().copied().collect(),
+            provisioner: ProvisionerKind::Local,
+            has_bootstrap: false,
+            max_instances: 3,
+            min_idle: 0,
+            jobs_per_instance: 0,
+            shared: true,
+            idle_timeout: Duration::from_secs(180),
+            boot_timeout: Duration::from_secs(300),
+            reconnect_grace: Duration::from_secs(120),
+            lease: Duration::from_secs(600),
+            max_lifetime: Duration::from_secs(2 * 3600),
+            env: Vec::new(),
+        };
+        let shared = self.random(2) == 0;
+        let min_idle = self.random(2) as u32;
+        let project = |name: &str| ProjectSettings { name: name.into(), repo: "repo".into() };
+        Settings {
+            pools: vec![
+                PoolSettings {
+                    has_bootstrap: true,
+                    jobs_per_instance,
+                    shared,
+                    ..pool("cloud", &["linux"])
+                },
+                PoolSettings { max_instances: 2, min_idle, ..pool("big", &["linux", "big"]) },
+                PoolSettings {
+                    provisioner: ProvisionerKind::None,
+                    has_bootstrap: true,
+                    ..pool("own", &["mac"])
+                },
+            ],
+            projects: vec![project("app"), project("lib")],
+            url: "https://ci.example".to_owned(),
         }
     }
 
-    pub(crate) fn random(&mut self, below: u64) -> u64 {
-        self.rng ^= self.rng << 13;
-        self.rng ^= self.rng >> 7;
-        self.rng ^= self.rng << 17;
-        self.rng % below
+    /// A number below `n`.
+    pub(crate) fn random(&mut self, n: u64) -> u64 {
+        self.luck ^= self.luck << 13;
+        self.luck ^= self.luck >> 7;
+        self.luck ^= self.luck << 17;
+        (self.luck >> 11) % n.max(1)
     }
 
-    /// Whether a fault of this likelihood, in thousandths, happens now.
-    fn fault(&mut self, per_mille: u64) -> bool {
-        self.faults && self.random(1000) < per_mille
-    }
-
-    fn later(&mut self, ms: u64, next: Next) {
-        self.seq += 1;
-        self.heap.insert((self.now + ms, self.seq), next);
-    }
-
-    /// An event on its way: sometimes late, sometimes twice.
-    fn send(&mut self, event: Event) {
-        let ms = 1 + self.random(50) + if self.fault(20) { self.random(20_000) } else { 0 };
-        if self.fault(20) {
-            let again = ms + self.random(5_000);
-            self.later(again, Next::Event(event.clone()));
+    /// Whether a fault happens now; while faults last.
+    pub(crate) fn fault(&mut self, name: &'static str, per_mille: u64) -> bool {
+        let happens = self.random(1000) < per_mille && self.faults;
+        if happens {
+            *self.counts.entry(name).or_default() += 1;
+            self.note(|| format!("-- {name}"));
         }
-        self.later(ms, Next::Event(event));
+        happens
     }
 
-    pub(crate) fn ask(&mut self, at: u64, request: Request) {
+    pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let line: String = line().chars().take(LINE_CHARS_MAX).collect();
+            trace.push(format!("{} {line}", &self.now.to_string()[11..]));
+        }
+    }
+
+    pub(crate) fn later(&mut self, delay_ms: u64, happening: Happening) {
+        self.at(self.now + Duration::from_millis(delay_ms), happening);
+    }
+
+    pub(crate) fn at(&mut self, at: Timestamp, happening: Happening) {
+        self.n_happenings += 1;
+        self.heap.insert((at, self.n_happenings), happening);
+    }
+
+    /// Word to the master from an adapter in its process.
+    pub(crate) fn tell_master(&mut self, delay_ms: u64, event: Event) {
+        let life = self.life;
+        self.later(delay_ms, Happening::ToMaster { life, connection: None, event });
+    }
+
+    pub(crate) fn reply_to(&mut self, waiter: Waiter) -> ReplyId {
         self.last_reply += 1;
-        let event = Event::Asked(ReplyId(self.last_reply), request);
-        self.seq += 1;
-        self.heap.insert((at, self.seq), Next::Event(event));
+        let reply = ReplyId(self.last_reply);
+        self.waiters.insert(reply, waiter);
+        reply
     }
 
-    /// A listing of a repository comes at this moment.
-    pub(crate) fn listed(&mut self, at: u64, event: Event) {
-        self.seq += 1;
-        self.heap.insert((at, self.seq), Next::Event(event));
-    }
-
-    /// A machine of one's own: its agent dials from the start.
-    pub(crate) fn plug_in(&mut self, at: u64, worker: &str) {
-        self.seq += 1;
-        self.heap.insert((at, self.seq), Next::Dial(worker.into()));
-    }
-
-    pub(crate) fn note(&mut self, line: String) {
-        self.trace.push(format!("{:>9} {line}", self.now));
-    }
-
-    /// Lets things happen until this moment.
-    pub(crate) fn run_until(&mut self, end: u64) {
+    /// Lets everything happen until then.
+    pub(crate) fn run_until(&mut self, end: Timestamp) {
         loop {
-            let timeout = self.master.next_timeout().map(|at| at.0.max(self.now));
-            let next = self.heap.keys().next().map(|(at, _)| *at);
-            let Some(at) = [timeout, next].into_iter().flatten().min().filter(|at| *at <= end)
-            else {
-                break;
+            let next = self.heap.first_key_value().map(|((at, _), _)| *at);
+            let due = self.it.as_ref().and_then(Coordinator::next_timeout);
+            let at = match (next, due) {
+                (Some(next), Some(due)) => next.min(due),
+                (Some(at), None) | (None, Some(at)) => at,
+                (None, None) => break,
             };
-            self.now = at;
-            if timeout == Some(at) {
+            if at > end {
+                break;
+            }
+            self.now = self.now.max(at);
+            if due == Some(at) {
                 self.deliver(Event::Tick);
-            } else if let Some((_, next)) = self.heap.pop_first() {
-                self.happen(next);
+                let due = self.it.as_ref().and_then(Coordinator::next_timeout);
+                assert!(due.is_none_or(|due| due > self.now), "a timer that is due has work done");
+            } else if let Some((_, happening)) = self.heap.pop_first() {
+                self.happen(happening);
             }
         }
         self.now = end;
     }
 
-    fn happen(&mut self, next: Next) {
-        match next {
-            Next::Event(event) => self.deliver(event),
-            Next::Dial(worker) => self.dial(worker),
-            Next::Heartbeat(worker, connection) => self.heartbeat(worker, connection),
-            Next::AttemptEnds(worker, attempt, outcome) => self.end(&worker, attempt, outcome),
-            Next::LeaseEnds(worker, attempt) => self.lease_ends(&worker, attempt),
-            Next::Hangup(worker) => self.hang_up(&worker),
-            Next::Vanish(launch) => {
-                if let Some(worker) = self.machines.remove(&launch) {
-                    self.note(format!("-- the machine of {worker} vanishes --"));
-                    self.agents.remove(&worker);
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::ToMaster { life, connection, event } => {
+                let is_open = connection.is_none_or(|connection| self.open.contains(&connection));
+                // Whose asker was refused by a failed commit never reaches the domain.
+                let is_wanted = match &event {
+                    Event::Asked(reply, _) | Event::Agent(AgentEvent::Hello { reply, .. }) => {
+                        self.waiters.contains_key(reply)
+                    }
+                    _ => true,
+                };
+                if life == self.life && is_open && is_wanted && self.it.is_some() {
+                    if let Event::Agent(AgentEvent::Disconnected { connection, .. }) = &event {
+                        self.open.remove(connection);
+                    }
+                    self.deliver(event);
                 }
+            }
+            Happening::Cloud(step) => self.cloud_step(step),
+            Happening::Agent(name, step) => self.agent_step(&name, step),
+            Happening::People(step) => self.people_step(step),
+            Happening::MasterCrashes => {
+                if self.faults {
+                    let next = 120_000 + self.random(2_400_000);
+                    self.later(next, Happening::MasterCrashes);
+                    if self.it.is_some() {
+                        *self.counts.entry("master crashes").or_default() += 1;
+                        self.crash();
+                    }
+                }
+            }
+            Happening::MasterStarts => self.start_master(),
+        }
+    }
+
+    /// One event through decide, commit, act and answer; or through a part of it.
+    pub(crate) fn deliver(&mut self, event: Event) {
+        let event = self.stale_made_fresh(event);
+        self.note(|| format!("{event:?}"));
+        self.n_events += 1;
+        let Some(it) = &mut self.it else { return };
+        let greeting = match &event {
+            Event::Agent(AgentEvent::Hello { reply, .. }) => Some(*reply),
+            _ => None,
+        };
+        let Decision { remember, perform, answers } = it.handle(self.now, event);
+        let is_answered = |reply: ReplyId| answers.iter().any(|(to, _)| *to == reply);
+        assert!(greeting.is_none_or(is_answered), "every greeting is answered at once");
+        for record in &remember {
+            self.note(|| format!("    remember {}", in_short(record)));
+        }
+        self.it.iter().for_each(Coordinator::check_invariants);
+        if self.planted == Planted::ActBeforeCommit && !remember.is_empty() {
+            self.act_all(perform, answers);
+            if self.fault("crash between act and commit", 10) {
+                return self.crash();
+            }
+            return self.commit(remember);
+        }
+        if !remember.is_empty() {
+            if self.planted == Planted::CommitDropped && self.fault("commit dropped", 20) {
+                return self.act_all(perform, answers);
+            }
+            if self.fault("crash before commit", 2) {
+                return self.crash();
+            }
+            if self.fault("commit failed", 2) {
+                return self.start_over();
+            }
+            self.commit(remember);
+            if self.fault("crash between commit and act", 5) {
+                return self.crash();
+            }
+        }
+        self.act_all(perform, answers);
+    }
+
+    fn commit(&mut self, records: Vec<Record>) {
+        self.laws.before_commit(&self.disk, &records, &self.people);
+        for record in records.iter().cloned() {
+            self.disk.write(record);
+        }
+        self.laws.after_commit(&self.disk, &records);
+        if self.n_events.is_multiple_of(64) {
+            self.laws.now_and_then(&self.disk);
+        }
+    }
+
+    fn act_all(&mut self, actions: Vec<Action>, answers: Vec<(ReplyId, Answer)>) {
+        for action in actions {
+            self.note(|| format!("    perform {action:?}"));
+            match action {
+                Action::ResolveChange(change) => self.resolve(change),
+                Action::LoadBuild { project, number } => self.load_build(project, number),
+                Action::Launch { instance, launch, pool, worker } => {
+                    self.launch(instance, launch, pool, worker);
+                }
+                Action::Terminate { instance, launch, .. } => self.terminate(instance, launch),
+                Action::ListInstances(pool) => self.list(pool),
+                Action::Tell { worker, connection, message } => {
+                    self.tell_agent(worker, connection, message);
+                }
+                Action::Disconnect { connection, .. } => self.disconnect(connection),
+                Action::Alarm(_) => *self.counts.entry("alarm").or_default() += 1,
+            }
+        }
+        for (reply, answer) in answers {
+            let waiter = self.waiters.remove(&reply);
+            match waiter.expect("an answer has somebody who waits, and is given once") {
+                Waiter::Agent(name, connection) => self.answer_agent(name, connection, answer),
+                Waiter::Person => self.answer_person(&answer),
             }
         }
     }
 
-    // --- The master
+    /// The process dies: what its adapters had under way dies with it, and so does every connection.
+    fn crash(&mut self) {
+        self.note(|| "-- the master dies".to_owned());
+        self.it = None;
+        self.life += 1;
+        self.last_connection = 0;
+        self.waiters.clear();
+        self.open.clear();
+        self.connections_end();
+        let longest = if self.random(10) == 0 { 900_000 } else { 20_000 };
+        let down = 1000 + self.random(longest);
+        self.later(down, Happening::MasterStarts);
+    }
 
-    fn deliver(&mut self, event: Event) {
-        self.note(format!("{event:?}"));
-        if let Event::Agent(AgentEvent::AttemptAccepted(_, attempt)) = &event
-            && let Some(row) = self.disk.attempts.get(&attempt.attempt).cloned()
-            && self.disk.jobs.get(&row.job).is_some_and(|job| job.attempt == Some(row.id.attempt))
-        {
-            laws::needs_have_passed(self, row.job);
-        }
-        let decision = self.master.handle(Timestamp(self.now), event);
-        let ends_between = self.fault(5);
-        if self.mutation == Mutation::ActBeforeCommit && ends_between {
-            self.act(decision);
-            return self.restart();
-        }
-        let is_lost = self.mutation == Mutation::LoseCommits && self.fault(20);
-        if !is_lost {
-            for record in decision.remember.iter().cloned() {
-                let is_attempt =
-                    matches!(record, busybee::master::domain::decision::Record::Attempt(_));
-                if self.mutation != Mutation::ForgetAssignments || !is_attempt {
-                    self.disk.write(record);
+    /// A commit failed: the same process drops its domain and loads it again.
+    fn start_over(&mut self) {
+        self.waiters.clear();
+        self.open.clear();
+        self.connections_end();
+        self.start_master();
+    }
+
+    fn start_master(&mut self) {
+        let mut snapshot = self.disk.snapshot();
+        if self.planted == Planted::AssignmentsForgotten {
+            for attempt in std::mem::take(&mut snapshot.attempts) {
+                for worker in &mut snapshot.workers {
+                    worker.attempt = worker.attempt.filter(|given| *given != attempt.id);
+                }
+                for job in snapshot.jobs.iter_mut().filter(|job| job.id == attempt.job) {
+                    job.status = busybee::model::status::JobStatus::Queued;
                 }
             }
         }
-        if ends_between {
-            return self.restart();
-        }
-        self.act(decision);
-        laws::always(self);
-    }
-
-    fn restart(&mut self) {
-        self.note("-- the master ends between commit and act, and starts again --".into());
         let seed = self.random(u64::MAX);
-        let (settings, snapshot) = (self.settings.clone(), self.disk.snapshot());
-        self.master = Coordinator::load(settings, snapshot, Timestamp(self.now), seed);
-        self.greeting.clear();
-        let workers: Vec<WorkerName> = self.agents.keys().cloned().collect();
-        for worker in workers {
-            if let Some(agent) = self.agents.get_mut(&worker)
-                && agent.connection.take().is_some()
-            {
-                let ms = 200 + self.random(5_000);
-                self.later(ms, Next::Dial(worker));
+        self.note(|| "-- the master starts".to_owned());
+        self.it = Some(Coordinator::load(self.settings.clone(), snapshot, self.now, seed));
+        self.deliver(Event::Tick);
+    }
+
+    /// `StaleResultAccepted`: makes a result of an older attempt look like the newest one's.
+    fn stale_made_fresh(&mut self, event: Event) -> Event {
+        if self.planted != Planted::StaleResultAccepted {
+            return event;
+        }
+        match event {
+            Event::Agent(AgentEvent::AttemptFinished { worker, attempt, outcome }) => {
+                let (worker, attempt) = self.newest_of(attempt).unwrap_or((worker, attempt));
+                Event::Agent(AgentEvent::AttemptFinished { worker, attempt, outcome })
             }
+            other => other,
         }
     }
 
-    fn act(&mut self, decision: Decision) {
-        for action in decision.perform {
-            self.note(format!("  -> {action:?}"));
-            self.perform(action);
-        }
-        for (reply, answer) in decision.answers {
-            if let Some((worker, connection)) = self.greeting.remove(&reply) {
-                self.greeted(worker, connection, answer);
-            }
-        }
+    fn newest_of(&self, attempt: AttemptRef) -> Option<(WorkerName, AttemptRef)> {
+        let job = self.disk.jobs.get(&self.disk.attempts.get(&attempt.attempt)?.job)?;
+        let newest = self.disk.attempts.get(&job.attempt?)?;
+        Some((newest.worker.clone(), newest.id))
     }
+}
 
-    fn perform(&mut self, action: Action) {
-        match action {
-            Action::ResolveChange(change) => {
-                let event = if self.fault(100) {
-                    let (change, worth_retrying) = (change.change, true);
-                    Event::ChangeUnresolved { change, sentence: "down".into(), worth_retrying }
-                } else {
-                    let jobs = self.random(4);
-                    Event::ChangeResolved(change.change, scenery::resolved(jobs))
-                };
-                self.send(event);
-            }
-            Action::LoadBuild { project, number } => {
-                let found = self.disk.load_build(&project, number);
-                self.send(Event::BuildLoaded { project, number, found });
-            }
-            Action::Launch { instance, launch, worker, .. } => self.boot(instance, launch, worker),
-            Action::Terminate { instance, launch, .. } => {
-                if self.fault(100) {
-                    return; // The call was lost.
-                }
-                if let Some(worker) = self.machines.remove(&launch) {
-                    self.agents.remove(&worker);
-                }
-                if let Some(instance) = instance {
-                    self.send(Event::InstanceEnded { instance, sentence: None });
-                }
-            }
-            Action::ListInstances(pool) => {
-                let asked_at = Timestamp(self.now);
-                let event = if self.fault(50) {
-                    Event::CloudUnlisted { pool, sentence: "throttled".into() }
-                } else {
-                    let machine = |launch: &LaunchId| Machine {
-                        cloud_id: CloudId(format!("i-{launch}")),
-                        launch: launch.clone(),
-                        alive: true,
-                    };
-                    let machines = self.machines.keys().map(machine).collect();
-                    Event::CloudListed { pool, asked_at, machines }
-                };
-                self.send(event);
-            }
-            Action::Tell { worker, connection, message } => self.tell(&worker, connection, message),
-            Action::Disconnect { connection, .. } => {
-                let mut agents = self.agents.iter();
-                let found = agents.find(|(_, agent)| agent.connection == Some(connection));
-                if let Some(worker) = found.map(|(worker, _)| worker.clone()) {
-                    self.hang_up(&worker);
-                }
-            }
-            Action::Alarm(sentence) => panic!("an alarm without an attack: {sentence}"),
+/// A record without what never changes.
+fn in_short(record: &Record) -> String {
+    match record {
+        Record::Job(job) => format!(
+            "{} of build {}: {} {:?} {:?} {:?} {:?}",
+            job.spec.name, job.build, job.status, job.attempt, job.fence, job.worker, job.reason
+        ),
+        Record::Worker(worker) => format!(
+            "{}: {} {:?} {:?} boot {:?}",
+            worker.name, worker.status, worker.attempt, worker.reason, worker.boot_id
+        ),
+        Record::Instance(instance) => {
+            format!("{} of {}: {}", instance.id, instance.worker, instance.status)
         }
-    }
-
-    // --- The cloud
-
-    fn boot(&mut self, instance: InstanceId, launch: LaunchId, worker: WorkerName) {
-        let cloud_id = CloudId(format!("i-{launch}"));
-        if self.machines.contains_key(&launch) {
-            return self.send(Event::InstanceAccepted { instance, cloud_id });
-        }
-        if self.fault(100) {
-            let sentence = "no capacity".to_owned();
-            return self.send(Event::LaunchFailed { instance, sentence, needs_a_person: false });
-        }
-        self.machines.insert(launch.clone(), worker.clone());
-        self.send(Event::InstanceAccepted { instance, cloud_id });
-        if !self.fault(100) {
-            let ms = 5_000 + self.random(40_000);
-            self.later(ms, Next::Dial(worker));
-        }
-        if self.fault(100) {
-            let ms = self.random(600_000);
-            self.later(ms, Next::Vanish(launch));
-        }
-    }
-
-    // --- Agents
-
-    fn lives(&self, worker: &WorkerName) -> bool {
-        worker.as_str() == scenery::OWN_WORKER || self.machines.values().any(|name| name == worker)
-    }
-
-    fn dial(&mut self, worker: WorkerName) {
-        if !self.lives(&worker) {
-            return;
-        }
-        let agent = self.agents.entry(worker.clone()).or_insert_with(|| Agent {
-            epoch: 1,
-            is_bound: false,
-            bootstrapped: false,
-            connection: None,
-            attempts: BTreeMap::new(),
-            last_ack: 0,
-        });
-        if agent.connection.is_some() {
-            return;
-        }
-        let hello = AgentHello {
-            proof: if agent.is_bound { Proof::Key } else { Proof::Password },
-            public_key: worker.as_str().as_bytes().to_vec(),
-            epoch: agent.epoch,
-            instance_claim: String::new(),
-            boot_id: "boot".into(),
-            version: "simulated".into(),
-        };
-        self.last_connection += 1;
-        self.last_reply += 1;
-        let (connection, reply) = (ConnectionId(self.last_connection), ReplyId(self.last_reply));
-        self.greeting.insert(reply, (worker.clone(), connection));
-        let event = AgentEvent::Hello { reply, worker, connection, hello };
-        self.deliver(Event::Agent(event));
-    }
-
-    fn greeted(&mut self, worker: WorkerName, connection: ConnectionId, answer: Answer) {
-        let is_welcome = matches!(answer, Answer::Welcome(_));
-        let is_refused = matches!(answer, Answer::Refused(_));
-        let now = self.now;
-        let Some(agent) = self.agents.get_mut(&worker) else { return };
-        if is_refused && worker.as_str() != scenery::OWN_WORKER {
-            return; // It ends; its machine is the master's to end.
-        }
-        if !is_welcome {
-            let ms = 1_000 + self.random(5_000);
-            return self.later(ms, Next::Dial(worker));
-        }
-        agent.is_bound = true;
-        agent.connection = Some(connection);
-        agent.last_ack = now;
-        let item = |(attempt, run): (&AttemptRef, &Run)| InventoryItem {
-            attempt: *attempt,
-            finished: run.ended.is_some(),
-        };
-        let attempts: Vec<InventoryItem> = agent.attempts.iter().map(item).collect();
-        let bootstrapped = agent.bootstrapped;
-        let ended: Vec<(AttemptRef, AttemptOutcome)> = agent
-            .attempts
-            .iter()
-            .filter_map(|(attempt, run)| Some((*attempt, run.ended.clone()?)))
-            .collect();
-        let inventory =
-            AgentEvent::Inventory { worker: worker.clone(), connection, bootstrapped, attempts };
-        self.later(1, Next::Event(Event::Agent(inventory)));
-        for (attempt, outcome) in ended {
-            let worker = worker.clone();
-            let event = AgentEvent::AttemptFinished { worker, attempt, outcome };
-            self.later(2, Next::Event(Event::Agent(event)));
-        }
-        self.later(10_000, Next::Heartbeat(worker.clone(), connection));
-        if self.fault(150) {
-            let ms = self.random(300_000);
-            self.later(ms, Next::Hangup(worker));
-        }
-    }
-
-    fn heartbeat(&mut self, worker: WorkerName, connection: ConnectionId) {
-        let now = self.now;
-        let lives = self.lives(&worker);
-        let Some(agent) = self.agents.get_mut(&worker).filter(|_| lives) else { return };
-        if agent.connection != Some(connection) {
-            return;
-        }
-        agent.last_ack = now;
-        for (attempt, run) in &mut agent.attempts {
-            run.lease_ends = now + scenery::LEASE_MS;
-            let next = Next::LeaseEnds(worker.clone(), *attempt);
-            self.seq += 1;
-            self.heap.insert((run.lease_ends, self.seq), next);
-        }
-        let event = AgentEvent::Heartbeat { worker: worker.clone(), connection };
-        self.later(1, Next::Event(Event::Agent(event)));
-        self.later(10_000, Next::Heartbeat(worker, connection));
-    }
-
-    /// The connection is gone; sometimes for longer than any grace.
-    fn hang_up(&mut self, worker: &WorkerName) {
-        let Some(agent) = self.agents.get_mut(worker) else { return };
-        let Some(connection) = agent.connection.take() else { return };
-        self.note(format!("-- {worker} hangs up --"));
-        let ms = if self.fault(300) { self.random(3_000_000) } else { self.random(30_000) };
-        self.later(500 + ms, Next::Dial(worker.clone()));
-        if !self.fault(300) {
-            let event = AgentEvent::Disconnected { worker: worker.clone(), connection };
-            self.send(Event::Agent(event));
-        }
-    }
-
-    fn tell(&mut self, worker: &WorkerName, connection: ConnectionId, message: ToAgent) {
-        let lives = self.lives(worker);
-        let Some(agent) = self.agents.get_mut(worker).filter(|_| lives) else { return };
-        if agent.connection != Some(connection) {
-            return;
-        }
-        match message {
-            ToAgent::Run(spec) => self.take(worker, &spec),
-            ToAgent::Cancel(attempt) => {
-                let ms = self.random(2_000);
-                let next = Next::AttemptEnds(worker.clone(), attempt, AttemptOutcome::Cancelled);
-                self.later(ms, next);
-            }
-            ToAgent::Forget(attempt) => {
-                agent.attempts.remove(&attempt);
-            }
-            ToAgent::Bootstrap => self.bootstrap(worker, connection),
-            ToAgent::Drain => {}
-            ToAgent::Shutdown { sentence } => {
-                self.agents.remove(worker);
-                let event = AgentEvent::Leaving { worker: worker.clone(), sentence };
-                self.send(Event::Agent(event));
-            }
-        }
-    }
-
-    fn bootstrap(&mut self, worker: &WorkerName, connection: ConnectionId) {
-        // A machine of one's own that cannot be prepared is given up, and its jobs wait for a person.
-        let fails = self.fault(100) && worker.as_str() != scenery::OWN_WORKER;
-        if let Some(agent) = self.agents.get_mut(worker) {
-            agent.bootstrapped = !fails;
-        }
-        let outcome = StepOutcome::Exited(i32::from(fails));
-        let (worker, tail) = (worker.clone(), "the last line".to_owned());
-        let event = AgentEvent::BootstrapFinished { worker, connection, outcome, tail };
-        let ms = self.random(60_000);
-        self.later(ms, Next::Event(Event::Agent(event)));
-    }
-
-    fn take(&mut self, worker: &WorkerName, spec: &AttemptSpec) {
-        let attempt = spec.id;
-        let lease_ends = self.now + scenery::LEASE_MS;
-        let Some(agent) = self.agents.get_mut(worker) else { return };
-        let accepted = Event::Agent(AgentEvent::AttemptAccepted(worker.clone(), attempt));
-        if agent.attempts.contains_key(&attempt) {
-            return self.send(accepted);
-        }
-        agent.attempts.insert(attempt, Run { ended: None, lease_ends });
-        self.later(1, Next::Event(accepted));
-        self.later(scenery::LEASE_MS, Next::LeaseEnds(worker.clone(), attempt));
-        let outcome = match self.random(10) {
-            0 | 1 => AttemptOutcome::Failed,
-            2 if self.faults => AttemptOutcome::Infra("the disk is full".into()),
-            _ => AttemptOutcome::Passed,
-        };
-        let ms = 1_000 + self.random(300_000);
-        self.later(ms, Next::AttemptEnds(worker.clone(), attempt, outcome));
-    }
-
-    fn end(&mut self, worker: &WorkerName, attempt: AttemptRef, outcome: AttemptOutcome) {
-        let lives = self.lives(worker);
-        let Some(agent) = self.agents.get_mut(worker).filter(|_| lives) else { return };
-        let is_connected = agent.connection.is_some();
-        let Some(run) = agent.attempts.get_mut(&attempt) else { return };
-        if run.ended.is_some() {
-            return;
-        }
-        run.ended = Some(outcome.clone());
-        self.truth.insert(attempt.attempt, outcome.clone());
-        if is_connected {
-            let worker = worker.clone();
-            self.send(Event::Agent(AgentEvent::AttemptFinished { worker, attempt, outcome }));
-        }
-    }
-
-    fn lease_ends(&mut self, worker: &WorkerName, attempt: AttemptRef) {
-        let now = self.now;
-        let run = self.agents.get(worker).and_then(|agent| agent.attempts.get(&attempt));
-        let is_over = run.is_some_and(|run| run.lease_ends <= now && run.ended.is_none());
-        if is_over && self.mutation != Mutation::IgnoreLease {
-            let outcome = AttemptOutcome::Infra("the lease is over".into());
-            self.end(worker, attempt, outcome);
-        }
+        Record::Build(build) => format!("{}/{}: {}", build.project, build.number, build.status),
+        other => format!("{other:?}"),
     }
 }

@@ -168,11 +168,15 @@ impl Coordinator {
             self.attempt_vanished(name, "the machine was rebooted");
         }
         self.change_worker(name, |worker, _| {
+            let highest = match &worker.enrolment {
+                Enrolment::Bound { epoch, .. } => *epoch,
+                Enrolment::Unused { .. } | Enrolment::Alarmed => 0,
+            };
             worker.boot_id = Some(hello.boot_id);
             worker.enrolment = Enrolment::Bound {
                 public_key: hello.public_key,
                 instance_claim: hello.instance_claim,
-                epoch: hello.epoch,
+                epoch: hello.epoch.max(highest),
             };
             if worker.status == WorkerStatus::Lost {
                 worker.status = match worker.attempt {
@@ -252,6 +256,9 @@ impl Coordinator {
         let Some(attempt) = self.attempts.get(&item.attempt.attempt) else { return };
         let (worker, cancelling) = (attempt.worker.clone(), attempt.cancelling);
         self.attempt_started(&worker, item.attempt);
+        if !cancelling {
+            self.watch_attempt(item.attempt.attempt);
+        }
         if item.finished {
             return; // Its results follow by themselves.
         }
@@ -298,16 +305,20 @@ impl Coordinator {
     /// The agent has ended everything it ran, and will not call again.
     fn leaving(&mut self, name: &WorkerName, sentence: &str) {
         let Some(live) = self.workers.get(name) else { return };
-        let attempt = live.worker.attempt;
         let has_instance = live.worker.instance.is_some();
-        if let Some(attempt) = attempt
+        if let Some(attempt) = live.worker.attempt
             && let Some(known) = self.attempts.get(&attempt.attempt)
             && known.state == AttemptState::Assigned
         {
             self.attempt_broke(attempt.attempt, &format!("worker {name} left: {sentence}"));
         }
+        let Some(live) = self.workers.get(name) else { return };
         if has_instance {
+            let unready = workers::is_coming(&live.worker).then(|| live.worker.pool.clone());
             self.end_worker(name, sentence);
+            if let Some(pool) = unready {
+                self.launch_went_wrong(&pool, &format!("its agent left: {sentence}"));
+            }
         } else {
             self.worker_gone(name, sentence);
         }

@@ -87,7 +87,8 @@ impl Coordinator {
         } else {
             from + job.spec.timeout + END_GRACE
         };
-        self.timers.set(Timer::Overdue(id), at);
+        // After a start, and after a reconnect, its agent is first let say how it ended.
+        self.timers.set(Timer::Overdue(id), at.max(self.now + END_GRACE));
     }
 
     pub(super) fn tell_to_run(&mut self, id: AttemptId) {
@@ -340,6 +341,13 @@ impl Coordinator {
     pub(super) fn attempt_overdue(&mut self, id: AttemptId) {
         let Some(attempt) = self.attempts.get(&id) else { return };
         let (worker, cancelling) = (attempt.worker.clone(), attempt.cancelling);
+        let live = self.workers.get(&worker);
+        let is_heard = live.is_some_and(|live| live.connection.is_some() && live.is_known);
+        if !is_heard && !cancelling {
+            // It may have ended long ago and cannot say so. The grace and the lease have an end, so
+            // this has one too.
+            return self.timers.set(Timer::Overdue(id), self.now + END_GRACE);
+        }
         if cancelling {
             let state = AttemptState::Cancelled;
             self.end_attempt(id, state, JobStatus::Cancelled, None);

@@ -121,6 +121,14 @@ impl Coordinator {
     pub(super) fn change_resolved(&mut self, id: ChangeId, resolved: Resolved) {
         // Told twice, or the master was restarted meanwhile: the first answer counted.
         let Some(pending) = self.changes.remove(&id) else { return };
+        if let PendingChange::Push { change, .. } = &pending
+            && change.commit != resolved.commit
+        {
+            // What somebody asked for is in no row, so its id was given out again after a failed
+            // commit; this is the answer to the one before.
+            self.changes.insert(id, pending);
+            return;
+        }
         self.timers.clear(&Timer::Change(id));
         match pending {
             PendingChange::Push { change, .. } => {

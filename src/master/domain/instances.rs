@@ -178,6 +178,7 @@ impl Coordinator {
         let Some(pool) = self.pools.get_mut(name) else { return };
         let delay = pool::LAUNCH_BACKOFF.delay(pool.state.failures, random);
         pool.state.failures += 1;
+        pool.last_failure = Some(why.to_owned());
         let failures = pool.state.failures;
         let state = pool.state.clone();
         self.timers.set(Timer::Launch(name.clone()), self.now + delay);
@@ -190,6 +191,7 @@ impl Coordinator {
 
     pub(super) fn launch_succeeded(&mut self, name: &PoolName) {
         let Some(pool) = self.pools.get_mut(name) else { return };
+        pool.last_failure = None;
         if pool.state.failures > 0 {
             pool.state.failures = 0;
             let state = pool.state.clone();

@@ -40,6 +40,8 @@ pub(super) struct Pool {
     pub(super) coming: BTreeSet<WorkerName>,
     /// Instances of which a machine may be there.
     pub(super) alive: u32,
+    /// Why the last launch went wrong; forgotten by a start of the master, and by a success.
+    pub(super) last_failure: Option<String>,
     /// What its waiting jobs were last told.
     pub(super) told: Option<String>,
 }
@@ -55,6 +57,7 @@ impl Pool {
             homed: BTreeSet::new(),
             coming: BTreeSet::new(),
             alive: 0,
+            last_failure: None,
             told: None,
         }
     }

@@ -208,7 +208,10 @@ impl Coordinator {
         } else {
             self.change_worker(name, |worker, _| {
                 worker.draining = true;
-                worker.status = WorkerStatus::Draining;
+                // A lost one stays lost: the end of its lease must still find it.
+                if worker.status != WorkerStatus::Lost {
+                    worker.status = WorkerStatus::Draining;
+                }
             });
             self.tell(name, ToAgent::Drain);
         }

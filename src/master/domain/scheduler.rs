@@ -7,6 +7,7 @@ use crate::master::domain::timers::Timer;
 use crate::model::ids::JobId;
 use crate::model::ids::PoolName;
 use crate::model::ids::WorkerName;
+use crate::model::status::InstanceStatus;
 
 /// Events after which pools are looked at again, at most: each round assigns or ends something.
 const ROUNDS_MAX: usize = 64;
@@ -62,7 +63,13 @@ impl Coordinator {
         }
         let is_full = counts.alive >= counts.max_instances;
         if is_full && counts.queued > counts.free + counts.coming && counts.idle > counts.free {
-            self.end_longest_idle(name);
+            // What is ending already makes room as well.
+            let ours = self.instances.values().filter(|live| &live.instance.pool == name);
+            let ending =
+                ours.filter(|live| live.instance.status == InstanceStatus::Terminating).count();
+            if counts.queued > counts.free + counts.coming + ending {
+                self.end_longest_idle(name);
+            }
         }
     }
 
@@ -121,11 +128,16 @@ impl Coordinator {
             return format!("no worker of pool \"{name}\" is free");
         }
         let on_way = pool.coming.len();
-        if on_way > 0 {
-            return format!("starting {} in pool \"{name}\"", plural(on_way, "worker"));
-        }
-        if self.timers.is_set(&Timer::Launch(name.clone())) {
-            return format!("the last launch in pool \"{name}\" failed; trying again soon");
+        let is_backing_off = self.timers.is_set(&Timer::Launch(name.clone()));
+        let hope = match (on_way, is_backing_off) {
+            (0, false) => None,
+            (0, true) => Some(format!("pool \"{name}\" starts a worker again soon")),
+            (_, _) => Some(format!("starting {} in pool \"{name}\"", plural(on_way, "worker"))),
+        };
+        match (hope, &pool.last_failure) {
+            (Some(hope), Some(why)) => return format!("{hope}; the last launch failed: {why}"),
+            (Some(hope), None) => return hope,
+            (None, _) => {}
         }
         let max = pool.settings.max_instances;
         format!("every worker of pool \"{name}\" is busy ({} of {max})", pool.alive.min(max))

@@ -27,6 +27,10 @@ pub(super) const GRACE_AFTER_START: Duration = Duration::from_secs(3 * 60);
 /// What the lease is trusted beyond its end: the agent's clock and ours need not agree on a second.
 pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(30);
 
+/// A worker that is kept ready is looked at again after this at least, whatever `idle_timeout` says:
+/// one of 0 s must not turn the timer in a circle.
+const IDLE_LOOK_AGAIN: Duration = Duration::from_secs(30);
+
 /// A worker, with what lives only in memory.
 #[derive(Debug)]
 pub(super) struct LiveWorker {
@@ -65,7 +69,7 @@ impl Coordinator {
         if let Some(attempt) = worker.attempt {
             self.watch_attempt(attempt.attempt);
         }
-        let is_coming = is_coming(&worker);
+        let is_coming = is_coming(&worker) && worker.instance.is_some();
         if let Some(pool) = self.pools.get_mut(&worker.pool).filter(|_| is_coming) {
             pool.coming.insert(name.clone());
         }
@@ -252,7 +256,7 @@ impl Coordinator {
         }
         if pool.n_idle() <= pool.settings.min_idle as usize {
             // It is one of those that are kept ready; looked at again when it may no longer be.
-            let at = self.now + pool.settings.idle_timeout;
+            let at = self.now + pool.settings.idle_timeout.max(IDLE_LOOK_AGAIN);
             return self.timers.set(Timer::Idle(name.clone()), at);
         }
         self.end_worker(name, "idle");
@@ -277,10 +281,12 @@ impl Coordinator {
         live.is_known = false;
         let (status, pool) = (live.worker.status, live.worker.pool.clone());
         self.timers.clear(&Timer::Silence(name.clone()));
-        let Some(pool) = self.pools.get_mut(&pool) else { return };
-        pool.unset_idle(name);
-        self.unsettled.insert(pool.settings.name.clone());
-        let grace = pool.settings.reconnect_grace;
+        let mut grace = GRACE_AFTER_START;
+        if let Some(pool) = self.pools.get_mut(&pool) {
+            pool.unset_idle(name);
+            self.unsettled.insert(pool.settings.name.clone());
+            grace = pool.settings.reconnect_grace;
+        }
         let at = (self.now + grace).max(self.loaded_at + GRACE_AFTER_START);
         if status != WorkerStatus::Lost {
             self.timers.set(Timer::Lost(name.clone()), at);
@@ -294,7 +300,13 @@ impl Coordinator {
             return;
         }
         if live.worker.instance.is_some() {
-            return self.end_worker(name, "its agent has not been heard of");
+            let why = "its agent has not been heard of";
+            let unready = is_coming(&live.worker).then(|| live.worker.pool.clone());
+            self.end_worker(name, why);
+            if let Some(pool) = unready {
+                self.launch_went_wrong(&pool, why);
+            }
+            return;
         }
         // A machine of one's own may come back at any time; only its attempt cannot wait for ever.
         let worker = live.worker.clone();
@@ -314,6 +326,17 @@ impl Coordinator {
         if live.worker.status != WorkerStatus::Lost {
             return;
         }
+        let lease = self.pool_of(name).map(|pool| pool.settings.lease).unwrap_or_default();
+        if live.seen_at + lease + LEASE_MARGIN > self.now {
+            // It was told to end, and still sends heartbeats, which prolong its lease: no more.
+            let (connection, worker) = (live.connection, live.worker.clone());
+            if let Some(connection) = connection {
+                let sentence = "this worker was given up".to_owned();
+                self.perform(Action::Disconnect { connection, sentence });
+                self.connection_lost(name);
+            }
+            return self.set_lease_timer(name, &worker);
+        }
         if live.worker.instance.is_some() || live.worker.draining {
             return self.worker_gone(name, "its agent has not been heard of");
         }
@@ -326,15 +349,12 @@ impl Coordinator {
     pub(super) fn attempt_vanished(&mut self, name: &WorkerName, why: &str) {
         let attempt = self.workers.get(name).and_then(|live| live.worker.attempt);
         let Some(attempt) = attempt else { return };
-        let state = self.attempts.get(&attempt.attempt).map(|attempt| attempt.state.clone());
-        match state {
-            Some(AttemptState::Assigned) => self.tell_to_run(attempt.attempt),
-            Some(_) => {
-                self.attempt_broke(attempt.attempt, why);
-                self.free_worker(name);
-            }
-            None => {}
+        let Some(known) = self.attempts.get(&attempt.attempt) else { return };
+        if known.state == AttemptState::Assigned && !known.cancelling {
+            return self.tell_to_run(attempt.attempt);
         }
+        self.attempt_broke(attempt.attempt, why);
+        self.free_worker(name);
     }
 }
 
