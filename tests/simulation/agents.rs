@@ -125,7 +125,7 @@ impl World {
         self.at(at, Happening::ToMaster { life, connection, event: Event::Agent(event) });
     }
 
-    fn tell_agent(
+    fn send_to_agent(
         &mut self,
         name: &WorkerName,
         step: impl FnOnce(Line) -> AgentStep,
@@ -147,7 +147,7 @@ impl World {
         message: ToAgent,
     ) {
         if self.open.contains(&connection) {
-            self.tell_agent(&name, |line| AgentStep::Told(line, message), connection);
+            self.send_to_agent(&name, |line| AgentStep::Told(line, message), connection);
         }
     }
 
@@ -157,7 +157,7 @@ impl World {
         connection: ConnectionId,
         answer: Answer,
     ) {
-        self.tell_agent(&name, |line| AgentStep::Answered(line, answer), connection);
+        self.send_to_agent(&name, |line| AgentStep::Answered(line, answer), connection);
     }
 
     /// The master closes a connection.
@@ -327,7 +327,7 @@ impl World {
         // The channel acknowledges it, as long as it has the connection.
         if self.open.contains(&connection) {
             let sent_at = self.now;
-            self.tell_agent(name, |line| AgentStep::Acked(line, sent_at), connection);
+            self.send_to_agent(name, |line| AgentStep::Acked(line, sent_at), connection);
         }
         self.tell_results(name);
         self.later(every, Happening::Agent(name.clone(), AgentStep::Beats(line)));
