@@ -374,3 +374,140 @@ pub(super) fn is_coming(worker: &Worker) -> bool {
 pub(super) fn silence_of(worker: &Worker) -> Duration {
     if worker.attempt.is_some() { SILENCE_BUSY } else { SILENCE_IDLE }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::domain::event::AgentEvent;
+    use crate::master::domain::event::Proof;
+    use crate::master::domain::event::Request;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::master::domain::settings::PoolSettings;
+    use crate::master::domain::settings::ProvisionerKind;
+    use crate::model::attempt::AttemptOutcome;
+    use crate::model::status::JobStatus;
+
+    /// A rig in which the only job was given to the only worker, and has started.
+    fn busy() -> (Rig, crate::model::ids::InstanceId, WorkerName, ConnectionId) {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, worker, connection) = rig.arrive();
+        let attempt = rig.given();
+        rig.start(&worker, attempt);
+        (rig, instance, worker, connection)
+    }
+
+    #[test]
+    fn a_machine_whose_agent_never_calls_is_ended_when_its_boot_time_is_over() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, _, _) = rig.launches()[0].clone();
+        rig.accept(instance);
+        assert!(!rig::ends(&rig.wait(599), instance));
+        assert!(rig::ends(&rig.wait(2), instance));
+        assert!(rig.reason("test").contains("its agent never called within 600 s"));
+        assert_eq!(rig.status("test"), JobStatus::Queued);
+    }
+
+    #[test]
+    fn idle_workers_end_after_the_idle_timeout_but_for_those_that_are_kept() {
+        let mut rig = Rig::new(vec![PoolSettings { min_idle: 1, ..rig::pool("linux") }]);
+        let (kept, one, at_one) = rig.arrive();
+        rig.build("app", vec![rig::job("a", &[]), rig::job("b", &[])]);
+        let first = rig.given();
+        let (other, two, at_two) = rig.arrive();
+        let second = rig.given();
+        rig.finish(&one, first, AttemptOutcome::Passed);
+        rig.finish(&two, second, AttemptOutcome::Passed);
+        let done = rig.wait_beating(1200, &[(&one, at_one), (&two, at_two)]);
+        let ended = [kept, other].iter().filter(|id| rig::ends(&done, **id)).count();
+        assert_eq!(ended, 1, "one of two is kept");
+    }
+
+    #[test]
+    fn an_idle_timeout_of_nothing_ends_workers_at_once_and_turns_no_timer_in_a_circle() {
+        let zero = PoolSettings { idle_timeout: Duration::ZERO, ..rig::pool("linux") };
+        let mut rig = Rig::new(vec![PoolSettings { min_idle: 1, ..zero }]);
+        let (instance, worker, connection) = rig.arrive();
+        let done = rig.wait_beating(120, &[(&worker, connection)]);
+        assert!(!rig::ends(&done, instance), "it is kept");
+    }
+
+    #[test]
+    fn a_worker_ends_after_the_jobs_that_its_pool_allows() {
+        let mut rig = Rig::new(vec![PoolSettings { jobs_per_instance: 1, ..rig::pool("linux") }]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, worker, _) = rig.arrive();
+        let attempt = rig.given();
+        rig.finish(&worker, attempt, AttemptOutcome::Passed);
+        assert!(rig.ends(instance));
+        assert!(rig.told().iter().any(|told| matches!(told, ToAgent::Shutdown { .. })));
+    }
+
+    #[test]
+    fn a_lost_workers_job_waits_until_its_machine_is_gone() {
+        let (mut rig, instance, worker, connection) = busy();
+        rig.agent(AgentEvent::Disconnected { worker, connection });
+        assert!(rig::ends(&rig.wait(200), instance), "after the grace its machine is ended");
+        assert_eq!(rig.status("test"), JobStatus::Running, "something may still run there");
+        rig.say(crate::master::domain::event::Event::InstanceEnded { instance, sentence: None });
+        assert_eq!(rig.status("test"), JobStatus::Queued);
+        assert_eq!(rig.launches().len(), 1, "another machine is asked for");
+    }
+
+    #[test]
+    fn a_lost_workers_job_waits_no_longer_than_its_lease() {
+        let (mut rig, _, worker, connection) = busy();
+        rig.agent(AgentEvent::Disconnected { worker, connection });
+        rig.wait(1800 + 29);
+        assert_eq!(rig.status("test"), JobStatus::Running);
+        rig.wait(2);
+        assert_eq!(rig.status("test"), JobStatus::Queued);
+    }
+
+    #[test]
+    fn a_worker_that_was_told_to_end_cannot_prolong_its_lease() {
+        let own = PoolSettings { provisioner: ProvisionerKind::None, ..rig::pool("linux") };
+        let mut rig = Rig::new(vec![own]);
+        rig.ask(Request::AddWorker("mac".into(), "linux".into()));
+        let mac = WorkerName::from("mac");
+        let connection = rig.connect(&mac, rig::hello(Proof::Password), &[]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let attempt = rig.given();
+        rig.start(&mac, attempt);
+        rig.ask(Request::StopWorker(mac.clone()));
+        rig.wait_beating(1840, &[(&mac, connection)]);
+        assert_eq!(
+            rig.status("test"),
+            JobStatus::Running,
+            "it may run until its last lease is over"
+        );
+        rig.wait(1831);
+        assert_eq!(rig.status("test"), JobStatus::Queued);
+    }
+
+    #[test]
+    fn draining_a_lost_machine_of_ones_own_does_not_keep_its_job() {
+        let own = PoolSettings { provisioner: ProvisionerKind::None, ..rig::pool("linux") };
+        let mut rig = Rig::new(vec![own]);
+        rig.ask(Request::AddWorker("mac".into(), "linux".into()));
+        let mac = WorkerName::from("mac");
+        let connection = rig.connect(&mac, rig::hello(Proof::Password), &[]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let attempt = rig.given();
+        rig.start(&mac, attempt);
+        rig.agent(AgentEvent::Disconnected { worker: mac.clone(), connection });
+        rig.wait(200);
+        rig.ask(Request::DrainWorker(mac));
+        rig.wait(1800 + 31);
+        assert_eq!(rig.status("test"), JobStatus::Queued);
+    }
+
+    #[test]
+    fn silence_counts_as_a_lost_connection() {
+        let (mut rig, instance, _, _) = busy();
+        let done = rig.wait(35 + 180 + 75);
+        assert!(rig::ends(&done, instance));
+    }
+}
