@@ -18,11 +18,11 @@ use crate::world::World;
 
 /// A machine, from its launch on; ended ones are listed for ever.
 #[derive(Debug)]
-pub struct Machine {
-    pub instance: InstanceId,
-    pub pool: PoolName,
-    pub worker: WorkerName,
-    pub is_alive: bool,
+pub(crate) struct Machine {
+    pub(crate) instance: InstanceId,
+    pub(crate) pool: PoolName,
+    pub(crate) worker: WorkerName,
+    pub(crate) is_alive: bool,
 }
 
 /// A launch that the cloud has not answered.
@@ -36,13 +36,13 @@ struct Launching {
 }
 
 #[derive(Debug, Default)]
-pub struct Cloud {
-    pub machines: BTreeMap<LaunchId, Machine>,
+pub(crate) struct Cloud {
+    pub(crate) machines: BTreeMap<LaunchId, Machine>,
     launching: BTreeMap<LaunchId, Launching>,
 }
 
 /// What the cloud does by itself.
-pub enum CloudStep {
+pub(crate) enum CloudStep {
     LaunchEnds(LaunchId),
     Ends(LaunchId, Option<InstanceId>),
     Vanishes(LaunchId),
@@ -53,7 +53,7 @@ fn cloud_id(launch: &LaunchId) -> CloudId {
 }
 
 impl World {
-    pub fn launch(
+    pub(crate) fn launch(
         &mut self,
         instance: InstanceId,
         launch: LaunchId,
@@ -74,7 +74,7 @@ impl World {
         self.later(takes, Happening::Cloud(CloudStep::LaunchEnds(launch)));
     }
 
-    pub fn terminate(&mut self, instance: Option<InstanceId>, launch: LaunchId) {
+    pub(crate) fn terminate(&mut self, instance: Option<InstanceId>, launch: LaunchId) {
         if let Some(launching) = self.cloud.launching.get_mut(&launch) {
             launching.is_doomed = true;
             return;
@@ -86,7 +86,7 @@ impl World {
         self.later(takes, Happening::Cloud(CloudStep::Ends(launch, instance)));
     }
 
-    pub fn list(&mut self, pool: PoolName) {
+    pub(crate) fn list(&mut self, pool: PoolName) {
         let takes = 100 + self.random(40_000);
         if self.fault("listing failed", 100) {
             let sentence = "the cloud is down".to_owned();
@@ -106,7 +106,7 @@ impl World {
         self.tell_master(takes, Event::CloudListed { pool, asked_at, machines });
     }
 
-    pub fn cloud_step(&mut self, step: CloudStep) {
+    pub(crate) fn cloud_step(&mut self, step: CloudStep) {
         match step {
             CloudStep::LaunchEnds(launch) => self.launch_ends(launch),
             CloudStep::Ends(launch, instance) => {

@@ -29,22 +29,22 @@ use busybee::model::status::WorkerStatus;
 
 /// Every row there ever was.
 #[derive(Debug, Default)]
-pub struct Disk {
-    pub refs: BTreeMap<(ProjectName, RefName), Commit>,
-    pub baselines: BTreeSet<ProjectName>,
-    pub changes: BTreeMap<ChangeId, Change>,
-    pub builds: BTreeMap<BuildId, Build>,
-    pub jobs: BTreeMap<JobId, Job>,
-    pub attempts: BTreeMap<AttemptId, Attempt>,
-    pub workers: BTreeMap<WorkerName, Worker>,
-    pub instances: BTreeMap<InstanceId, Instance>,
-    pub pools: BTreeMap<PoolName, PoolState>,
-    pub last_change: u64,
+pub(crate) struct Disk {
+    pub(crate) refs: BTreeMap<(ProjectName, RefName), Commit>,
+    pub(crate) baselines: BTreeSet<ProjectName>,
+    pub(crate) changes: BTreeMap<ChangeId, Change>,
+    pub(crate) builds: BTreeMap<BuildId, Build>,
+    pub(crate) jobs: BTreeMap<JobId, Job>,
+    pub(crate) attempts: BTreeMap<AttemptId, Attempt>,
+    pub(crate) workers: BTreeMap<WorkerName, Worker>,
+    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) pools: BTreeMap<PoolName, PoolState>,
+    pub(crate) last_change: u64,
 }
 
 impl Disk {
     /// Writes one row over the one of the same identity.
-    pub fn write(&mut self, record: Record) {
+    pub(crate) fn write(&mut self, record: Record) {
         match record {
             Record::Ref(project, name, Some(commit)) => {
                 self.refs.insert((project, name), commit);
@@ -85,7 +85,7 @@ impl Disk {
     }
 
     /// What a new master is given: terminal things have left.
-    pub fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let builds: Vec<Build> =
             self.builds.values().filter(|build| !build.status.is_final()).cloned().collect();
         let active: BTreeSet<BuildId> = builds.iter().map(|build| build.id).collect();
@@ -124,12 +124,12 @@ impl Disk {
     }
 
     /// A build's jobs, in order.
-    pub fn jobs_of(&self, build: BuildId) -> Vec<Job> {
+    pub(crate) fn jobs_of(&self, build: BuildId) -> Vec<Job> {
         self.jobs.values().filter(|job| job.build == build).cloned().collect()
     }
 }
 
 /// Whether an attempt is not over.
-pub fn is_open(attempt: &Attempt) -> bool {
+pub(crate) fn is_open(attempt: &Attempt) -> bool {
     matches!(attempt.state, AttemptState::Assigned | AttemptState::Started)
 }

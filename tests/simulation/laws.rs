@@ -29,7 +29,7 @@ use crate::world::World;
 
 /// What the laws must remember themselves.
 #[derive(Debug, Default)]
-pub struct Laws {
+pub(crate) struct Laws {
     /// What really came of an attempt, and where.
     truth: BTreeMap<AttemptRef, (WorkerName, AttemptOutcome)>,
     changes_seen: BTreeMap<ChangeId, Change>,
@@ -39,7 +39,7 @@ pub struct Laws {
 
 impl Laws {
     /// The agent's own knowledge of an end.
-    pub fn attempt_ended(
+    pub(crate) fn attempt_ended(
         &mut self,
         worker: &WorkerName,
         attempt: AttemptRef,
@@ -48,14 +48,14 @@ impl Laws {
         self.truth.insert(attempt, (worker.clone(), outcome.clone()));
     }
 
-    pub fn machine_started(&self, settings: &Settings, cloud: &Cloud, pool: &PoolName) {
+    pub(crate) fn machine_started(&self, settings: &Settings, cloud: &Cloud, pool: &PoolName) {
         let alive = cloud.machines.values().filter(|m| m.is_alive && m.pool == *pool).count();
         let max = settings.pools.iter().find(|known| known.name == *pool).map(|p| p.max_instances);
         assert!(alive <= max.unwrap_or(0) as usize, "pool {pool} has {alive} machines of {max:?}");
     }
 
     /// An attempt begins to run on an agent: no other of its job runs, unless somebody called it off.
-    pub fn attempt_starts(
+    pub(crate) fn attempt_starts(
         &self,
         settings: &Settings,
         disk: &Disk,
@@ -86,7 +86,7 @@ impl Laws {
     }
 
     /// Every change of rows is one that the laws allow.
-    pub fn before_commit(&mut self, disk: &Disk, records: &[Record], people: &People) {
+    pub(crate) fn before_commit(&mut self, disk: &Disk, records: &[Record], people: &People) {
         let mut moved = BTreeSet::new();
         let mut seen = BTreeSet::new();
         let is_baseline = records.iter().any(|record| matches!(record, Record::Baseline(_)));
@@ -178,7 +178,7 @@ impl Laws {
         }
     }
 
-    pub fn after_commit(&self, disk: &Disk, records: &[Record]) {
+    pub(crate) fn after_commit(&self, disk: &Disk, records: &[Record]) {
         for record in records {
             if let Record::Job(job) = record {
                 explained(disk, disk.jobs.get(&job.id).expect("it was just written"));
@@ -187,7 +187,7 @@ impl Laws {
     }
 
     /// What is too much to look at each time.
-    pub fn now_and_then(&self, disk: &Disk) {
+    pub(crate) fn now_and_then(&self, disk: &Disk) {
         disk.jobs.values().for_each(|job| explained(disk, job));
         let mut held = BTreeSet::new();
         for attempt in disk.attempts.values().filter(|attempt| is_open(attempt)) {
@@ -219,7 +219,7 @@ fn explained(disk: &Disk, job: &Job) {
 
 impl World {
     /// Whether nothing is left to do, and the fleet is at its minimum.
-    pub fn why_not_quiet(&self) -> Option<String> {
+    pub(crate) fn why_not_quiet(&self) -> Option<String> {
         if let Some(build) = self.disk.builds.values().find(|build| !build.status.is_final()) {
             let jobs = self.disk.jobs_of(build.id).into_iter().filter(|job| !job.status.is_final());
             let open: Vec<_> =
@@ -250,7 +250,7 @@ impl World {
     }
 
     /// What must be so once everything has come to rest.
-    pub fn laws_at_the_end(&self) {
+    pub(crate) fn laws_at_the_end(&self) {
         for (key, commit) in &self.people.heads {
             assert_eq!(self.disk.refs.get(key), Some(commit), "{key:?} was looked at");
         }

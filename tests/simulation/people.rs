@@ -32,29 +32,29 @@ const PUSHES_MAX: u64 = 14;
 
 /// What a commit's file says.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    pub subject: String,
-    pub planned: Planned,
+pub(crate) struct Plan {
+    pub(crate) subject: String,
+    pub(crate) planned: Planned,
 }
 
 impl Plan {
     /// Whether a push of it is left out.
-    pub fn is_left_out(&self) -> bool {
+    pub(crate) fn is_left_out(&self) -> bool {
         self.subject.contains("[skip ci]") || matches!(self.planned, Planned::NotTriggered(_))
     }
 }
 
 #[derive(Debug, Default)]
-pub struct People {
-    pub heads: BTreeMap<(ProjectName, RefName), Commit>,
-    pub plans: BTreeMap<Commit, Plan>,
+pub(crate) struct People {
+    pub(crate) heads: BTreeMap<(ProjectName, RefName), Commit>,
+    pub(crate) plans: BTreeMap<Commit, Plan>,
     /// Builds that somebody cancelled.
-    pub cancelled: std::collections::BTreeSet<(ProjectName, BuildNumber)>,
+    pub(crate) cancelled: std::collections::BTreeSet<(ProjectName, BuildNumber)>,
     n_pushes: u64,
     n_own: u64,
 }
 
-pub enum PeopleStep {
+pub(crate) enum PeopleStep {
     Push,
     Poll(ProjectName),
     Ask,
@@ -63,7 +63,7 @@ pub enum PeopleStep {
 }
 
 impl World {
-    pub fn people_arrive(&mut self) {
+    pub(crate) fn people_arrive(&mut self) {
         for project in ["app", "lib"].map(ProjectName::from) {
             let commit = self.fresh_commit();
             self.people.heads.insert((project.clone(), "refs/heads/main".into()), commit);
@@ -80,7 +80,7 @@ impl World {
         self.tell_master(10, Event::Asked(reply, request));
     }
 
-    pub fn people_step(&mut self, step: PeopleStep) {
+    pub(crate) fn people_step(&mut self, step: PeopleStep) {
         match step {
             PeopleStep::Push => {
                 let n_lines = 1 + self.random(2);
@@ -181,7 +181,7 @@ impl World {
         }
     }
 
-    pub fn answer_person(&mut self, answer: &Answer) {
+    pub(crate) fn answer_person(&mut self, answer: &Answer) {
         if let Answer::WorkerAdded(name, launch) = answer {
             let agent = Agent::new(name, &"own".into(), launch, self.now.0);
             self.agents.insert(name.clone(), agent);
@@ -191,7 +191,7 @@ impl World {
     }
 
     /// The repository is asked what a change is.
-    pub fn resolve(&mut self, change: Unresolved) {
+    pub(crate) fn resolve(&mut self, change: Unresolved) {
         let takes = 100 + self.random(5_000);
         if self.fault("repository down", 200) {
             let (change, sentence) = (change.change, "the repository is down".to_owned());
@@ -221,7 +221,7 @@ impl World {
         self.tell_master(takes, event);
     }
 
-    pub fn load_build(&mut self, project: ProjectName, number: BuildNumber) {
+    pub(crate) fn load_build(&mut self, project: ProjectName, number: BuildNumber) {
         let mut builds = self.disk.builds.values();
         let build = builds.find(|build| build.project == project && build.number == number);
         let found = build.cloned().map(|build| {

@@ -36,7 +36,7 @@ const LINE_CHARS_MAX: usize = 220;
 
 /// A mistake that is made on purpose, to see that the laws notice it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Planted {
+pub(crate) enum Planted {
     Nothing,
     /// Actions are done before the records are safe.
     ActBeforeCommit,
@@ -49,7 +49,7 @@ pub enum Planted {
 }
 
 /// Something that will happen.
-pub enum Happening {
+pub(crate) enum Happening {
     /// Word reaches the master, if it is the same process still and the connection is open.
     ToMaster {
         life: u64,
@@ -64,41 +64,41 @@ pub enum Happening {
 }
 
 /// Who waits for an answer.
-pub enum Waiter {
+pub(crate) enum Waiter {
     Agent(WorkerName, ConnectionId),
     Person,
 }
 
 /// One history.
-pub struct World {
-    pub now: Timestamp,
+pub(crate) struct World {
+    pub(crate) now: Timestamp,
     luck: u64,
     heap: BTreeMap<(Timestamp, u64), Happening>,
     n_happenings: u64,
-    pub faults: bool,
-    pub planted: Planted,
-    pub settings: Settings,
+    pub(crate) faults: bool,
+    pub(crate) planted: Planted,
+    pub(crate) settings: Settings,
     /// Nothing while no master runs.
-    pub it: Option<Coordinator>,
+    pub(crate) it: Option<Coordinator>,
     /// Counts the master's processes.
-    pub life: u64,
-    pub disk: Disk,
-    pub cloud: Cloud,
-    pub agents: BTreeMap<WorkerName, Agent>,
-    pub people: People,
-    pub laws: Laws,
-    pub open: BTreeSet<ConnectionId>,
-    pub last_connection: u64,
-    pub waiters: BTreeMap<ReplyId, Waiter>,
+    pub(crate) life: u64,
+    pub(crate) disk: Disk,
+    pub(crate) cloud: Cloud,
+    pub(crate) agents: BTreeMap<WorkerName, Agent>,
+    pub(crate) people: People,
+    pub(crate) laws: Laws,
+    pub(crate) open: BTreeSet<ConnectionId>,
+    pub(crate) last_connection: u64,
+    pub(crate) waiters: BTreeMap<ReplyId, Waiter>,
     last_reply: u64,
     /// Lines of what happened, while somebody wants them.
-    pub trace: Option<Vec<String>>,
-    pub counts: BTreeMap<&'static str, u64>,
-    pub n_events: u64,
+    pub(crate) trace: Option<Vec<String>>,
+    pub(crate) counts: BTreeMap<&'static str, u64>,
+    pub(crate) n_events: u64,
 }
 
 impl World {
-    pub fn new(seed: u64, planted: Planted, traced: bool) -> World {
+    pub(crate) fn new(seed: u64, planted: Planted, traced: bool) -> World {
         let mut world = World {
             now: Timestamp(1_000_000_000_000),
             luck: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
@@ -172,7 +172,7 @@ impl World {
     }
 
     /// A number below `n`.
-    pub fn random(&mut self, n: u64) -> u64 {
+    pub(crate) fn random(&mut self, n: u64) -> u64 {
         self.luck ^= self.luck << 13;
         self.luck ^= self.luck >> 7;
         self.luck ^= self.luck << 17;
@@ -180,7 +180,7 @@ impl World {
     }
 
     /// Whether a fault happens now; while faults last.
-    pub fn fault(&mut self, name: &'static str, per_mille: u64) -> bool {
+    pub(crate) fn fault(&mut self, name: &'static str, per_mille: u64) -> bool {
         let happens = self.random(1000) < per_mille && self.faults;
         if happens {
             *self.counts.entry(name).or_default() += 1;
@@ -189,29 +189,29 @@ impl World {
         happens
     }
 
-    pub fn note(&mut self, line: impl FnOnce() -> String) {
+    pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             let line: String = line().chars().take(LINE_CHARS_MAX).collect();
             trace.push(format!("{} {line}", &self.now.to_string()[11..]));
         }
     }
 
-    pub fn later(&mut self, delay_ms: u64, happening: Happening) {
+    pub(crate) fn later(&mut self, delay_ms: u64, happening: Happening) {
         self.at(self.now + Duration::from_millis(delay_ms), happening);
     }
 
-    pub fn at(&mut self, at: Timestamp, happening: Happening) {
+    pub(crate) fn at(&mut self, at: Timestamp, happening: Happening) {
         self.n_happenings += 1;
         self.heap.insert((at, self.n_happenings), happening);
     }
 
     /// Word to the master from an adapter in its process.
-    pub fn tell_master(&mut self, delay_ms: u64, event: Event) {
+    pub(crate) fn tell_master(&mut self, delay_ms: u64, event: Event) {
         let life = self.life;
         self.later(delay_ms, Happening::ToMaster { life, connection: None, event });
     }
 
-    pub fn reply_to(&mut self, waiter: Waiter) -> ReplyId {
+    pub(crate) fn reply_to(&mut self, waiter: Waiter) -> ReplyId {
         self.last_reply += 1;
         let reply = ReplyId(self.last_reply);
         self.waiters.insert(reply, waiter);
@@ -219,7 +219,7 @@ impl World {
     }
 
     /// Lets everything happen until then.
-    pub fn run_until(&mut self, end: Timestamp) {
+    pub(crate) fn run_until(&mut self, end: Timestamp) {
         loop {
             let next = self.heap.first_key_value().map(|((at, _), _)| *at);
             let due = self.it.as_ref().and_then(Coordinator::next_timeout);
@@ -279,7 +279,7 @@ impl World {
     }
 
     /// One event through decide, commit, act and answer; or through a part of it.
-    pub fn deliver(&mut self, event: Event) {
+    pub(crate) fn deliver(&mut self, event: Event) {
         let event = self.stale_made_fresh(event);
         self.note(|| format!("{event:?}"));
         self.n_events += 1;

@@ -169,7 +169,6 @@ pub(super) fn plural(count: usize, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::master::domain::decision::Action;
     use crate::master::domain::event::Request;
     use crate::master::domain::pipeline::JobSpec;

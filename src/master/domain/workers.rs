@@ -398,6 +398,19 @@ mod tests {
         (rig, instance, worker, connection)
     }
 
+    /// The same on a machine of one's own.
+    fn busy_mac() -> (Rig, WorkerName, ConnectionId) {
+        let own = PoolSettings { provisioner: ProvisionerKind::None, ..rig::pool("linux") };
+        let mut rig = Rig::new(vec![own]);
+        let mac = WorkerName::from("mac");
+        rig.ask(Request::AddWorker(mac.clone(), "linux".into()));
+        let connection = rig.connect(&mac, rig::hello(Proof::Password), &[]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let attempt = rig.given();
+        rig.start(&mac, attempt);
+        (rig, mac, connection)
+    }
+
     #[test]
     fn a_machine_whose_agent_never_calls_is_ended_when_its_boot_time_is_over() {
         let mut rig = Rig::new(vec![rig::pool("linux")]);
@@ -408,30 +421,6 @@ mod tests {
         assert!(rig::ends(&rig.wait(2), instance));
         assert!(rig.reason("test").contains("its agent never called within 600 s"));
         assert_eq!(rig.status("test"), JobStatus::Queued);
-    }
-
-    #[test]
-    fn idle_workers_end_after_the_idle_timeout_but_for_those_that_are_kept() {
-        let mut rig = Rig::new(vec![PoolSettings { min_idle: 1, ..rig::pool("linux") }]);
-        let (kept, one, at_one) = rig.arrive();
-        rig.build("app", vec![rig::job("a", &[]), rig::job("b", &[])]);
-        let first = rig.given();
-        let (other, two, at_two) = rig.arrive();
-        let second = rig.given();
-        rig.finish(&one, first, AttemptOutcome::Passed);
-        rig.finish(&two, second, AttemptOutcome::Passed);
-        let done = rig.wait_beating(1200, &[(&one, at_one), (&two, at_two)]);
-        let ended = [kept, other].iter().filter(|id| rig::ends(&done, **id)).count();
-        assert_eq!(ended, 1, "one of two is kept");
-    }
-
-    #[test]
-    fn an_idle_timeout_of_nothing_ends_workers_at_once_and_turns_no_timer_in_a_circle() {
-        let zero = PoolSettings { idle_timeout: Duration::ZERO, ..rig::pool("linux") };
-        let mut rig = Rig::new(vec![PoolSettings { min_idle: 1, ..zero }]);
-        let (instance, worker, connection) = rig.arrive();
-        let done = rig.wait_beating(120, &[(&worker, connection)]);
-        assert!(!rig::ends(&done, instance), "it is kept");
     }
 
     #[test]
@@ -468,14 +457,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_was_told_to_end_cannot_prolong_its_lease() {
-        let own = PoolSettings { provisioner: ProvisionerKind::None, ..rig::pool("linux") };
-        let mut rig = Rig::new(vec![own]);
-        rig.ask(Request::AddWorker("mac".into(), "linux".into()));
-        let mac = WorkerName::from("mac");
-        let connection = rig.connect(&mac, rig::hello(Proof::Password), &[]);
-        rig.build("app", vec![rig::job("test", &[])]);
-        let attempt = rig.given();
-        rig.start(&mac, attempt);
+        let (mut rig, mac, connection) = busy_mac();
         rig.ask(Request::StopWorker(mac.clone()));
         rig.wait_beating(1840, &[(&mac, connection)]);
         assert_eq!(
@@ -489,14 +471,7 @@ mod tests {
 
     #[test]
     fn draining_a_lost_machine_of_ones_own_does_not_keep_its_job() {
-        let own = PoolSettings { provisioner: ProvisionerKind::None, ..rig::pool("linux") };
-        let mut rig = Rig::new(vec![own]);
-        rig.ask(Request::AddWorker("mac".into(), "linux".into()));
-        let mac = WorkerName::from("mac");
-        let connection = rig.connect(&mac, rig::hello(Proof::Password), &[]);
-        rig.build("app", vec![rig::job("test", &[])]);
-        let attempt = rig.given();
-        rig.start(&mac, attempt);
+        let (mut rig, mac, connection) = busy_mac();
         rig.agent(AgentEvent::Disconnected { worker: mac.clone(), connection });
         rig.wait(200);
         rig.ask(Request::DrainWorker(mac));
