@@ -12,10 +12,8 @@ use busybee::master::domain::event::AgentHello;
 use busybee::master::domain::event::Event;
 use busybee::master::domain::event::InventoryItem;
 use busybee::master::domain::event::Proof;
-use busybee::master::domain::event::StepResult;
 use busybee::model::attempt::AttemptOutcome;
 use busybee::model::attempt::AttemptRef;
-use busybee::model::attempt::AttemptSpec;
 use busybee::model::ids::ConnectionId;
 use busybee::model::ids::LaunchId;
 use busybee::model::ids::PoolName;
@@ -49,14 +47,14 @@ pub(crate) struct Agent {
     boot: u64,
     line: Option<Line>,
     /// The answer to the greeting has come.
-    is_welcome: bool,
+    pub(crate) is_welcome: bool,
     is_bootstrapped: bool,
     is_bootstrapping: bool,
     /// It was told to end, and has.
     pub(crate) is_off: bool,
     pub(crate) runs: BTreeMap<AttemptRef, Run>,
     /// Attempts that were cancelled before they came.
-    tombstones: BTreeSet<AttemptRef>,
+    pub(crate) tombstones: BTreeSet<AttemptRef>,
     pub(crate) projects: BTreeSet<ProjectName>,
     lease: Duration,
     lease_until: Timestamp,
@@ -107,14 +105,14 @@ impl Agent {
         self.runs.get(&attempt) == Some(&Run::Running)
     }
 
-    fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.runs.values().any(|run| *run == Run::Running)
     }
 }
 
 impl World {
     /// Says something on the agent's connection, if it has one.
-    fn say(&mut self, name: &WorkerName, event: AgentEvent) {
+    pub(crate) fn say(&mut self, name: &WorkerName, event: AgentEvent) {
         let delay = Duration::from_millis(10 + self.random(300));
         let now = self.now;
         let Some(agent) = self.agents.get_mut(name) else { return };
@@ -125,7 +123,7 @@ impl World {
         self.at(at, Happening::ToMaster { life, connection, event: Event::Agent(event) });
     }
 
-    fn send_to_agent(
+    fn send_down(
         &mut self,
         name: &WorkerName,
         step: impl FnOnce(Line) -> AgentStep,
@@ -147,7 +145,7 @@ impl World {
         message: ToAgent,
     ) {
         if self.open.contains(&connection) {
-            self.send_to_agent(&name, |line| AgentStep::Told(line, message), connection);
+            self.send_down(&name, |line| AgentStep::Told(line, message), connection);
         }
     }
 
@@ -157,7 +155,7 @@ impl World {
         connection: ConnectionId,
         answer: Answer,
     ) {
-        self.send_to_agent(&name, |line| AgentStep::Answered(line, answer), connection);
+        self.send_down(&name, |line| AgentStep::Answered(line, answer), connection);
     }
 
     /// The master closes a connection.
@@ -327,7 +325,7 @@ impl World {
         // The channel acknowledges it, as long as it has the connection.
         if self.open.contains(&connection) {
             let sent_at = self.now;
-            self.send_to_agent(name, |line| AgentStep::Acked(line, sent_at), connection);
+            self.send_down(name, |line| AgentStep::Acked(line, sent_at), connection);
         }
         self.tell_results(name);
         self.later(every, Happening::Agent(name.clone(), AgentStep::Beats(line)));
@@ -340,33 +338,6 @@ impl World {
         } else if self.fault("thief calls", 1) {
             self.thief_calls(name);
         }
-    }
-
-    /// Results are told until the master has them, so it hears of many twice.
-    fn tell_results(&mut self, name: &WorkerName) {
-        let Some(agent) = self.agents.get(name) else { return };
-        let done = agent.runs.iter().filter_map(|(attempt, run)| match run {
-            Run::Done(outcome) => Some((*attempt, outcome.clone())),
-            Run::Running => None,
-        });
-        let done: Vec<(AttemptRef, AttemptOutcome)> = done.collect();
-        for (attempt, outcome) in done {
-            self.tell_result(name, attempt, outcome);
-        }
-    }
-
-    fn tell_result(&mut self, name: &WorkerName, attempt: AttemptRef, outcome: AttemptOutcome) {
-        let result = StepResult {
-            step: 1,
-            outcome: StepOutcome::Exited(i32::from(outcome != AttemptOutcome::Passed)),
-            started_at: self.now,
-            duration_ms: 1,
-            log_bytes: 7,
-            log_incomplete: false,
-        };
-        let worker = name.clone();
-        self.say(name, AgentEvent::StepFinished { worker: worker.clone(), attempt, result });
-        self.say(name, AgentEvent::AttemptFinished { worker, attempt, outcome });
     }
 
     fn process_restarts(&mut self, name: &WorkerName, with_machine: bool) {
@@ -406,35 +377,7 @@ impl World {
         self.tell_master(10, Event::Agent(hello));
     }
 
-    fn agent_told(&mut self, name: &WorkerName, message: ToAgent) {
-        match message {
-            ToAgent::Bootstrap => self.agent_bootstraps(name),
-            ToAgent::Run(spec) => self.agent_runs(name, &spec),
-            ToAgent::Cancel(attempt) => {
-                let Some(agent) = self.agents.get_mut(name) else { return };
-                if !agent.runs.contains_key(&attempt) {
-                    agent.tombstones.insert(attempt);
-                } else if !self.fault("cancel ignored", 50) {
-                    let takes = 500 + self.random(30_000);
-                    let ends = AgentStep::RunEnds(attempt, AttemptOutcome::Cancelled);
-                    self.later(takes, Happening::Agent(name.clone(), ends));
-                }
-            }
-            ToAgent::Forget(attempt) => {
-                if let Some(agent) = self.agents.get_mut(name) {
-                    agent.runs.remove(&attempt);
-                }
-            }
-            ToAgent::Drain => {}
-            ToAgent::Shutdown { sentence } => {
-                if !self.fault("shutdown ignored", 100) {
-                    self.agent_leaves(name, sentence);
-                }
-            }
-        }
-    }
-
-    fn agent_leaves(&mut self, name: &WorkerName, sentence: String) {
+    pub(crate) fn agent_leaves(&mut self, name: &WorkerName, sentence: String) {
         let Some(agent) = self.agents.get_mut(name) else { return };
         agent.runs.clear();
         let launch = agent.launch.clone();
@@ -446,7 +389,7 @@ impl World {
         self.later(takes, Happening::Cloud(CloudStep::Ends(launch, None)));
     }
 
-    fn agent_bootstraps(&mut self, name: &WorkerName) {
+    pub(crate) fn agent_bootstraps(&mut self, name: &WorkerName) {
         let hangs = self.fault("bootstrap hangs", 40);
         let takes = 3000 + self.random(60_000);
         let Some(agent) = self.agents.get_mut(name) else { return };
@@ -469,59 +412,5 @@ impl World {
         let outcome = StepOutcome::Exited(i32::from(fails));
         let (worker, tail) = (name.clone(), "no such package".to_owned());
         self.say(name, AgentEvent::BootstrapFinished { worker, connection, outcome, tail });
-    }
-
-    fn agent_runs(&mut self, name: &WorkerName, spec: &AttemptSpec) {
-        let attempt = spec.id;
-        let rejects = self.fault("attempt rejected", 10);
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        let worker = name.clone();
-        if agent.runs.contains_key(&attempt) {
-            return self.say(name, AgentEvent::AttemptAccepted(worker, attempt));
-        }
-        if agent.tombstones.contains(&attempt) {
-            return self.run_ends(name, attempt, AttemptOutcome::Cancelled);
-        }
-        if rejects {
-            let sentence = "the disk is full".to_owned();
-            return self.say(name, AgentEvent::AttemptRejected { worker, attempt, sentence });
-        }
-        assert!(!agent.is_busy(), "{name} has {:?} and is given {attempt:?}", agent.runs);
-        agent.projects.insert(spec.project.clone());
-        agent.runs.insert(attempt, Run::Running);
-        self.laws.attempt_starts(&self.settings, &self.disk, &self.agents, name, attempt);
-        let step = 1;
-        self.say(name, AgentEvent::AttemptAccepted(worker.clone(), attempt));
-        let started_at = self.now;
-        self.say(name, AgentEvent::StepStarted { worker, attempt, step, started_at });
-        let outcome = match self.random(20) {
-            0..=14 => AttemptOutcome::Passed,
-            15..=17 => AttemptOutcome::Failed,
-            _ if self.faults => AttemptOutcome::Infra("the disk is full".to_owned()),
-            _ => AttemptOutcome::Passed,
-        };
-        if !self.fault("attempt hangs", 20) {
-            let takes = 2000 + self.random(240_000);
-            let ends = AgentStep::RunEnds(attempt, outcome);
-            self.later(takes, Happening::Agent(name.clone(), ends));
-        }
-    }
-
-    fn all_runs_end(&mut self, name: &WorkerName, why: &str) {
-        let Some(agent) = self.agents.get(name) else { return };
-        let running = agent.runs.iter().filter(|(_, run)| **run == Run::Running);
-        let running: Vec<AttemptRef> = running.map(|(attempt, _)| *attempt).collect();
-        for attempt in running {
-            self.run_ends(name, attempt, AttemptOutcome::Infra(why.to_owned()));
-        }
-    }
-
-    fn run_ends(&mut self, name: &WorkerName, attempt: AttemptRef, outcome: AttemptOutcome) {
-        self.laws.attempt_ended(name, attempt, &outcome);
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        agent.runs.insert(attempt, Run::Done(outcome.clone()));
-        if agent.is_welcome {
-            self.tell_result(name, attempt, outcome);
-        }
     }
 }

@@ -7,6 +7,7 @@ mod cloud;
 mod disk;
 mod laws;
 mod people;
+mod runs;
 mod world;
 
 use std::collections::BTreeMap;
@@ -29,10 +30,10 @@ const SEEDS_UNTIL_CAUGHT: u64 = 500;
 const LINES_SHOWN: usize = 40;
 
 /// How long faults last.
-const FAULTS_LAST: Duration = Duration::from_secs(2 * 3600);
+const FAULTS_LAST: Duration = Duration::from_secs(3600);
 
 /// How long the world has to come to rest after them: more than a machine's longest life.
-const REST_COMES: Duration = Duration::from_secs(4 * 3600);
+const REST_COMES: Duration = Duration::from_secs(5 * 3600);
 
 /// How often it is looked whether it has.
 const LOOK_EVERY: Duration = Duration::from_secs(300);

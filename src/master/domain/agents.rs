@@ -324,3 +324,152 @@ impl Coordinator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::domain::decision::Record;
+    use crate::master::domain::entities::PoolState;
+    use crate::master::domain::event::Request;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::master::domain::settings::PoolSettings;
+    use crate::master::domain::settings::ProvisionerKind;
+    use crate::model::attempt::AttemptOutcome;
+    use crate::model::status::JobStatus;
+
+    fn scripted() -> PoolSettings {
+        PoolSettings { has_bootstrap: true, ..rig::pool("linux") }
+    }
+
+    fn is_refused(answer: &Answer) -> bool {
+        matches!(answer, Answer::Refused(refusal) if refusal.sentence == UNKNOWN_WORKER)
+    }
+
+    #[test]
+    fn a_failed_bootstraps_last_lines_stand_in_the_waiting_jobs_reason() {
+        let mut rig = Rig::new(vec![scripted()]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, worker, connection) = rig.arrive();
+        assert_eq!(rig.told(), [&ToAgent::Bootstrap]);
+        let (outcome, tail) = (StepOutcome::Exited(3), "no such package: gcc\n".to_owned());
+        rig.agent(AgentEvent::BootstrapFinished { worker, connection, outcome, tail });
+        assert!(rig.ends(instance));
+        assert!(rig.reason("test").contains("no such package: gcc"), "{}", rig.reason("test"));
+        assert_eq!(rig.status("test"), JobStatus::Queued);
+    }
+
+    #[test]
+    fn an_agent_that_vanishes_during_its_bootstrap_counts_as_a_failed_launch() {
+        let mut rig = Rig::new(vec![scripted()]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (_, worker, connection) = rig.arrive();
+        rig.agent(AgentEvent::Disconnected { worker, connection });
+        rig.wait(181);
+        let state = rig.written.iter().rev().find_map(|record| match record {
+            Record::Pool(PoolState { failures, .. }) => Some(*failures),
+            _ => None,
+        });
+        assert_eq!(state, Some(1));
+    }
+
+    #[test]
+    fn a_second_key_with_the_valid_password_raises_the_alarm_and_ends_the_worker() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, worker, _) = rig.arrive();
+        let thief = AgentHello { public_key: b"another".to_vec(), ..rig::hello(Proof::Password) };
+        assert!(is_refused(&rig.greet(&worker, thief).1));
+        assert!(rig.done.iter().any(|action| matches!(action, Action::Alarm(_))));
+        assert!(rig.ends(instance));
+        assert!(is_refused(&rig.greet(&worker, rig::hello(Proof::Key)).1), "nor may the first");
+    }
+
+    #[test]
+    fn the_same_key_with_the_password_is_only_a_lost_answer() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (_, worker, _) = rig.arrive();
+        let (_, answer) = rig.greet(&worker, rig::hello(Proof::Password));
+        assert!(matches!(answer, Answer::Welcome(_)));
+    }
+
+    #[test]
+    fn an_agent_resumes_by_its_key_and_goes_on_with_what_it_has() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (_, worker, connection) = rig.arrive();
+        let attempt = rig.given();
+        rig.start(&worker, attempt);
+        rig.agent(AgentEvent::Disconnected { worker: worker.clone(), connection });
+        rig.wait(60);
+        rig.connect(&worker, rig::hello(Proof::Key), &[(attempt, false)]);
+        assert_eq!(rig.given(), attempt, "it is told again, secrets included");
+        rig.finish(&worker, attempt, AttemptOutcome::Passed);
+        assert_eq!(rig.status("test"), JobStatus::Passed);
+        assert_eq!(rig.job("test").attempts, 1);
+    }
+
+    #[test]
+    fn a_lower_epoch_and_another_key_are_refused() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (_, worker, _) = rig.arrive();
+        let older = AgentHello { epoch: 4, ..rig::hello(Proof::Key) };
+        assert!(is_refused(&rig.greet(&worker, older).1));
+        let other = AgentHello { public_key: b"another".to_vec(), ..rig::hello(Proof::Key) };
+        assert!(is_refused(&rig.greet(&worker, other).1));
+        assert!(is_refused(&rig.greet(&"nobody".into(), rig::hello(Proof::Password)).1));
+    }
+
+    #[test]
+    fn a_password_dies_unused_and_waits_while_its_launch_is_not_settled() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, _, worker) = rig.launches()[0].clone();
+        let (_, early) = rig.greet(&worker, rig::hello(Proof::Password));
+        assert!(matches!(early, Answer::CallAgain(_)));
+        rig.accept(instance);
+        rig.now = rig.now + std::time::Duration::from_secs(600);
+        let (_, late) = rig.greet(&worker, rig::hello(Proof::Password));
+        assert!(is_refused(&late));
+    }
+
+    #[test]
+    fn a_reboot_ends_the_attempt_as_an_infrastructure_failure() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (_, worker, _) = rig.arrive();
+        let old = rig.given();
+        rig.start(&worker, old);
+        let rebooted = AgentHello { boot_id: "boot 2".to_owned(), ..rig::hello(Proof::Key) };
+        rig.connect(&worker, rebooted, &[(old, true)]);
+        assert!(rig.told().contains(&&ToAgent::Forget(old)));
+        assert!(rig.given().fence > old.fence, "the job is given out again");
+        assert_eq!(rig.job("test").infra_failures, 1);
+    }
+
+    #[test]
+    fn a_reboot_that_ends_its_worker_is_answered_too() {
+        let mut rig = Rig::new(vec![PoolSettings { jobs_per_instance: 1, ..rig::pool("linux") }]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, worker, _) = rig.arrive();
+        let attempt = rig.given();
+        rig.start(&worker, attempt);
+        let rebooted = AgentHello { boot_id: "boot 2".to_owned(), ..rig::hello(Proof::Key) };
+        assert!(is_refused(&rig.greet(&worker, rebooted).1));
+        assert!(rig.ends(instance));
+    }
+
+    #[test]
+    fn a_machine_of_ones_own_that_was_away_before_it_was_ready_runs_its_bootstrap() {
+        let own = PoolSettings { provisioner: ProvisionerKind::None, ..scripted() };
+        let mut rig = Rig::new(vec![own]);
+        rig.ask(Request::AddWorker("mac".into(), "linux".into()));
+        let connection = rig.connect(&"mac".into(), rig::hello(Proof::Password), &[]);
+        rig.agent(AgentEvent::Disconnected { worker: "mac".into(), connection });
+        rig.wait(600);
+        rig.connect(&"mac".into(), rig::hello(Proof::Key), &[]);
+        assert_eq!(rig.told(), [&ToAgent::Bootstrap]);
+    }
+}

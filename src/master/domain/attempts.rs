@@ -358,3 +358,142 @@ impl Coordinator {
         self.end_worker(&worker, "did not end an attempt that was over");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::domain::decision::Action;
+    use crate::master::domain::event::AgentEvent;
+    use crate::master::domain::event::Proof;
+    use crate::master::domain::event::Request;
+    use crate::master::domain::pipeline::JobSpec;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::model::ids::ConnectionId;
+    use crate::model::ids::InstanceId;
+
+    fn given(spec: JobSpec) -> (Rig, InstanceId, WorkerName, ConnectionId, AttemptRef) {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![spec]);
+        let (instance, worker, connection) = rig.arrive();
+        let attempt = rig.given();
+        (rig, instance, worker, connection, attempt)
+    }
+
+    fn infra() -> AttemptOutcome {
+        AttemptOutcome::Infra("the disk is full".to_owned())
+    }
+
+    #[test]
+    fn only_started_attempts_count_and_no_more_are_made_than_allowed() {
+        let none = JobSpec { infra_retries: 0, ..rig::job("test", &[]) };
+        let (mut rig, _, worker, _, attempt) = given(none);
+        rig.finish(&worker, attempt, infra());
+        assert_eq!(
+            (rig.status("test"), rig.reason("test").as_str()),
+            (JobStatus::Infra, "the disk is full")
+        );
+        let (mut rig, _, worker, _, first) = given(rig::job("test", &[]));
+        rig.finish(&worker, first, infra());
+        let second = rig.given();
+        assert!(second.fence > first.fence && second.attempt > first.attempt);
+        rig.finish(&worker, second, infra());
+        assert_eq!(rig.status("test"), JobStatus::Infra);
+        assert!(rig.reason("test").contains("tried 2 times"));
+    }
+
+    #[test]
+    fn a_stale_result_is_forgotten_and_changes_nothing() {
+        let (mut rig, _, worker, _, first) = given(rig::job("test", &[]));
+        rig.finish(&worker, first, infra());
+        let second = rig.given();
+        let rows = rig.written.len();
+        let forged = AttemptRef { fence: first.fence, ..second };
+        for stale in [first, forged] {
+            rig.finish(&worker, stale, AttemptOutcome::Passed);
+            assert_eq!(rig.told(), [&ToAgent::Forget(stale)]);
+        }
+        rig.finish(&"another".into(), second, AttemptOutcome::Passed);
+        assert_eq!(rig.written.len(), rows);
+        rig.finish(&worker, second, AttemptOutcome::Passed);
+        assert_eq!(rig.status("test"), JobStatus::Passed);
+    }
+
+    #[test]
+    fn a_running_job_that_is_cancelled_ends_when_its_agent_says_so() {
+        let (mut rig, instance, worker, _, attempt) = given(rig::job("test", &[]));
+        rig.start(&worker, attempt);
+        rig.ask(Request::CancelBuild("app".into(), crate::model::ids::BuildNumber(1)));
+        assert_eq!(rig.told(), [&ToAgent::Cancel(attempt)]);
+        assert_eq!(rig.status("test"), JobStatus::Running);
+        rig.finish(&worker, attempt, AttemptOutcome::Cancelled);
+        assert_eq!(rig.status("test"), JobStatus::Cancelled);
+        assert!(!rig.ends(instance), "its worker is free again");
+    }
+
+    #[test]
+    fn a_cancel_that_is_not_obeyed_ends_the_worker_after_the_grace() {
+        let (mut rig, instance, worker, connection, attempt) = given(rig::job("test", &[]));
+        rig.start(&worker, attempt);
+        rig.ask(Request::CancelBuild("app".into(), crate::model::ids::BuildNumber(1)));
+        rig.wait_beating(50, &[(&worker, connection)]);
+        assert_eq!(rig.status("test"), JobStatus::Running);
+        let done = rig.wait(11);
+        assert_eq!(rig.status("test"), JobStatus::Cancelled);
+        assert!(rig::ends(&done, instance));
+    }
+
+    #[test]
+    fn a_cancelled_attempt_that_never_arrived_is_not_run_after_a_reconnect() {
+        let (mut rig, _, worker, connection, _) = given(rig::job("test", &[]));
+        rig.agent(AgentEvent::Disconnected { worker: worker.clone(), connection });
+        rig.ask(Request::CancelBuild("app".into(), crate::model::ids::BuildNumber(1)));
+        rig.connect(&worker, rig::hello(Proof::Key), &[]);
+        assert!(!rig.told().iter().any(|told| matches!(told, ToAgent::Run(_))));
+        assert_eq!(rig.status("test"), JobStatus::Cancelled);
+    }
+
+    #[test]
+    fn an_overdue_attempt_fails_only_if_its_agent_can_speak_and_does_not() {
+        let (mut rig, _, worker, connection, attempt) = given(rig::job("test", &[]));
+        rig.start(&worker, attempt);
+        rig.wait_beating(3550, &[(&worker, connection)]);
+        rig.agent(AgentEvent::Disconnected { worker: worker.clone(), connection });
+        rig.wait(119);
+        assert_eq!(rig.status("test"), JobStatus::Running, "it may have passed long ago");
+        let connection = rig.connect(&worker, rig::hello(Proof::Key), &[(attempt, false)]);
+        rig.wait_beating(70, &[(&worker, connection)]);
+        assert_eq!(rig.status("test"), JobStatus::Failed);
+    }
+
+    #[test]
+    fn a_job_that_no_worker_takes_is_called_off_in_the_end() {
+        let (mut rig, _, worker, _, mut attempt) = given(rig::job("test", &[]));
+        let mut on = worker;
+        for _ in 0..UNSTARTED_MAX {
+            let sentence = "no room".to_owned();
+            rig.agent(AgentEvent::AttemptRejected { worker: on, attempt, sentence });
+            assert_eq!(rig.status("test"), JobStatus::Queued);
+            let ended: Vec<InstanceId> = rig
+                .done
+                .iter()
+                .filter_map(|action| match action {
+                    Action::Terminate { instance, .. } => *instance,
+                    _ => None,
+                })
+                .collect();
+            let (_, next, _) = rig.arrive();
+            attempt = rig.given();
+            for instance in ended {
+                rig.say(crate::master::domain::event::Event::InstanceEnded {
+                    instance,
+                    sentence: None,
+                });
+            }
+            on = next;
+        }
+        let sentence = "no room".to_owned();
+        rig.agent(AgentEvent::AttemptRejected { worker: on, attempt, sentence });
+        assert_eq!(rig.status("test"), JobStatus::Infra);
+    }
+}

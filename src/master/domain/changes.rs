@@ -197,3 +197,125 @@ fn resolve(change: &Change) -> Action {
         wanted: Wanted::Push { ref_name: change.ref_name.clone(), commit: change.commit.clone() },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::domain::decision::Answer;
+    use crate::master::domain::event::Event;
+    use crate::master::domain::event::Request;
+    use crate::master::domain::pipeline::Pipeline;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::model::status::BuildStatus;
+
+    fn listed(rig: &mut Rig, refs: &[(&str, &str)]) {
+        let refs = refs.iter().map(|(name, commit)| ((*name).into(), (*commit).into())).collect();
+        rig.say(Event::RefsListed { project: "app".into(), refs });
+    }
+
+    fn n_resolving(rig: &Rig) -> usize {
+        rig.done.iter().filter(|action| matches!(action, Action::ResolveChange(_))).count()
+    }
+
+    fn planned() -> Planned {
+        Planned::Pipeline(Pipeline { name: None, jobs: vec![rig::job("test", &[])] })
+    }
+
+    /// A rig that has seen `main` at `c1`.
+    fn seen() -> Rig {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        listed(&mut rig, &[("refs/heads/main", "c1")]);
+        assert_eq!(n_resolving(&rig), 0, "the first sight is a baseline");
+        rig
+    }
+
+    #[test]
+    fn what_moves_after_the_baseline_is_built_forced_or_not_and_each_once() {
+        let mut rig = seen();
+        listed(&mut rig, &[("refs/heads/main", "c2"), ("refs/heads/new", "c1")]);
+        assert_eq!(n_resolving(&rig), 2);
+        listed(&mut rig, &[("refs/heads/main", "c2"), ("refs/heads/new", "c1")]);
+        assert_eq!(n_resolving(&rig), 0);
+        listed(&mut rig, &[("refs/heads/main", "c1"), ("refs/heads/new", "c1")]);
+        assert_eq!(n_resolving(&rig), 1, "pushed back by force");
+    }
+
+    #[test]
+    fn a_deleted_branch_builds_nothing_and_is_new_when_it_comes_again() {
+        let mut rig = seen();
+        listed(&mut rig, &[]);
+        assert_eq!(n_resolving(&rig), 0);
+        listed(&mut rig, &[("refs/heads/main", "c1")]);
+        assert_eq!(n_resolving(&rig), 1);
+    }
+
+    #[test]
+    fn a_push_with_skip_ci_or_without_a_trigger_is_left_out_and_forgotten() {
+        for (subject, plan) in [
+            ("docs [skip ci]", planned()),
+            ("[ci skip] docs", planned()),
+            ("docs", Planned::NotTriggered("only main is built".to_owned())),
+        ] {
+            let mut rig = seen();
+            listed(&mut rig, &[("refs/heads/main", "c2")]);
+            let change = rig.resolving();
+            let resolved = rig::resolved("refs/heads/main", "c2", subject, plan);
+            rig.say(Event::ChangeResolved(change, resolved));
+            assert!(rig.builds().is_empty());
+            assert_eq!(rig.written.last(), Some(&Record::ChangeDone(change)));
+        }
+    }
+
+    #[test]
+    fn a_broken_pipeline_file_makes_a_red_build() {
+        let mut rig = seen();
+        listed(&mut rig, &[("refs/heads/main", "c2")]);
+        let broken = Planned::Broken("line 3: no such key".to_owned());
+        let change = rig.resolving();
+        let resolved = rig::resolved("refs/heads/main", "c2", "work", broken);
+        rig.say(Event::ChangeResolved(change, resolved.clone()));
+        assert_eq!(rig.builds(), [BuildStatus::Failed]);
+        rig.say(Event::ChangeResolved(change, resolved));
+        assert_eq!(rig.builds().len(), 1, "told twice, it is one build still");
+    }
+
+    #[test]
+    fn a_repository_that_is_down_is_asked_again_later() {
+        let mut rig = seen();
+        listed(&mut rig, &[("refs/heads/main", "c2")]);
+        let change = rig.resolving();
+        let sentence = "it is down".to_owned();
+        rig.say(Event::ChangeUnresolved { change, sentence, worth_retrying: true });
+        assert_eq!(n_resolving(&rig), 0);
+        rig.done = rig.wait(60);
+        assert_eq!(rig.resolving(), change);
+    }
+
+    #[test]
+    fn an_answer_about_another_commit_is_not_taken_for_the_pushs() {
+        let mut rig = seen();
+        listed(&mut rig, &[("refs/heads/main", "c2")]);
+        let change = rig.resolving();
+        let strange = rig::resolved("refs/heads/main", "c9", "work", planned());
+        rig.say(Event::ChangeResolved(change, strange));
+        assert!(rig.builds().is_empty());
+        let own = rig::resolved("refs/heads/main", "c2", "work", planned());
+        rig.say(Event::ChangeResolved(change, own));
+        assert_eq!(rig.builds().len(), 1);
+    }
+
+    #[test]
+    fn who_asks_for_an_unknown_project_or_a_change_without_trigger_is_told_why() {
+        let mut rig = seen();
+        let project = "nothing".into();
+        let answer = rig.ask(Request::StartBuild { project, reference: None });
+        assert!(matches!(answer, Some(Answer::Refused(_))), "{answer:?}");
+        rig.ask(Request::StartBuild { project: "app".into(), reference: None });
+        let plan = Planned::NotTriggered("only tags are built".to_owned());
+        let change = rig.resolving();
+        let resolved = rig::resolved("refs/heads/main", "c1", "work", plan);
+        rig.say(Event::ChangeResolved(change, resolved));
+        assert!(matches!(&rig.answers[0].1, Answer::Refused(why) if why.sentence.contains("tags")));
+    }
+}

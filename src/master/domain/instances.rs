@@ -257,3 +257,102 @@ impl Coordinator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::domain::event::Event;
+    use crate::master::domain::event::Request;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::model::status::JobStatus;
+
+    fn fail(rig: &mut Rig, needs_a_person: bool) {
+        let (instance, _, _) = rig.launches().pop().expect("a machine was asked for");
+        let sentence = "no capacity".to_owned();
+        rig.say(Event::LaunchFailed { instance, sentence, needs_a_person });
+    }
+
+    /// Waits until the pool launches again.
+    fn launched_again(rig: &mut Rig) {
+        for _ in 0..600 {
+            rig.done = rig.wait(1);
+            if !rig.launches().is_empty() {
+                return;
+            }
+        }
+        panic!("nothing was launched again");
+    }
+
+    #[test]
+    fn three_launches_in_a_row_that_go_wrong_pause_the_pool_until_somebody_resumes_it() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        fail(&mut rig, false);
+        assert!(rig.launches().is_empty(), "not at once");
+        assert!(rig.reason("test").contains("no capacity"));
+        launched_again(&mut rig);
+        fail(&mut rig, false);
+        launched_again(&mut rig);
+        fail(&mut rig, false);
+        rig.done = rig.wait(7200);
+        assert!(rig.launches().is_empty());
+        assert!(
+            rig.reason("test").contains("is paused: 3 launches in a row"),
+            "{}",
+            rig.reason("test")
+        );
+        assert_eq!(rig.status("test"), JobStatus::Queued, "the job itself is never failed for it");
+        rig.ask(Request::ResumePool("linux".into()));
+        assert_eq!(rig.launches().len(), 1);
+    }
+
+    #[test]
+    fn what_only_a_person_can_mend_pauses_the_pool_at_once() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        fail(&mut rig, true);
+        rig.done = rig.wait(7200);
+        assert!(rig.launches().is_empty());
+    }
+
+    #[test]
+    fn a_worker_that_became_ready_begins_the_count_of_failures_anew() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        fail(&mut rig, false);
+        launched_again(&mut rig);
+        rig.arrive();
+        let state = rig.written.iter().rev().find_map(|record| match record {
+            Record::Pool(state) => Some(state.failures),
+            _ => None,
+        });
+        assert_eq!(state, Some(0));
+    }
+
+    #[test]
+    fn never_more_machines_are_asked_for_than_the_pool_may_have() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        let names = ["a", "b", "c", "d", "e"];
+        rig.build("app", names.iter().map(|name| rig::job(name, &[])).collect());
+        assert_eq!(rig.launches().len(), 3);
+        let (first, _, worker) = rig.launches()[0].clone();
+        rig.accept(first);
+        rig.ask(Request::StopWorker(worker));
+        assert!(rig.launches().is_empty(), "what is being ended is there still");
+        rig.say(Event::InstanceEnded { instance: first, sentence: None });
+        assert_eq!(rig.launches().len(), 1);
+    }
+
+    #[test]
+    fn a_machine_that_was_told_to_end_is_told_again_until_it_has() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, worker, _) = rig.arrive();
+        rig.ask(Request::StopWorker(worker));
+        assert!(rig.ends(instance));
+        assert!(rig::ends(&rig.wait(30), instance));
+        rig.say(Event::InstanceEnded { instance, sentence: None });
+        assert!(!rig::ends(&rig.wait(300), instance));
+    }
+}

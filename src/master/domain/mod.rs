@@ -19,6 +19,8 @@ pub mod pipeline;
 mod pool;
 mod reconcile;
 mod requests;
+#[cfg(test)]
+mod rig;
 mod scheduler;
 pub mod settings;
 pub mod snapshot;

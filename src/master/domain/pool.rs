@@ -103,3 +103,35 @@ impl Pool {
         self.idle.get(&None).map_or(0, BTreeSet::len)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::model::attempt::AttemptOutcome;
+
+    #[test]
+    fn idle_workers_end_after_the_idle_timeout_but_for_those_that_are_kept() {
+        let mut rig = Rig::new(vec![PoolSettings { min_idle: 1, ..rig::pool("linux") }]);
+        let (kept, one, at_one) = rig.arrive();
+        rig.build("app", vec![rig::job("a", &[]), rig::job("b", &[])]);
+        let first = rig.given();
+        let (other, two, at_two) = rig.arrive();
+        let second = rig.given();
+        rig.finish(&one, first, AttemptOutcome::Passed);
+        rig.finish(&two, second, AttemptOutcome::Passed);
+        let done = rig.wait_beating(1200, &[(&one, at_one), (&two, at_two)]);
+        let ended = [kept, other].iter().filter(|id| rig::ends(&done, **id)).count();
+        assert_eq!(ended, 1, "one of two is kept");
+    }
+
+    #[test]
+    fn an_idle_timeout_of_nothing_ends_workers_at_once_and_turns_no_timer_in_a_circle() {
+        let zero = PoolSettings { idle_timeout: Duration::ZERO, ..rig::pool("linux") };
+        let mut rig = Rig::new(vec![PoolSettings { min_idle: 1, ..zero }]);
+        let (instance, worker, connection) = rig.arrive();
+        let done = rig.wait_beating(120, &[(&worker, connection)]);
+        assert!(!rig::ends(&done, instance), "it is kept");
+    }
+}

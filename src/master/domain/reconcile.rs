@@ -153,3 +153,155 @@ impl Coordinator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::domain::decision::Record;
+    use crate::master::domain::entities::Instance;
+    use crate::master::domain::event::Event;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::master::domain::settings::PoolSettings;
+    use crate::master::domain::settings::ProvisionerKind;
+    use crate::master::domain::snapshot::Snapshot;
+    use crate::model::ids::CloudId;
+
+    fn listed(rig: &mut Rig, machines: Vec<Machine>) {
+        let asked_at = rig.now;
+        rig.wait(1);
+        rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines });
+    }
+
+    fn machine(launch: &LaunchId, alive: bool) -> Machine {
+        Machine { cloud_id: CloudId::from("i-1"), launch: launch.clone(), alive }
+    }
+
+    /// The newest row of the ledger.
+    fn row(rig: &Rig) -> Instance {
+        let rows = rig.written.iter().rev().filter_map(|record| match record {
+            Record::Instance(instance) => Some(instance.clone()),
+            _ => None,
+        });
+        rows.into_iter().next().expect("there is a row")
+    }
+
+    fn launched() -> (Rig, InstanceId, LaunchId) {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, launch, _) = rig.launches()[0].clone();
+        (rig, instance, launch)
+    }
+
+    #[test]
+    fn a_machine_of_ours_in_no_row_is_ended() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        let strange = LaunchId::from("0123");
+        listed(&mut rig, vec![machine(&strange, true)]);
+        let ended = rig.done.iter().any(|action| {
+            matches!(action, Action::Terminate { instance: None, launch, .. } if *launch == strange)
+        });
+        assert!(ended);
+        listed(&mut rig, vec![machine(&strange, false)]);
+        assert!(rig.done.is_empty(), "what has ended is left alone");
+    }
+
+    #[test]
+    fn a_row_whose_launch_a_crash_dropped_is_launched_again_and_only_then() {
+        let (mut rig, instance, launch) = launched();
+        listed(&mut rig, Vec::new());
+        assert!(rig.launches().is_empty(), "the call is under way");
+        let row = row(&rig);
+        let worker = rig.written.iter().find_map(|record| match record {
+            Record::Worker(worker) => Some(worker.clone()),
+            _ => None,
+        });
+        let snapshot = Snapshot {
+            instances: vec![Instance { requested_at: Timestamp(1), ..row }],
+            workers: worker
+                .into_iter()
+                .map(|worker| crate::master::domain::entities::Worker {
+                    created_at: rig.now,
+                    ..worker
+                })
+                .collect(),
+            ..Snapshot::default()
+        };
+        let mut rig = Rig::load(vec![rig::pool("linux")], snapshot);
+        listed(&mut rig, Vec::new());
+        let again: Vec<_> =
+            rig.launches().into_iter().map(|(id, launch, _)| (id, launch)).collect();
+        assert_eq!(again, [(instance, launch)]);
+    }
+
+    #[test]
+    fn an_accepted_launch_that_nobody_heard_of_is_found_by_its_mark() {
+        let (mut rig, _, launch) = launched();
+        listed(&mut rig, vec![machine(&launch, true)]);
+        assert_eq!(row(&rig).status, InstanceStatus::Pending);
+        assert_eq!(row(&rig).cloud_id, Some(CloudId::from("i-1")));
+    }
+
+    #[test]
+    fn a_listing_from_before_the_launch_proves_nothing() {
+        let (mut rig, instance, launch) = launched();
+        let asked_at = rig.now - Duration::from_secs(5);
+        rig.accept(instance);
+        for machines in [Vec::new(), vec![machine(&launch, false)]] {
+            rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines });
+            assert_eq!(row(&rig).status, InstanceStatus::Pending);
+        }
+    }
+
+    #[test]
+    fn where_a_listing_is_exact_a_missing_machine_is_gone() {
+        let (mut rig, instance, _) = launched();
+        rig.accept(instance);
+        rig.wait(1);
+        listed(&mut rig, Vec::new());
+        assert!(row_of(&rig, instance).status.is_final());
+    }
+
+    #[test]
+    fn where_absence_is_no_proof_it_takes_three_misses_long_after_the_launch() {
+        let (rig, instance, _) = launched();
+        let accepted =
+            Instance { status: InstanceStatus::Running, accepted_at: Some(rig.now), ..row(&rig) };
+        let snapshot = Snapshot { instances: vec![accepted], ..Snapshot::default() };
+        let lagging = PoolSettings { provisioner: ProvisionerKind::None, ..rig::pool("linux") };
+        let mut rig = Rig::load(vec![lagging], snapshot);
+        rig.wait(60);
+        for _ in 0..5 {
+            listed(&mut rig, Vec::new());
+        }
+        assert!(rig.written.is_empty(), "the launch is too fresh");
+        rig.wait(15 * 60);
+        listed(&mut rig, Vec::new());
+        assert!(row_of(&rig, instance).status.is_final());
+    }
+
+    #[test]
+    fn one_sight_of_a_machine_makes_all_its_misses_void() {
+        let (rig, instance, launch) = launched();
+        let accepted =
+            Instance { status: InstanceStatus::Running, accepted_at: Some(rig.now), ..row(&rig) };
+        let snapshot = Snapshot { instances: vec![accepted], ..Snapshot::default() };
+        let lagging = PoolSettings { provisioner: ProvisionerKind::None, ..rig::pool("linux") };
+        let mut rig = Rig::load(vec![lagging], snapshot);
+        rig.wait(16 * 60);
+        for machines in [vec![], vec![], vec![machine(&launch, true)], vec![], vec![]] {
+            listed(&mut rig, machines);
+            assert!(rig.written.is_empty());
+        }
+        listed(&mut rig, Vec::new());
+        assert!(row_of(&rig, instance).status.is_final());
+    }
+
+    fn row_of(rig: &Rig, id: InstanceId) -> Instance {
+        let row = rig.written.iter().rev().find_map(|record| match record {
+            Record::Instance(instance) if instance.id == id => Some(instance.clone()),
+            _ => None,
+        });
+        row.expect("its row was written")
+    }
+}

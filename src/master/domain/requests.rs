@@ -280,3 +280,118 @@ fn jobs_to_retry(jobs: &[Job], failed_only: bool) -> Vec<JobName> {
     }
     chosen
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::domain::entities::Build;
+    use crate::master::domain::event::AgentEvent;
+    use crate::master::domain::event::Event;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::model::attempt::AttemptOutcome;
+
+    /// The build as the store has it.
+    fn stored(rig: &Rig, names: &[&str]) -> Option<Box<LoadedBuild>> {
+        let build: Option<Build> = rig.written.iter().rev().find_map(|record| match record {
+            Record::Build(build) => Some(build.clone()),
+            _ => None,
+        });
+        let jobs = names.iter().map(|name| rig.job(name)).collect();
+        Some(Box::new(LoadedBuild { build: build?, jobs }))
+    }
+
+    fn retry(rig: &mut Rig, failed_only: bool, names: &[&str]) {
+        let (project, number) = (ProjectName::from("app"), BuildNumber(1));
+        rig.ask(Request::RetryBuild { project: project.clone(), number, failed_only });
+        let found = stored(rig, names);
+        rig.say(Event::BuildLoaded { project, number, found });
+    }
+
+    /// `lint` passed, `test` failed, and `pack`, which needs it, was skipped.
+    fn failed() -> (Rig, WorkerName) {
+        let mut rig = Rig::new(vec![crate::master::domain::settings::PoolSettings {
+            max_instances: 1,
+            ..rig::pool("linux")
+        }]);
+        let jobs = [rig::job("lint", &[]), rig::job("test", &[]), rig::job("pack", &["test"])];
+        rig.build("app", jobs.to_vec());
+        let (_, worker, _) = rig.arrive();
+        let lint = rig.given();
+        rig.finish(&worker, lint, AttemptOutcome::Passed);
+        let test = rig.given();
+        rig.finish(&worker, test, AttemptOutcome::Failed);
+        (rig, worker)
+    }
+
+    #[test]
+    fn a_job_whose_need_failed_is_skipped_and_says_which() {
+        let (rig, _) = failed();
+        assert_eq!(rig.status("pack"), JobStatus::Skipped);
+        assert_eq!(rig.reason("pack"), "needs test, which failed");
+        assert_eq!(rig.builds(), [BuildStatus::Failed]);
+    }
+
+    #[test]
+    fn a_retry_of_what_failed_leaves_what_passed_alone() {
+        let (mut rig, worker) = failed();
+        retry(&mut rig, true, &["lint", "test", "pack"]);
+        assert_eq!(rig.status("lint"), JobStatus::Passed);
+        assert_eq!(rig.reason("pack"), "waiting for test");
+        let test = rig.given();
+        rig.finish(&worker, test, AttemptOutcome::Passed);
+        let pack = rig.given();
+        rig.finish(&worker, pack, AttemptOutcome::Passed);
+        assert_eq!(rig.builds(), [BuildStatus::Passed]);
+    }
+
+    #[test]
+    fn a_retry_of_everything_runs_everything_and_of_nothing_is_refused() {
+        let (mut rig, _) = failed();
+        retry(&mut rig, false, &["lint", "test", "pack"]);
+        assert_eq!(rig.job("lint").fence.0, 2);
+        let again = Request::RetryBuild {
+            project: "app".into(),
+            number: BuildNumber(1),
+            failed_only: false,
+        };
+        assert!(matches!(rig.ask(again), Some(Answer::Refused(_))), "it is not over");
+    }
+
+    #[test]
+    fn a_waiting_build_that_is_cancelled_is_over_at_once() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[]), rig::job("pack", &["test"])]);
+        let answer = rig.ask(Request::CancelBuild("app".into(), BuildNumber(1)));
+        assert_eq!(answer, Some(Answer::Done));
+        assert_eq!(rig.builds(), [BuildStatus::Cancelled]);
+        assert_eq!(rig.status("pack"), JobStatus::Cancelled);
+        let again = rig.ask(Request::CancelBuild("app".into(), BuildNumber(1)));
+        assert!(matches!(again, Some(Answer::Refused(why)) if why.kind == RefusalKind::Conflict));
+        let unknown = rig.ask(Request::CancelBuild("app".into(), BuildNumber(2)));
+        assert!(matches!(unknown, Some(Answer::Refused(why)) if why.kind == RefusalKind::NotFound));
+    }
+
+    #[test]
+    fn a_drained_worker_finishes_its_job_and_takes_no_other() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, worker, _) = rig.arrive();
+        let attempt = rig.given();
+        rig.agent(AgentEvent::AttemptAccepted(worker.clone(), attempt));
+        rig.ask(Request::DrainWorker(worker.clone()));
+        assert!(!rig.ends(instance));
+        rig.finish(&worker, attempt, AttemptOutcome::Passed);
+        assert_eq!(rig.status("test"), JobStatus::Passed);
+        assert!(rig.ends(instance));
+    }
+
+    #[test]
+    fn a_machine_of_ones_own_is_added_only_where_it_belongs() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        let mut add =
+            |name: &str, pool: &str| rig.ask(Request::AddWorker(name.into(), pool.into()));
+        assert!(matches!(add("mac", "linux"), Some(Answer::Refused(_))));
+        assert!(matches!(add("mac", "nothing"), Some(Answer::Refused(_))));
+    }
+}

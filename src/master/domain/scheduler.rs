@@ -149,3 +149,66 @@ pub(super) fn plural(count: usize, noun: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{ending}")
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::master::domain::decision::Action;
+    use crate::master::domain::event::Request;
+    use crate::master::domain::pipeline::JobSpec;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::master::domain::settings::PoolSettings;
+    use crate::model::attempt::AttemptOutcome;
+    use crate::model::status::JobStatus;
+
+    #[test]
+    fn a_job_whose_labels_no_pool_offers_waits_and_says_so() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        let worker = Some(["arm64"].into_iter().collect());
+        rig.build("app", vec![JobSpec { worker, ..rig::job("test", &[]) }]);
+        assert_eq!(rig.status("test"), JobStatus::Queued);
+        assert_eq!(rig.reason("test"), "no pool offers the labels arm64");
+        assert!(rig.launches().is_empty());
+    }
+
+    #[test]
+    fn a_paused_pool_launches_nothing_and_its_jobs_say_why() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.ask(Request::PausePool("linux".into()));
+        rig.build("app", vec![rig::job("test", &[])]);
+        assert!(rig.launches().is_empty());
+        assert!(rig.reason("test").contains("is paused: somebody paused it"));
+    }
+
+    #[test]
+    fn a_worker_serves_one_project_unless_its_pool_is_shared() {
+        for (shared, n_launches) in [(true, 0), (false, 1)] {
+            let mut rig = Rig::new(vec![PoolSettings { shared, ..rig::pool("linux") }]);
+            rig.build("app", vec![rig::job("test", &[])]);
+            let (_, worker, _) = rig.arrive();
+            let attempt = rig.given();
+            rig.finish(&worker, attempt, AttemptOutcome::Passed);
+            rig.build("lib", vec![rig::job("other", &[])]);
+            assert_eq!(rig.launches().len(), n_launches, "shared: {shared}");
+        }
+    }
+
+    #[test]
+    fn a_full_pool_makes_room_for_another_project_and_no_more_room_than_needed() {
+        let mut rig = Rig::new(vec![PoolSettings { shared: false, ..rig::pool("linux") }]);
+        let mut working = Vec::new();
+        rig.build("app", ["a", "b", "c"].iter().map(|name| rig::job(name, &[])).collect());
+        for (instance, _, worker) in rig.launches() {
+            rig.accept(instance);
+            let proof = crate::master::domain::event::Proof::Password;
+            rig.connect(&worker, rig::hello(proof), &[]);
+            working.push((worker, rig.given()));
+        }
+        for (worker, attempt) in working {
+            rig.finish(&worker, attempt, AttemptOutcome::Passed);
+        }
+        rig.build("lib", vec![rig::job("other", &[])]);
+        let ended = rig.done.iter().filter(|action| matches!(action, Action::Terminate { .. }));
+        assert_eq!(ended.count(), 1);
+    }
+}

@@ -374,3 +374,115 @@ pub(super) fn is_coming(worker: &Worker) -> bool {
 pub(super) fn silence_of(worker: &Worker) -> Duration {
     if worker.attempt.is_some() { SILENCE_BUSY } else { SILENCE_IDLE }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::domain::event::AgentEvent;
+    use crate::master::domain::event::Proof;
+    use crate::master::domain::event::Request;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::master::domain::settings::PoolSettings;
+    use crate::master::domain::settings::ProvisionerKind;
+    use crate::model::attempt::AttemptOutcome;
+    use crate::model::status::JobStatus;
+
+    /// A rig in which the only job was given to the only worker, and has started.
+    fn busy() -> (Rig, crate::model::ids::InstanceId, WorkerName, ConnectionId) {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, worker, connection) = rig.arrive();
+        let attempt = rig.given();
+        rig.start(&worker, attempt);
+        (rig, instance, worker, connection)
+    }
+
+    /// The same on a machine of one's own.
+    fn busy_mac() -> (Rig, WorkerName, ConnectionId) {
+        let own = PoolSettings { provisioner: ProvisionerKind::None, ..rig::pool("linux") };
+        let mut rig = Rig::new(vec![own]);
+        let mac = WorkerName::from("mac");
+        rig.ask(Request::AddWorker(mac.clone(), "linux".into()));
+        let connection = rig.connect(&mac, rig::hello(Proof::Password), &[]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let attempt = rig.given();
+        rig.start(&mac, attempt);
+        (rig, mac, connection)
+    }
+
+    #[test]
+    fn a_machine_whose_agent_never_calls_is_ended_when_its_boot_time_is_over() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, _, _) = rig.launches()[0].clone();
+        rig.accept(instance);
+        assert!(!rig::ends(&rig.wait(599), instance));
+        assert!(rig::ends(&rig.wait(2), instance));
+        assert!(rig.reason("test").contains("its agent never called within 600 s"));
+        assert_eq!(rig.status("test"), JobStatus::Queued);
+    }
+
+    #[test]
+    fn a_worker_ends_after_the_jobs_that_its_pool_allows() {
+        let mut rig = Rig::new(vec![PoolSettings { jobs_per_instance: 1, ..rig::pool("linux") }]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, worker, _) = rig.arrive();
+        let attempt = rig.given();
+        rig.finish(&worker, attempt, AttemptOutcome::Passed);
+        assert!(rig.ends(instance));
+        assert!(rig.told().iter().any(|told| matches!(told, ToAgent::Shutdown { .. })));
+    }
+
+    #[test]
+    fn a_lost_workers_job_waits_until_its_machine_is_gone() {
+        let (mut rig, instance, worker, connection) = busy();
+        rig.agent(AgentEvent::Disconnected { worker, connection });
+        assert!(rig::ends(&rig.wait(200), instance), "after the grace its machine is ended");
+        assert_eq!(rig.status("test"), JobStatus::Running, "something may still run there");
+        rig.say(crate::master::domain::event::Event::InstanceEnded { instance, sentence: None });
+        assert_eq!(rig.status("test"), JobStatus::Queued);
+        assert_eq!(rig.launches().len(), 1, "another machine is asked for");
+    }
+
+    #[test]
+    fn a_lost_workers_job_waits_no_longer_than_its_lease() {
+        let (mut rig, _, worker, connection) = busy();
+        rig.agent(AgentEvent::Disconnected { worker, connection });
+        rig.wait(1800 + 29);
+        assert_eq!(rig.status("test"), JobStatus::Running);
+        rig.wait(2);
+        assert_eq!(rig.status("test"), JobStatus::Queued);
+    }
+
+    #[test]
+    fn a_worker_that_was_told_to_end_cannot_prolong_its_lease() {
+        let (mut rig, mac, connection) = busy_mac();
+        rig.ask(Request::StopWorker(mac.clone()));
+        rig.wait_beating(1840, &[(&mac, connection)]);
+        assert_eq!(
+            rig.status("test"),
+            JobStatus::Running,
+            "it may run until its last lease is over"
+        );
+        rig.wait(1831);
+        assert_eq!(rig.status("test"), JobStatus::Queued);
+    }
+
+    #[test]
+    fn draining_a_lost_machine_of_ones_own_does_not_keep_its_job() {
+        let (mut rig, mac, connection) = busy_mac();
+        rig.agent(AgentEvent::Disconnected { worker: mac.clone(), connection });
+        rig.wait(200);
+        rig.ask(Request::DrainWorker(mac));
+        rig.wait(1800 + 31);
+        assert_eq!(rig.status("test"), JobStatus::Queued);
+    }
+
+    #[test]
+    fn silence_counts_as_a_lost_connection() {
+        let (mut rig, instance, _, _) = busy();
+        let done = rig.wait(35 + 180 + 75);
+        assert!(rig::ends(&done, instance));
+    }
+}
