@@ -1,10 +1,8 @@
 //! The master's file, `busybee.toml`: read whole, before anything is bound or written.
 //!
-//! `typed` has the keys, `meaning`, `pool` and `project` fill defaults in and check, `examples`
-//! is what `busybee init` writes.
+//! `typed` has the keys; `meaning`, `pool` and `project` fill defaults in and check.
 
 pub mod bootstrap;
-pub mod examples;
 mod meaning;
 mod pool;
 mod project;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::master::config::Config;
 use crate::master::config::bootstrap::Bootstrap;
-use crate::master::config::examples;
 use crate::master::config::schema;
 use crate::master::domain::settings::ProvisionerKind;
 
@@ -192,25 +191,4 @@ fn a_file_that_is_not_there_says_what_to_do() {
     let text = problems.to_string();
     assert!(text.starts_with("/nowhere/busybee.toml: cannot be read: "), "{text}");
     assert!(text.contains("busybee init"), "{text}");
-}
-
-#[test]
-fn what_init_writes_is_right() {
-    let config = parse(examples::example_config());
-    assert_eq!(config.pools.len(), 2);
-    assert!(config.warnings.list().next().is_none(), "{}", config.warnings);
-    let folder = tempfile::tempdir().expect("a directory");
-    let check = |command: &str| {
-        let text = examples::example_pipeline(folder.path());
-        assert!(text.contains(command), "{text}");
-        crate::master::pipeline_file::check(&text, "f")
-            .unwrap_or_else(|problems| panic!("{problems}"));
-    };
-    check("echo hello");
-    for (file, command) in
-        [("Makefile", "make test"), ("go.mod", "go test"), ("Cargo.toml", "cargo test")]
-    {
-        std::fs::write(folder.path().join(file), "").expect("it can be written");
-        check(command);
-    }
 }
