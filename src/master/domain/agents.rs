@@ -241,6 +241,7 @@ impl Coordinator {
         match live.worker.status {
             WorkerStatus::Starting | WorkerStatus::Bootstrapping if has_script && !bootstrapped => {
                 self.change_worker(name, |worker, _| worker.status = WorkerStatus::Bootstrapping);
+                self.watch_bootstrap(name);
                 self.tell(name, ToAgent::Bootstrap);
             }
             WorkerStatus::Starting | WorkerStatus::Bootstrapping => self.worker_ready(name),
@@ -471,5 +472,19 @@ mod tests {
         rig.wait(600);
         rig.connect(&"mac".into(), rig::hello(Proof::Key), &[]);
         assert_eq!(rig.told(), [&ToAgent::Bootstrap]);
+    }
+
+    #[test]
+    fn a_bootstrap_that_hangs_on_a_machine_of_ones_own_has_an_end_too() {
+        let own = PoolSettings { provisioner: ProvisionerKind::None, ..scripted() };
+        let mut rig = Rig::new(vec![own]);
+        let mac = WorkerName::from("mac");
+        rig.ask(Request::AddWorker(mac.clone(), "linux".into()));
+        let connection = rig.connect(&mac, rig::hello(Proof::Password), &[]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        rig.wait_beating(610, &[(&mac, connection)]);
+        let why = "its bootstrap script did not end within 600 s";
+        assert!(rig.reason("test").contains(why), "{}", rig.reason("test"));
+        assert!(!rig.reason("test").contains("paused"));
     }
 }

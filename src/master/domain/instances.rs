@@ -176,6 +176,12 @@ impl Coordinator {
     pub(super) fn launch_went_wrong(&mut self, name: &PoolName, why: &str) {
         let random = self.dice.roll();
         let Some(pool) = self.pools.get_mut(name) else { return };
+        if !pool.launches() {
+            // A machine of somebody's own: nothing is launched in its place, so nothing is paused.
+            pool.last_failure = Some(why.to_owned());
+            self.unsettled.insert(name.clone());
+            return;
+        }
         let delay = pool::LAUNCH_BACKOFF.delay(pool.state.failures, random);
         pool.state.failures += 1;
         pool.last_failure = Some(why.to_owned());

@@ -125,7 +125,10 @@ impl Coordinator {
             return format!("pool \"{name}\" is paused: {why}");
         }
         if !pool.launches() {
-            return format!("no worker of pool \"{name}\" is free");
+            let failure = pool.last_failure.as_ref();
+            let failure = failure.map(|why| format!("; the last that came failed: {why}"));
+            let failure = failure.unwrap_or_default();
+            return format!("no worker of pool \"{name}\" is free{failure}");
         }
         let on_way = pool.coming.len();
         let is_backing_off = self.timers.is_set(&Timer::Launch(name.clone()));

@@ -179,8 +179,8 @@ impl Coordinator {
             self.change_instance(instance, |instance, now| {
                 instance.ready_at = instance.ready_at.or(Some(now));
             });
-            self.launch_succeeded(&pool);
         }
+        self.launch_succeeded(&pool);
         self.free_worker(name);
     }
 
@@ -226,6 +226,15 @@ impl Coordinator {
         }
         self.timers.clear(&Timer::LeaseOver(name.clone()));
         self.workers.remove(name);
+    }
+
+    /// A machine of one's own has no launch that sets its boot time: it begins with the script.
+    pub(super) fn watch_bootstrap(&mut self, name: &WorkerName) {
+        let boot = self.pool_of(name).map(|pool| pool.settings.boot_timeout).unwrap_or_default();
+        let timer = Timer::Boot(name.clone());
+        if !self.timers.is_set(&timer) {
+            self.timers.set(timer, self.now + boot);
+        }
     }
 
     pub(super) fn boot_timed_out(&mut self, name: &WorkerName) {
