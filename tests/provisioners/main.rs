@@ -68,6 +68,22 @@ async fn ending_a_local_machine_ends_what_fled_into_sessions_of_its_own_and_igno
 }
 
 #[tokio::test]
+async fn an_end_that_comes_while_the_start_is_under_way_leaves_no_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let provisioner = local(dir.path());
+    for _ in 0..5 {
+        let order = order("exec cat /dev/zero > /dev/null", Duration::from_secs(100));
+        let (starting, launch) = (provisioner.clone(), order.launch.clone());
+        let start = tokio::spawn(async move { starting.launch(order).await });
+        let machine = dir.path().join("machines").join(launch.as_str());
+        eventually("the start is under way", async || machine.exists()).await;
+        provisioner.terminate(launch).await.unwrap();
+        start.await.unwrap().unwrap();
+        assert!(provisioner.list().await.unwrap().iter().all(|machine| !machine.alive));
+    }
+}
+
+#[tokio::test]
 async fn a_local_machine_whose_user_data_ends_is_listed_as_ended_and_leaves_no_process() {
     let dir = tempfile::tempdir().unwrap();
     let provisioner = local(dir.path());

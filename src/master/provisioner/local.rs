@@ -3,9 +3,13 @@
 //! Each launch has a directory, named by the launch; `local_machine` is what runs in it. The
 //! directory goes away with the machine, except for its console log on a failed launch.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -39,16 +43,35 @@ pub struct LocalProvisioner {
     machines_dir: PathBuf,
     /// This program, which is re-executed as the machine.
     program: PathBuf,
+    /// Launches that are being started or ended: one call at a time, or an end that comes while the
+    /// start is under way would find nothing, and leave a machine behind.
+    under_way: Arc<Mutex<BTreeMap<LaunchId, Arc<Mutex<()>>>>>,
 }
 
 impl LocalProvisioner {
     /// `machines_dir` is made when it is first needed; `program` is `busybee` itself.
     pub fn new(machines_dir: PathBuf, program: PathBuf) -> LocalProvisioner {
-        LocalProvisioner { machines_dir, program }
+        LocalProvisioner { machines_dir, program, under_way: Arc::default() }
     }
 
     fn dir(&self, launch: &LaunchId) -> PathBuf {
         self.machines_dir.join(launch.as_str())
+    }
+
+    /// Does something with a launch while nothing else is done with it.
+    fn alone<T>(&self, launch: &LaunchId, work: impl FnOnce() -> T) -> T {
+        let all = || self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Arc::clone(all().entry(launch.clone()).or_default());
+        let done = {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            work()
+        };
+        drop(turn);
+        let mut all = all();
+        if all.get(launch).is_some_and(|turn| Arc::strong_count(turn) == 1) {
+            all.remove(launch);
+        }
+        done
     }
 
     fn launch_now(&self, order: &LaunchOrder) -> anyhow::Result<CloudId> {
@@ -126,7 +149,7 @@ impl Provisioner for LocalProvisioner {
     fn launch(&self, order: LaunchOrder) -> Call<'_, Result<CloudId, LaunchError>> {
         let this = self.clone();
         Box::pin(async move {
-            in_background(move || this.launch_now(&order))
+            in_background(move || this.alone(&order.launch, || this.launch_now(&order)))
                 .await
                 .map_err(|sentence| LaunchError { sentence, needs_a_person: false })
         })
@@ -134,7 +157,7 @@ impl Provisioner for LocalProvisioner {
 
     fn terminate(&self, launch: LaunchId) -> Call<'_, Result<(), String>> {
         let this = self.clone();
-        Box::pin(in_background(move || this.terminate_now(&launch)))
+        Box::pin(in_background(move || this.alone(&launch, || this.terminate_now(&launch))))
     }
 
     fn list(&self) -> Call<'_, Result<Vec<Machine>, String>> {
