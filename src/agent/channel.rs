@@ -65,6 +65,9 @@ const CONTROL_MAX: usize = 256;
 /// Log chunks that wait to be written, at most: each is 64 KiB at most.
 const LOGS_MAX: usize = 8;
 
+/// Bytes gathered into one write, at least as long as more messages are waiting.
+const BATCH_BYTES: usize = 64 * 1024;
+
 /// The boot id of this machine's kernel; empty where there is none to read.
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -346,7 +349,8 @@ async fn speak(
                 return anyhow::Error::new(error).context("say something");
             }
             // After a log chunk the queue of control is looked at first again.
-            next = if is_log { None } else { control.try_recv().ok() };
+            let more = !is_log && batch.len() < BATCH_BYTES;
+            next = if more { control.try_recv().ok() } else { None };
         }
         if let Err(error) = write(&mut stream, &batch).await {
             return error.context("speak to the master");
