@@ -2,6 +2,7 @@
 //!
 //! The channel has checked the proofs; what they entitle to is decided here.
 
+use crate::master::domain::absence;
 use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Answer;
@@ -162,7 +163,7 @@ impl Coordinator {
         }
         self.timers.clear(&Timer::Lost(name.clone()));
         self.timers.clear(&Timer::LeaseOver(name.clone()));
-        let silence = self.now + workers::SILENCE_BUSY;
+        let silence = self.now + absence::SILENCE_BUSY;
         self.timers.set(Timer::Silence(name.clone()), silence);
         if has_rebooted {
             self.attempt_vanished(name, "the machine was rebooted");
@@ -224,6 +225,7 @@ impl Coordinator {
         live.is_known = true;
         live.seen_at = self.now;
         let present = live.worker.attempt;
+        self.say_here(name);
         for item in items {
             match present {
                 // Idempotent, and it carries the secrets that the agent does not keep.

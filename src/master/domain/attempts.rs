@@ -12,9 +12,6 @@ use crate::master::domain::event::StepResult;
 use crate::master::domain::timers::Timer;
 use crate::model::attempt::AttemptOutcome;
 use crate::model::attempt::AttemptRef;
-use crate::model::attempt::AttemptSpec;
-use crate::model::attempt::CheckoutSpec;
-use crate::model::attempt::GitCredential;
 use crate::model::ids::AttemptId;
 use crate::model::ids::Fence;
 use crate::model::ids::JobId;
@@ -26,6 +23,9 @@ use crate::model::time::Timestamp;
 /// The agent ends cancelled and overdue attempts by itself; when it has not said so by then, its
 /// worker is ended.
 const END_GRACE: Duration = Duration::from_secs(60);
+
+/// An agent that is connected takes a job within this, or is not what it says it is.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Attempts that were given out and never started, until the job is called off: they cost the user
 /// nothing, and yet must not go on for ever.
@@ -81,67 +81,13 @@ impl Coordinator {
     pub(super) fn watch_attempt(&mut self, id: AttemptId) {
         let Some(attempt) = self.attempts.get(&id) else { return };
         let Some(job) = self.jobs.get(&attempt.job) else { return };
-        let from = attempt.started_at.unwrap_or(attempt.assigned_at);
-        let at = if attempt.cancelling {
-            self.now + END_GRACE
-        } else {
-            from + job.spec.timeout + END_GRACE
+        let at = match (attempt.cancelling, attempt.started_at) {
+            (true, _) => self.now + END_GRACE,
+            (false, Some(started)) => started + job.spec.timeout + END_GRACE,
+            (false, None) => attempt.assigned_at + ACCEPT_TIMEOUT,
         };
         // After a start, and after a reconnect, its agent is first let say how it ended.
         self.timers.set(Timer::Overdue(id), at.max(self.now + END_GRACE));
-    }
-
-    pub(super) fn tell_to_run(&mut self, id: AttemptId) {
-        let Some(attempt) = self.attempts.get(&id) else { return };
-        if let Some(spec) = self.spec_of(attempt) {
-            let worker = attempt.worker.clone();
-            self.tell(&worker, ToAgent::Run(Box::new(spec)));
-        }
-    }
-
-    fn spec_of(&self, attempt: &Attempt) -> Option<AttemptSpec> {
-        let job = self.jobs.get(&attempt.job)?;
-        let build = self.builds.get(&job.build)?;
-        let pool = self.pool_of(&attempt.worker)?;
-        let mut projects = self.settings.projects.iter();
-        let repo = projects.find(|known| known.name == build.project)?.repo.clone();
-        let url =
-            format!("{}/projects/{}/builds/{}", self.settings.url, build.project, build.number);
-        let branch = build.ref_name.branch().unwrap_or_default();
-        let facts = [
-            ("CI", "true".to_owned()),
-            ("BUSYBEE", "true".to_owned()),
-            ("BUSYBEE_PROJECT", build.project.to_string()),
-            ("BUSYBEE_BUILD", build.number.to_string()),
-            ("BUSYBEE_JOB", job.spec.name.to_string()),
-            ("BUSYBEE_ATTEMPT", attempt.number.to_string()),
-            ("BUSYBEE_COMMIT", build.commit.to_string()),
-            ("BUSYBEE_REF", build.ref_name.to_string()),
-            ("BUSYBEE_BRANCH", branch.to_owned()),
-            ("BUSYBEE_EVENT", build.event.as_str().to_owned()),
-            ("BUSYBEE_URL", url),
-        ];
-        let mut env: Vec<(String, String)> =
-            facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        env.extend(pool.settings.env.iter().cloned());
-        env.extend(job.spec.env.iter().cloned());
-        Some(AttemptSpec {
-            id: attempt.id,
-            project: build.project.clone(),
-            job: job.spec.name.clone(),
-            env,
-            checkout: job.spec.checkout.then(|| CheckoutSpec {
-                repo,
-                commit: build.commit.clone(),
-                ref_name: build.ref_name.clone(),
-                // The channel's adapter adds it: the domain holds no secrets.
-                credential: GitCredential::None,
-            }),
-            keep_workspace: job.spec.keep_workspace,
-            steps: job.spec.steps.clone(),
-            timeout: job.spec.timeout,
-            lease: pool.settings.lease,
-        })
     }
 
     /// The attempt, if this worker is its present owner.
@@ -341,6 +287,7 @@ impl Coordinator {
     pub(super) fn attempt_overdue(&mut self, id: AttemptId) {
         let Some(attempt) = self.attempts.get(&id) else { return };
         let (worker, cancelling) = (attempt.worker.clone(), attempt.cancelling);
+        let was_taken = attempt.state == AttemptState::Started;
         let live = self.workers.get(&worker);
         let is_heard = live.is_some_and(|live| live.connection.is_some() && live.is_known);
         if !is_heard && !cancelling {
@@ -351,6 +298,10 @@ impl Coordinator {
         if cancelling {
             let state = AttemptState::Cancelled;
             self.end_attempt(id, state, JobStatus::Cancelled, None);
+        } else if !was_taken {
+            let why = format!("worker {worker} did not take it");
+            self.attempt_broke(id, &why);
+            return self.end_worker(&worker, "did not take a job");
         } else {
             let reason = Some("ran out of time, and its worker did not end it".to_owned());
             self.end_attempt(id, AttemptState::Failed, JobStatus::Failed, reason);
@@ -495,5 +446,14 @@ mod tests {
         let sentence = "no room".to_owned();
         rig.agent(AgentEvent::AttemptRejected { worker: on, attempt, sentence });
         assert_eq!(rig.status("test"), JobStatus::Infra);
+    }
+
+    #[test]
+    fn an_agent_that_does_not_take_its_job_loses_it_and_ends() {
+        let (mut rig, instance, worker, connection, _) = given(rig::job("test", &[]));
+        let done = rig.wait_beating(70, &[(&worker, connection)]);
+        assert!(rig::ends(&done, instance));
+        assert_eq!(rig.status("test"), JobStatus::Queued);
+        assert_eq!(rig.job("test").attempts, 0, "it never started, and costs no try");
     }
 }

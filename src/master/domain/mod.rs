@@ -3,7 +3,9 @@
 //! `Coordinator::handle(now, event) -> Decision` and `next_timeout()` are its whole face. The
 //! coordinator owns the state; what happens to each noun stands in the file named after it.
 
+mod absence;
 mod agents;
+mod attempt_spec;
 mod attempts;
 pub mod autoscaler;
 mod builds;

@@ -12,6 +12,7 @@ use crate::master::domain::decision::Record;
 use crate::master::domain::decision::ReplyId;
 use crate::master::domain::decision::ToAgent;
 use crate::master::domain::entities::Job;
+use crate::master::domain::entities::Worker;
 use crate::master::domain::event::AgentEvent;
 use crate::master::domain::event::AgentHello;
 use crate::master::domain::event::Event;
@@ -273,6 +274,16 @@ impl Rig {
     /// Whether the last event asked for the machine's end.
     pub(super) fn ends(&self, instance: InstanceId) -> bool {
         ends(&self.done, instance)
+    }
+
+    /// The newest row of the worker.
+    pub(super) fn worker(&self, name: &WorkerName) -> Worker {
+        let workers = self.written.iter().rev().filter_map(|record| match record {
+            Record::Worker(worker) => Some(worker),
+            _ => None,
+        });
+        let mut named = workers.filter(|worker| &worker.name == name);
+        named.next().expect("there is such a worker").clone()
     }
 
     /// The newest row of the job with this name.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::master::domain::absence;
+use crate::master::domain::absence::GRACE_AFTER_START;
 use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Record;
@@ -14,18 +16,6 @@ use crate::model::ids::ConnectionId;
 use crate::model::ids::WorkerName;
 use crate::model::status::WorkerStatus;
 use crate::model::time::Timestamp;
-
-/// Silence after which a connected agent counts as lost: more than three heartbeats of 10 s.
-pub(super) const SILENCE_BUSY: Duration = Duration::from_secs(35);
-
-/// The same without a job: more than two heartbeats of 30 s.
-pub(super) const SILENCE_IDLE: Duration = Duration::from_secs(75);
-
-/// After the master's own start agents have at least this long to call again.
-pub(super) const GRACE_AFTER_START: Duration = Duration::from_secs(3 * 60);
-
-/// What the lease is trusted beyond its end: the agent's clock and ours need not agree on a second.
-pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(30);
 
 /// A worker that is kept ready is looked at again after this at least, whatever `idle_timeout` says:
 /// one of 0 s must not turn the timer in a circle.
@@ -74,8 +64,12 @@ impl Coordinator {
             pool.coming.insert(name.clone());
         }
         let seen_at = self.now;
+        let is_awaited = !matches!(worker.status, WorkerStatus::Starting | WorkerStatus::Lost);
         let live = LiveWorker { worker, connection: None, seen_at, is_known: false };
-        self.workers.insert(name, live);
+        self.workers.insert(name.clone(), live);
+        if is_awaited {
+            self.say_away(&name);
+        }
     }
 
     /// Until when it must be ready, and until when it may live.
@@ -86,13 +80,6 @@ impl Coordinator {
             self.timers.set(Timer::Boot(worker.name.clone()), worker.created_at + boot);
         }
         self.timers.set(Timer::Lifetime(worker.name.clone()), worker.created_at + life);
-    }
-
-    fn set_lease_timer(&mut self, name: &WorkerName, worker: &Worker) {
-        let lease = self.pools.get(&worker.pool).map(|pool| pool.settings.lease);
-        let seen = self.workers.get(name).map_or(self.now, |live| live.seen_at);
-        let over = seen + lease.unwrap_or_default() + LEASE_MARGIN;
-        self.timers.set(Timer::LeaseOver(name.clone()), over);
     }
 
     pub(super) fn pool_of(&self, name: &WorkerName) -> Option<&Pool> {
@@ -153,13 +140,16 @@ impl Coordinator {
         if is_ending {
             return self.end_worker(name, "drained");
         }
-        let at = self.now + pool.settings.idle_timeout;
+        // One that only called again has been idle all along (ec2-plugin 2020 counted anew, and
+        // nothing ever ended).
+        let since = worker.idle_since.unwrap_or(self.now);
+        let at = since + pool.settings.idle_timeout;
         if worker.instance.is_some() {
             self.timers.set(Timer::Idle(name.clone()), at);
         }
-        self.change_worker(name, |worker, now| {
+        self.change_worker(name, |worker, _| {
             worker.status = WorkerStatus::Idle;
-            worker.idle_since = Some(now);
+            worker.idle_since = Some(since);
         });
     }
 
@@ -211,12 +201,12 @@ impl Coordinator {
         let Some(live) = self.workers.get(name) else { return };
         let attempt = live.worker.attempt;
         if let Some(attempt) = attempt {
-            let why = live.worker.reason.clone().unwrap_or_else(|| why.to_owned());
+            let why = absence::known_reason(&live.worker).unwrap_or_else(|| why.to_owned());
             self.attempt_broke(attempt.attempt, &format!("worker {name} was lost: {why}"));
         }
         self.change_worker(name, |worker, now| {
             worker.status = WorkerStatus::Gone;
-            worker.reason = worker.reason.take().or_else(|| Some(why.to_owned()));
+            worker.reason = absence::known_reason(worker).or_else(|| Some(why.to_owned()));
             worker.attempt = None;
             worker.idle_since = None;
             worker.ended_at = Some(now);
@@ -271,89 +261,6 @@ impl Coordinator {
         self.end_worker(name, "idle");
     }
 
-    /// Heartbeats only note the time; this looks whether they came.
-    pub(super) fn look_for_silence(&mut self, name: &WorkerName) {
-        let Some(live) = self.workers.get(name) else { return };
-        let Some(connection) = live.connection else { return };
-        let due = live.seen_at + silence_of(&live.worker);
-        if due > self.now {
-            return self.timers.set(Timer::Silence(name.clone()), due);
-        }
-        self.perform(Action::Disconnect { connection, sentence: "no heartbeat".into() });
-        self.connection_lost(name);
-    }
-
-    /// The connection is gone: the agent has the grace to call again.
-    pub(super) fn connection_lost(&mut self, name: &WorkerName) {
-        let Some(live) = self.workers.get_mut(name) else { return };
-        live.connection = None;
-        live.is_known = false;
-        let (status, pool) = (live.worker.status, live.worker.pool.clone());
-        self.timers.clear(&Timer::Silence(name.clone()));
-        let mut grace = GRACE_AFTER_START;
-        if let Some(pool) = self.pools.get_mut(&pool) {
-            pool.unset_idle(name);
-            self.unsettled.insert(pool.settings.name.clone());
-            grace = pool.settings.reconnect_grace;
-        }
-        let at = (self.now + grace).max(self.loaded_at + GRACE_AFTER_START);
-        if status != WorkerStatus::Lost {
-            self.timers.set(Timer::Lost(name.clone()), at);
-        }
-    }
-
-    /// The grace is over.
-    pub(super) fn worker_lost(&mut self, name: &WorkerName) {
-        let Some(live) = self.workers.get(name) else { return };
-        if live.connection.is_some() {
-            return;
-        }
-        if live.worker.instance.is_some() {
-            let why = "its agent has not been heard of";
-            let unready = is_coming(&live.worker).then(|| live.worker.pool.clone());
-            self.end_worker(name, why);
-            if let Some(pool) = unready {
-                self.launch_went_wrong(&pool, why);
-            }
-            return;
-        }
-        // A machine of one's own may come back at any time; only its attempt cannot wait for ever.
-        let worker = live.worker.clone();
-        self.change_worker(name, |worker, _| {
-            worker.status = WorkerStatus::Lost;
-            worker.reason = Some("its agent has not been heard of".to_owned());
-            worker.idle_since = None;
-        });
-        if worker.attempt.is_some() {
-            self.set_lease_timer(name, &worker);
-        }
-    }
-
-    /// Nothing runs on a lost worker any more: its supervisor has ended the step.
-    pub(super) fn lease_over(&mut self, name: &WorkerName) {
-        let Some(live) = self.workers.get(name) else { return };
-        if live.worker.status != WorkerStatus::Lost {
-            return;
-        }
-        let lease = self.pool_of(name).map(|pool| pool.settings.lease).unwrap_or_default();
-        if live.seen_at + lease + LEASE_MARGIN > self.now {
-            // It was told to end, and still sends heartbeats, which prolong its lease: no more.
-            let (connection, worker) = (live.connection, live.worker.clone());
-            if let Some(connection) = connection {
-                let sentence = "this worker was given up".to_owned();
-                self.perform(Action::Disconnect { connection, sentence });
-                self.connection_lost(name);
-            }
-            return self.set_lease_timer(name, &worker);
-        }
-        if live.worker.instance.is_some() || live.worker.draining {
-            return self.worker_gone(name, "its agent has not been heard of");
-        }
-        if let Some(attempt) = live.worker.attempt {
-            self.attempt_broke(attempt.attempt, &format!("worker {name} has not been heard of"));
-        }
-    }
-
     /// An attempt that was started is not among what its agent has.
     pub(super) fn attempt_vanished(&mut self, name: &WorkerName, why: &str) {
         let attempt = self.workers.get(name).and_then(|live| live.worker.attempt);
@@ -379,46 +286,14 @@ pub(super) fn is_coming(worker: &Worker) -> bool {
     }
 }
 
-/// How long it may be silent.
-pub(super) fn silence_of(worker: &Worker) -> Duration {
-    if worker.attempt.is_some() { SILENCE_BUSY } else { SILENCE_IDLE }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::master::domain::event::AgentEvent;
-    use crate::master::domain::event::Proof;
-    use crate::master::domain::event::Request;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
     use crate::master::domain::settings::PoolSettings;
-    use crate::master::domain::settings::ProvisionerKind;
     use crate::model::attempt::AttemptOutcome;
     use crate::model::status::JobStatus;
-
-    /// A rig in which the only job was given to the only worker, and has started.
-    fn busy() -> (Rig, crate::model::ids::InstanceId, WorkerName, ConnectionId) {
-        let mut rig = Rig::new(vec![rig::pool("linux")]);
-        rig.build("app", vec![rig::job("test", &[])]);
-        let (instance, worker, connection) = rig.arrive();
-        let attempt = rig.given();
-        rig.start(&worker, attempt);
-        (rig, instance, worker, connection)
-    }
-
-    /// The same on a machine of one's own.
-    fn busy_mac() -> (Rig, WorkerName, ConnectionId) {
-        let own = PoolSettings { provisioner: ProvisionerKind::None, ..rig::pool("linux") };
-        let mut rig = Rig::new(vec![own]);
-        let mac = WorkerName::from("mac");
-        rig.ask(Request::AddWorker(mac.clone(), "linux".into()));
-        let connection = rig.connect(&mac, rig::hello(Proof::Password), &[]);
-        rig.build("app", vec![rig::job("test", &[])]);
-        let attempt = rig.given();
-        rig.start(&mac, attempt);
-        (rig, mac, connection)
-    }
 
     #[test]
     fn a_machine_whose_agent_never_calls_is_ended_when_its_boot_time_is_over() {
@@ -441,57 +316,5 @@ mod tests {
         rig.finish(&worker, attempt, AttemptOutcome::Passed);
         assert!(rig.ends(instance));
         assert!(rig.told().iter().any(|told| matches!(told, ToAgent::Shutdown { .. })));
-    }
-
-    #[test]
-    fn a_lost_workers_job_waits_until_its_machine_is_gone() {
-        let (mut rig, instance, worker, connection) = busy();
-        rig.agent(AgentEvent::Disconnected { worker, connection });
-        assert!(rig::ends(&rig.wait(200), instance), "after the grace its machine is ended");
-        assert_eq!(rig.status("test"), JobStatus::Running, "something may still run there");
-        rig.say(crate::master::domain::event::Event::InstanceEnded { instance, sentence: None });
-        assert_eq!(rig.status("test"), JobStatus::Queued);
-        assert_eq!(rig.launches().len(), 1, "another machine is asked for");
-    }
-
-    #[test]
-    fn a_lost_workers_job_waits_no_longer_than_its_lease() {
-        let (mut rig, _, worker, connection) = busy();
-        rig.agent(AgentEvent::Disconnected { worker, connection });
-        rig.wait(1800 + 29);
-        assert_eq!(rig.status("test"), JobStatus::Running);
-        rig.wait(2);
-        assert_eq!(rig.status("test"), JobStatus::Queued);
-    }
-
-    #[test]
-    fn a_worker_that_was_told_to_end_cannot_prolong_its_lease() {
-        let (mut rig, mac, connection) = busy_mac();
-        rig.ask(Request::StopWorker(mac.clone()));
-        rig.wait_beating(1840, &[(&mac, connection)]);
-        assert_eq!(
-            rig.status("test"),
-            JobStatus::Running,
-            "it may run until its last lease is over"
-        );
-        rig.wait(1831);
-        assert_eq!(rig.status("test"), JobStatus::Queued);
-    }
-
-    #[test]
-    fn draining_a_lost_machine_of_ones_own_does_not_keep_its_job() {
-        let (mut rig, mac, connection) = busy_mac();
-        rig.agent(AgentEvent::Disconnected { worker: mac.clone(), connection });
-        rig.wait(200);
-        rig.ask(Request::DrainWorker(mac));
-        rig.wait(1800 + 31);
-        assert_eq!(rig.status("test"), JobStatus::Queued);
-    }
-
-    #[test]
-    fn silence_counts_as_a_lost_connection() {
-        let (mut rig, instance, _, _) = busy();
-        let done = rig.wait(35 + 180 + 75);
-        assert!(rig::ends(&done, instance));
     }
 }
