@@ -62,6 +62,7 @@ fn settings() -> Settings {
             labels: ["linux"].into_iter().collect(),
             provisioner: ProvisionerKind::None,
             has_bootstrap: false,
+            candidates: Vec::new(),
             max_instances: 1,
             min_idle: 0,
             jobs_per_instance: 0,

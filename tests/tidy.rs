@@ -19,7 +19,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("master/pipeline_file", &["model", "runtime", "master/domain"]),
     (
         "master/config",
-        &["model", "runtime", "master/domain", "master/change_source", "master/pipeline_file"],
+        &[
+            "model",
+            "runtime",
+            "master/domain",
+            "master/change_source",
+            "master/pipeline_file",
+            "master/provisioner",
+        ],
     ),
     ("master/user_data", &["model"]),
     ("master/certificates", &["model", "runtime"]),

@@ -31,9 +31,11 @@ use crate::master::listener::Listener;
 use crate::master::listener::Served;
 use crate::master::logs::LogStore;
 use crate::master::notices::Notices;
+use crate::master::perform::Briefing;
 use crate::master::perform::Performer;
-use crate::master::perform::PoolProvisioner;
 use crate::master::pipeline_file;
+use crate::master::provisioner::Provisioner;
+use crate::master::provisioner::ec2::Ec2Provisioner;
 use crate::master::provisioner::local::LocalProvisioner;
 use crate::master::road_files::RoadFiles;
 use crate::master::store::Store;
@@ -49,6 +51,9 @@ pub const SOCKET_FILE: &str = "busybee.sock";
 
 /// The token's file in `data_dir`, made at the first start.
 pub const TOKEN_FILE: &str = "token";
+
+/// The file in `data_dir` with the master's id, where the settings name none.
+const ID_FILE: &str = "id";
 
 /// The CA's file in `data_dir`, for clients: `--ca`.
 pub const CA_FILE: &str = "ca.pem";
@@ -111,11 +116,9 @@ pub async fn start(mut config: Config) -> anyhow::Result<Running> {
         store: store.clone(),
         agents: agents.clone(),
         changes: changes.clone(),
-        pools: provisioners(&config, &program),
-        user_data: {
-            let facts = Arc::clone(&facts);
-            Arc::new(move |pool, worker, launch| facts.user_data(pool, worker, launch))
-        },
+        logs: logs.clone(),
+        pools: provisioners(&config, &master_id(&config)?, &program)?,
+        briefing: Arc::clone(&facts) as Arc<dyn Briefing>,
     };
     let event_loop = EventLoop::load(config.settings(), performer, notices.clone(), letters)?;
     let served = Served {
@@ -173,15 +176,30 @@ fn certificate_source(config: &Config) -> Source {
 
 /// The token of the API, made at the first start.
 fn token(data_dir: &Path) -> anyhow::Result<Secret<String>> {
-    let path = data_dir.join(TOKEN_FILE);
-    if let Some(bytes) = private_file::read(&path)? {
-        let text = String::from_utf8(bytes).context("read the token")?;
-        return Ok(Secret::new(text.trim().to_owned()));
+    Ok(Secret::new(made_once(&data_dir.join(TOKEN_FILE), "the token of pages and API", 32)?))
+}
+
+/// The name by which this master's instances are known: the file's, or one made at the first start.
+///
+/// One in the file is better: it survives the loss of `data_dir`, and with it what runs is found again.
+fn master_id(config: &Config) -> anyhow::Result<String> {
+    match &config.master.id {
+        Some(id) => Ok(id.clone()),
+        None => made_once(&config.master.data_dir.join(ID_FILE), "this master's id", 6),
     }
-    let token: String = random::bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
-    private_file::write(&path, format!("{token}\n").as_bytes())?;
-    info!("made the token of pages and API: it is in {}", path.display());
-    Ok(Secret::new(token))
+}
+
+/// A word in a file; where there is none yet, one of so many random bytes.
+fn made_once(path: &Path, what: &str, bytes: usize) -> anyhow::Result<String> {
+    if let Some(bytes) = private_file::read(path)? {
+        let text = String::from_utf8(bytes).with_context(|| format!("read {what}"))?;
+        return Ok(text.trim().to_owned());
+    }
+    let random = random::bytes::<32>();
+    let word: String = random.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect();
+    private_file::write(path, format!("{word}\n").as_bytes())?;
+    info!("made {what}: it is in {}", path.display());
+    Ok(word)
 }
 
 fn agents(
@@ -212,22 +230,31 @@ fn agents(
     })
 }
 
-fn provisioners(config: &Config, program: &Path) -> BTreeMap<PoolName, PoolProvisioner> {
-    let mut known = BTreeMap::new();
+fn provisioners(
+    config: &Config,
+    master: &str,
+    program: &Path,
+) -> anyhow::Result<BTreeMap<PoolName, Arc<dyn Provisioner>>> {
+    let mut known: BTreeMap<PoolName, Arc<dyn Provisioner>> = BTreeMap::new();
     for pool in &config.pools {
-        match pool.settings.provisioner {
-            ProvisionerKind::Local => {
-                let name = pool.settings.name.clone();
+        let name = pool.settings.name.clone();
+        let max_lifetime = pool.settings.max_lifetime;
+        let provisioner: Arc<dyn Provisioner> = match (&pool.settings.provisioner, &pool.ec2) {
+            (ProvisionerKind::Ec2, Some(settings)) => {
+                let of_pool =
+                    Ec2Provisioner::new(settings.clone(), master.to_owned(), name.clone());
+                Arc::new(of_pool.with_context(|| format!("set pool \"{name}\" up"))?)
+            }
+            (ProvisionerKind::Local, _) => {
                 let dir = config.master.data_dir.join("machines").join(name.as_str());
-                let provisioner = Arc::new(LocalProvisioner::new(dir, program.to_owned()));
-                let max_lifetime = pool.settings.max_lifetime;
-                known.insert(name, PoolProvisioner { provisioner, max_lifetime });
+                Arc::new(LocalProvisioner::new(dir, program.to_owned(), max_lifetime))
             }
             // Machines of one's own: nothing is started or ended for them.
-            ProvisionerKind::None => {}
-        }
+            (ProvisionerKind::None | ProvisionerKind::Ec2, _) => continue,
+        };
+        known.insert(name, provisioner);
     }
-    known
+    Ok(known)
 }
 
 #[expect(clippy::too_many_arguments, reason = "the pages see every part of the house")]
@@ -258,6 +285,7 @@ fn web(
         name: pool.settings.name.clone(),
         labels: pool.settings.labels.clone(),
         provisioner: match pool.settings.provisioner {
+            ProvisionerKind::Ec2 => "ec2",
             ProvisionerKind::Local => "local",
             ProvisionerKind::None => "none",
         },

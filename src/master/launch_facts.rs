@@ -9,6 +9,8 @@ use crate::master::config::PoolConfig;
 use crate::master::config::bootstrap::Bootstrap;
 use crate::master::domain::settings::ProvisionerKind;
 use crate::master::keys::Keys;
+use crate::master::perform::Briefing;
+use crate::master::provisioner::PASSWORD_PLACE;
 use crate::master::road_files::RoadFiles;
 use crate::master::user_data;
 use crate::master::user_data::Road;
@@ -22,7 +24,7 @@ use crate::wire::handshake;
 /// The dead-man's margin behind the boot timeout.
 const BOOT_MARGIN: Duration = Duration::from_secs(5 * 60);
 
-/// Local launches have one candidate: this computer.
+/// Each try of a launch is a launch of its own, so its candidates need no passwords of their own.
 const ONLY_CANDIDATE: u32 = 0;
 
 /// The port where `url` names none.
@@ -66,10 +68,6 @@ impl LaunchFacts {
         Ok(())
     }
 
-    fn password(&self, launch: &LaunchId) -> Secret<String> {
-        handshake::bootstrap_password(self.keys.master.reveal(), launch, ONLY_CANDIDATE)
-    }
-
     /// `host:port` of the channel.
     fn master(&self) -> String {
         let authority = self.url.strip_prefix("https://").unwrap_or(&self.url);
@@ -77,7 +75,7 @@ impl LaunchFacts {
         if has_port { authority.to_owned() } else { format!("{authority}:{HTTPS_PORT}") }
     }
 
-    fn facts(&self, pool: &PoolName, worker: &WorkerName, password: Secret<String>) -> UserData {
+    fn facts(&self, pool: &PoolName, worker: &WorkerName) -> UserData {
         let settings = self.pools.get(pool).map(|pool| &pool.settings);
         let boot = settings.map_or(Duration::ZERO, |settings| settings.boot_timeout);
         let life = settings.map_or(Duration::ZERO, |settings| settings.max_lifetime);
@@ -85,7 +83,6 @@ impl LaunchFacts {
             master: self.master(),
             master_url: self.url.clone(),
             name: worker.to_string(),
-            password,
             ca_pem: self.ca_pem.clone(),
             runurl_sha256: self.road.runurl_sha256().to_owned(),
             agent_sh_sha256: self.road.agent_sh_sha256().to_owned(),
@@ -94,27 +91,17 @@ impl LaunchFacts {
         }
     }
 
-    /// What the machine of a launch runs first.
-    pub fn user_data(
-        &self,
-        pool: &PoolName,
-        worker: &WorkerName,
-        launch: &LaunchId,
-    ) -> Secret<String> {
-        let facts = self.facts(pool, worker, self.password(launch));
-        Secret::new(user_data::render(&facts, self.road_of(pool)))
-    }
-
-    /// The same for people to read, for a worker that does not exist; nothing: no such pool.
+    /// User-data for people to read, for a worker that does not exist; nothing: no such pool.
     pub fn user_data_to_read(&self, pool: &PoolName) -> Option<String> {
         self.pools.get(pool)?;
         let worker = WorkerName(format!("{pool}-example"));
-        let facts = self.facts(pool, &worker, Secret::new(String::new()));
+        let facts = self.facts(pool, &worker);
         Some(user_data::render_masked(&facts, self.road_of(pool)))
     }
 
     fn road_of(&self, pool: &PoolName) -> Road {
         match self.pools.get(pool).map(|pool| pool.settings.provisioner) {
+            Some(ProvisionerKind::Ec2) => Road::Cloud,
             Some(ProvisionerKind::Local | ProvisionerKind::None) | None => Road::Local,
         }
     }
@@ -152,5 +139,15 @@ impl LaunchFacts {
             env: config.settings.env.clone(),
             timeout: config.settings.boot_timeout,
         })
+    }
+}
+
+impl Briefing for LaunchFacts {
+    fn user_data(&self, pool: &PoolName, worker: &WorkerName) -> String {
+        user_data::render(&self.facts(pool, worker), self.road_of(pool), PASSWORD_PLACE)
+    }
+
+    fn password(&self, launch: &LaunchId) -> Secret<String> {
+        handshake::bootstrap_password(self.keys.master.reveal(), launch, ONLY_CANDIDATE)
     }
 }

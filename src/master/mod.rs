@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod change_source;
 pub mod commands;
 pub mod config;
+mod console_log;
 pub mod domain;
 mod event_loop;
 pub mod http;

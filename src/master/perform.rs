@@ -12,13 +12,21 @@ use tracing::warn;
 
 use crate::master::agents::Agents;
 use crate::master::change_source::ChangeSource;
+use crate::master::console_log;
 use crate::master::domain::decision::Action;
 use crate::master::domain::event::Event;
+use crate::master::domain::event::LaunchFailure;
 use crate::master::inbox::Inbox;
+use crate::master::logs::LogStore;
+use crate::master::provisioner::Ending;
+use crate::master::provisioner::LaunchError;
 use crate::master::provisioner::LaunchOrder;
+use crate::master::provisioner::PrepareOrder;
+use crate::master::provisioner::Prepared;
 use crate::master::provisioner::Provisioner;
 use crate::master::store::Store;
 use crate::model::ids::BuildNumber;
+use crate::model::ids::CloudId;
 use crate::model::ids::InstanceId;
 use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
@@ -27,16 +35,16 @@ use crate::model::ids::WorkerName;
 use crate::model::secret::Secret;
 use crate::runtime::clock;
 
-/// Makes the user-data of a launch: pool, worker, launch → text.
-pub(crate) type UserDataOf =
-    Arc<dyn Fn(&PoolName, &WorkerName, &LaunchId) -> Secret<String> + Send + Sync>;
+/// A machine's end does not wait longer than this for what it has written to its console.
+const CONSOLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A pool's way to machines.
-pub(crate) struct PoolProvisioner {
-    /// Where its machines come from.
-    pub(crate) provisioner: Arc<dyn Provisioner>,
-    /// Its machines end themselves after this.
-    pub(crate) max_lifetime: Duration,
+/// What machines are told at their start.
+pub(crate) trait Briefing: Send + Sync {
+    /// The user-data of a worker, without its password.
+    fn user_data(&self, pool: &PoolName, worker: &WorkerName) -> String;
+
+    /// The password of a launch.
+    fn password(&self, launch: &LaunchId) -> Secret<String>;
 }
 
 /// The adapters, as the event loop reaches them.
@@ -45,8 +53,9 @@ pub(crate) struct Performer {
     pub(crate) store: Store,
     pub(crate) agents: Agents,
     pub(crate) changes: ChangeSource,
-    pub(crate) pools: BTreeMap<PoolName, PoolProvisioner>,
-    pub(crate) user_data: UserDataOf,
+    pub(crate) logs: LogStore,
+    pub(crate) pools: BTreeMap<PoolName, Arc<dyn Provisioner>>,
+    pub(crate) briefing: Arc<dyn Briefing>,
 }
 
 impl Performer {
@@ -58,11 +67,18 @@ impl Performer {
                 tokio::spawn(async move { changes.resolve(change).await });
             }
             Action::LoadBuild { project, number } => self.load_build(project, number),
-            Action::Launch { instance, launch, pool, worker } => {
-                self.launch(instance, launch, pool, worker);
+            Action::Prepare { instance, launch, pool, worker, candidate, expires_at } => {
+                let user_data = self.briefing.user_data(&pool, &worker);
+                let order = PrepareOrder { launch, worker, candidate, user_data, expires_at };
+                self.prepare(instance, &pool, order);
             }
-            Action::Terminate { instance, launch, pool, cloud_id: _ } => {
-                self.terminate(instance, launch, pool);
+            Action::Launch { instance, launch, pool, worker, request } => {
+                let password = self.briefing.password(&launch);
+                let order = LaunchOrder { launch, request, password };
+                self.launch(instance, &pool, worker, order);
+            }
+            Action::Terminate { instance, launch, pool, cloud_id, console_for } => {
+                self.terminate(instance, launch, pool, cloud_id, console_for);
             }
             Action::ListInstances(pool) => self.list(pool),
             Action::Tell { worker, connection, message } => {
@@ -94,60 +110,100 @@ impl Performer {
         });
     }
 
-    fn launch(&self, instance: InstanceId, launch: LaunchId, pool: PoolName, worker: WorkerName) {
+    fn prepare(&self, instance: InstanceId, pool: &PoolName, order: PrepareOrder) {
         let inbox = self.inbox.clone();
-        let Some(found) = self.pools.get(&pool) else {
-            let sentence = format!("pool \"{pool}\" has no provisioner");
-            tokio::spawn(async move {
-                let failed = Event::LaunchFailed { instance, sentence, needs_a_person: true };
-                inbox.send(failed).await;
-            });
-            return;
-        };
-        let provisioner = Arc::clone(&found.provisioner);
-        let user_data = (self.user_data)(&pool, &worker, &launch);
-        let max_lifetime = found.max_lifetime;
+        let provisioner = self.provisioner(pool);
         tokio::spawn(async move {
-            let order = LaunchOrder { launch, worker: worker.clone(), user_data, max_lifetime };
-            let event = match provisioner.launch(order).await {
-                Ok(cloud_id) => {
-                    info!(worker.name = %worker, "started {cloud_id} for worker {worker}");
-                    Event::InstanceAccepted { instance, cloud_id }
-                }
-                Err(why) => {
-                    warn!(worker.name = %worker, "cannot start a machine for {worker}: {why}");
-                    let (sentence, needs_a_person) = (why.sentence, why.needs_a_person);
-                    Event::LaunchFailed { instance, sentence, needs_a_person }
+            let prepared = match provisioner {
+                Ok(provisioner) => provisioner.prepare(order).await,
+                Err(why) => Err(why),
+            };
+            let event = match prepared {
+                Ok(Prepared { request, what }) => Event::LaunchPrepared { instance, request, what },
+                Err(LaunchError { sentence, failure }) => {
+                    warn!("cannot settle what to launch: {sentence}");
+                    Event::LaunchFailed { instance, sentence, failure }
                 }
             };
             inbox.send(event).await;
         });
     }
 
-    fn terminate(&self, instance: Option<InstanceId>, launch: LaunchId, pool: PoolName) {
-        let Some(found) = self.pools.get(&pool) else {
+    fn launch(
+        &self,
+        instance: InstanceId,
+        pool: &PoolName,
+        worker: WorkerName,
+        order: LaunchOrder,
+    ) {
+        let inbox = self.inbox.clone();
+        let provisioner = self.provisioner(pool);
+        tokio::spawn(async move {
+            let launched = match provisioner {
+                Ok(provisioner) => provisioner.launch(order).await,
+                Err(why) => Err(why),
+            };
+            let event = match launched {
+                Ok(cloud_id) => {
+                    info!(worker.name = %worker, "started {cloud_id} for worker {worker}");
+                    Event::InstanceAccepted { instance, cloud_id }
+                }
+                Err(LaunchError { sentence, failure }) => {
+                    warn!(worker.name = %worker, "cannot start a machine for {worker}: {sentence}");
+                    Event::LaunchFailed { instance, sentence, failure }
+                }
+            };
+            inbox.send(event).await;
+        });
+    }
+
+    fn provisioner(&self, pool: &PoolName) -> Result<Arc<dyn Provisioner>, LaunchError> {
+        self.pools.get(pool).cloned().ok_or_else(|| LaunchError {
+            sentence: format!("pool \"{pool}\" has no provisioner"),
+            failure: LaunchFailure::Invalid,
+        })
+    }
+
+    fn terminate(
+        &self,
+        instance: Option<InstanceId>,
+        launch: LaunchId,
+        pool: PoolName,
+        cloud_id: Option<CloudId>,
+        console_for: Option<WorkerName>,
+    ) {
+        let Some(provisioner) = self.pools.get(&pool).cloned() else {
             // Its row outlived its pool: the domain asks again, and an admin reads this.
             error!("cannot end launch {launch}: pool \"{pool}\" is no longer configured");
             return;
         };
-        let (inbox, provisioner) = (self.inbox.clone(), Arc::clone(&found.provisioner));
+        let (inbox, logs) = (self.inbox.clone(), self.logs.clone());
         tokio::spawn(async move {
-            match provisioner.terminate(launch.clone()).await {
-                Ok(()) => {
+            if let (Some(worker), Some(cloud_id)) = (console_for, cloud_id.clone()) {
+                let console = provisioner.console(launch.clone(), cloud_id);
+                match tokio::time::timeout(CONSOLE_TIMEOUT, console).await {
+                    Ok(Ok(text)) => console_log::keep(&logs, &worker, &text).await,
+                    Ok(Err(why)) => warn!("cannot read the console of {worker}: {why}"),
+                    Err(_) => warn!("cannot read the console of {worker} in time"),
+                }
+            }
+            match provisioner.terminate(launch.clone(), cloud_id).await {
+                Ok(Ending::Gone) => {
                     if let Some(instance) = instance {
                         inbox.send(Event::InstanceEnded { instance, sentence: None }).await;
                     }
                 }
+                Ok(Ending::UnderWay | Ending::NotSeen) => {}
                 Err(why) => warn!("cannot end launch {launch} yet: {why}"),
             }
         });
     }
 
     fn list(&self, pool: PoolName) {
-        let Some(found) = self.pools.get(&pool) else {
+        let Some(provisioner) = self.pools.get(&pool).cloned() else {
             return;
         };
-        let (inbox, provisioner) = (self.inbox.clone(), Arc::clone(&found.provisioner));
+        let inbox = self.inbox.clone();
         let asked_at = clock::now();
         tokio::spawn(async move {
             let event = match provisioner.list().await {

@@ -3,8 +3,6 @@
 //! Pure text: the same values give the same bytes, so a launch that is tried again sends the same
 //! user-data. The road itself is described in `bootstrap/README.md`.
 
-use crate::model::secret::Secret;
-
 /// The program that fetches, checks and runs; served as `/runurl`.
 pub const RUNURL: &str = include_str!("../../bootstrap/runurl");
 
@@ -45,8 +43,6 @@ pub struct UserData {
     pub master_url: String,
     /// The worker's name.
     pub name: String,
-    /// Proves the worker's identity once; `protocol.md`'s handshake.
-    pub password: Secret<String>,
     /// The certificate to trust for the master; `None`: the system's roots.
     pub ca_pem: Option<String>,
     /// SHA-256 of [`RUNURL`], in lower-case hex.
@@ -60,9 +56,9 @@ pub struct UserData {
     pub life_limit_secs: u64,
 }
 
-/// The whole user-data, with its secret.
-pub fn render(user_data: &UserData, road: Road) -> String {
-    fill(user_data, road, user_data.password.reveal())
+/// The whole user-data, with `password` where the password goes.
+pub fn render(user_data: &UserData, road: Road, password: &str) -> String {
+    fill(user_data, road, password)
 }
 
 /// The same for people to read: the password is masked.
@@ -158,12 +154,13 @@ mod tests {
         format!("-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
     }
 
+    const PASSWORD: &str = "5e5e5e5e5e5e5e5e";
+
     fn an_example() -> UserData {
         UserData {
             master: "ci.build.internal.example.com:8443".to_owned(),
             master_url: "https://ci.build.internal.example.com:8443".to_owned(),
             name: "linux-large-0123456789abcdef".to_owned(),
-            password: Secret::new("5e".repeat(32)),
             ca_pem: Some(a_ca()),
             runurl_sha256: "a1".repeat(32),
             agent_sh_sha256: "b2".repeat(32),
@@ -179,15 +176,15 @@ mod tests {
     #[test]
     fn user_data_stays_under_four_kib_with_a_ca_in_it() {
         for road in [Road::Cloud, Road::Local] {
-            let text = render(&an_example(), road);
+            let text = render(&an_example(), road, PASSWORD);
             assert!(text.len() < MAX_BYTES, "{road:?}: {} bytes\n{text}", text.len());
         }
     }
 
     #[test]
     fn local_user_data_is_the_cloud_one_without_its_whole_machine_part() {
-        let cloud = render(&an_example(), Road::Cloud);
-        let local = render(&an_example(), Road::Local);
+        let cloud = render(&an_example(), Road::Cloud, PASSWORD);
+        let local = render(&an_example(), Road::Local, PASSWORD);
         let cloud = lines(&cloud);
         let begin = cloud.iter().position(|line| *line == MACHINE_BEGIN).expect("a beginning");
         let end = cloud.iter().position(|line| *line == MACHINE_END).expect("an end");
@@ -203,7 +200,7 @@ mod tests {
 
     #[test]
     fn the_dead_man_is_armed_before_anything_can_fail() {
-        let text = render(&an_example(), Road::Cloud);
+        let text = render(&an_example(), Road::Cloud, PASSWORD);
         let armed = text.find("poweroff").expect("a dead-man");
         for later in ["set -e", "mkdir", "curl", "exec"] {
             assert!(armed < text.find(later).expect(later), "{later} comes first");
@@ -213,7 +210,7 @@ mod tests {
     #[test]
     fn only_bb_variables_are_exported_and_nothing_is_traced() {
         for road in [Road::Cloud, Road::Local] {
-            let text = render(&an_example(), road);
+            let text = render(&an_example(), road, PASSWORD);
             let exported = text.lines().filter_map(|line| line.strip_prefix("export "));
             let names: Vec<&str> = exported.flat_map(str::split_whitespace).collect();
             assert!(names.contains(&"BB_PASSWORD"));
@@ -224,7 +221,7 @@ mod tests {
 
     #[test]
     fn every_placeholder_of_the_template_is_filled() {
-        let text = render(&an_example(), Road::Cloud);
+        let text = render(&an_example(), Road::Cloud, PASSWORD);
         assert!(!text.lines().any(|line| placeholder(line).is_some()), "{text}");
         assert_eq!(TEMPLATE.lines().filter(|line| placeholder(line).is_some()).count(), 9);
     }
@@ -251,21 +248,21 @@ mod tests {
     fn a_value_that_looks_like_the_template_is_left_alone() {
         let mut nasty = an_example();
         nasty.name = "x\n#@machine begin\n# note\nBB_PASSWORD=@BB_PASSWORD@".to_owned();
-        let text = render(&nasty, Road::Local);
+        let text = render(&nasty, Road::Local, PASSWORD);
         assert!(
             text.contains("'x\n#@machine begin\n# note\nBB_PASSWORD=@BB_PASSWORD@'\n"),
             "{text}"
         );
-        assert_eq!(text.matches(nasty.password.reveal().as_str()).count(), 1);
+        assert_eq!(text.matches(PASSWORD).count(), 1);
     }
 
     #[test]
     fn the_masked_one_differs_in_the_password_alone() {
         for road in [Road::Cloud, Road::Local] {
             let masked = render_masked(&an_example(), road);
-            assert!(!masked.contains(an_example().password.reveal().as_str()));
-            let shown = masked.replace("'‹secret›'", an_example().password.reveal());
-            assert_eq!(shown, render(&an_example(), road));
+            assert!(!masked.contains(PASSWORD));
+            let shown = masked.replace("'‹secret›'", PASSWORD);
+            assert_eq!(shown, render(&an_example(), road, PASSWORD));
         }
     }
 
@@ -273,7 +270,7 @@ mod tests {
     fn without_a_ca_the_system_s_roots_are_meant() {
         let mut plain = an_example();
         plain.ca_pem = None;
-        assert!(render(&plain, Road::Cloud).contains("\npem=''\n"));
+        assert!(render(&plain, Road::Cloud, PASSWORD).contains("\npem=''\n"));
     }
 
     #[test]

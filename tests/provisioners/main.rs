@@ -3,37 +3,27 @@
 use std::path::Path;
 use std::time::Duration;
 
-use busybee::master::provisioner::LaunchOrder;
 use busybee::master::provisioner::Provisioner;
 use busybee::master::provisioner::local::LocalProvisioner;
 use busybee::model::ids::LaunchId;
-use busybee::model::ids::WorkerName;
-use busybee::model::secret::Secret;
+
+use crate::contract::alive;
+use crate::contract::eventually;
+use crate::contract::order;
 
 mod contract;
 
+/// Machines end themselves after a time that no test needs.
 fn local(dir: &Path) -> LocalProvisioner {
-    LocalProvisioner::new(dir.join("machines"), env!("CARGO_BIN_EXE_busybee").into())
+    local_for(dir, Duration::from_secs(120))
 }
 
-fn order(user_data: &str, max_lifetime: Duration) -> LaunchOrder {
-    LaunchOrder {
-        launch: LaunchId("0123456789abcdef".into()),
-        worker: WorkerName("w".into()),
-        user_data: Secret::new(user_data.into()),
-        max_lifetime,
-    }
+fn local_for(dir: &Path, max_lifetime: Duration) -> LocalProvisioner {
+    LocalProvisioner::new(dir.join("machines"), env!("CARGO_BIN_EXE_busybee").into(), max_lifetime)
 }
 
-/// Waits for a condition with a deadline; looks every few milliseconds.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        let mut often = tokio::time::interval(Duration::from_millis(5));
-        while !holds().await {
-            often.tick().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect(what);
+fn launch() -> LaunchId {
+    LaunchId("0123456789abcdef".into())
 }
 
 /// Whether the process whose id stands in `file` is alive (and no zombie).
@@ -60,10 +50,10 @@ async fn ending_a_local_machine_ends_what_fled_into_sessions_of_its_own_and_igno
         "setsid sh -c 'trap \"\" TERM; echo $$ > {0}.new; mv {0}.new {0}; while :; do read x; done < /dev/zero' &\nwait",
         stray.display()
     );
-    let order = order(&user_data, Duration::from_secs(100));
-    provisioner.launch(order.clone()).await.unwrap();
+    let order = order(&provisioner, &launch(), &user_data).await;
+    provisioner.launch(order).await.unwrap();
     eventually("the stray starts", async || lives(&stray)).await;
-    provisioner.terminate(order.launch).await.unwrap();
+    provisioner.terminate(launch(), None).await.unwrap();
     assert!(!lives(&stray));
 }
 
@@ -72,14 +62,14 @@ async fn an_end_that_comes_while_the_start_is_under_way_leaves_no_machine() {
     let dir = tempfile::tempdir().unwrap();
     let provisioner = local(dir.path());
     for _ in 0..5 {
-        let order = order("exec cat /dev/zero > /dev/null", Duration::from_secs(100));
-        let (starting, launch) = (provisioner.clone(), order.launch.clone());
+        let order = order(&provisioner, &launch(), "exec cat /dev/zero > /dev/null").await;
+        let starting = provisioner.clone();
         let start = tokio::spawn(async move { starting.launch(order).await });
-        let machine = dir.path().join("machines").join(launch.as_str());
+        let machine = dir.path().join("machines").join(launch().as_str());
         eventually("the start is under way", async || machine.exists()).await;
-        provisioner.terminate(launch).await.unwrap();
+        provisioner.terminate(launch(), None).await.unwrap();
         start.await.unwrap().unwrap();
-        assert!(provisioner.list().await.unwrap().iter().all(|machine| !machine.alive));
+        assert!(alive(&provisioner).await.is_empty());
     }
 }
 
@@ -89,26 +79,32 @@ async fn a_local_machine_whose_user_data_ends_is_listed_as_ended_and_leaves_no_p
     let provisioner = local(dir.path());
     let stray = dir.path().join("stray");
     let user_data = format!("setsid cat /dev/zero > /dev/null & echo $! > {}", stray.display());
-    let order = order(&user_data, Duration::from_secs(100));
-    provisioner.launch(order.clone()).await.unwrap();
-    eventually("the machine ends", async || {
-        provisioner.list().await.unwrap().iter().all(|machine| !machine.alive)
-    })
-    .await;
+    let order = order(&provisioner, &launch(), &user_data).await;
+    provisioner.launch(order).await.unwrap();
+    eventually("the machine ends", async || alive(&provisioner).await.is_empty()).await;
     assert!(stray.exists() && !lives(&stray));
-    provisioner.terminate(order.launch).await.unwrap();
+    provisioner.terminate(launch(), None).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_local_machine_ends_itself_when_its_lifetime_is_over() {
     let dir = tempfile::tempdir().unwrap();
+    let provisioner = local_for(dir.path(), Duration::from_secs(1));
+    let order = order(&provisioner, &launch(), "exec cat /dev/zero > /dev/null").await;
+    provisioner.launch(order).await.unwrap();
+    eventually("its time is over", async || alive(&provisioner).await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn the_console_of_a_local_machine_is_what_its_user_data_printed() {
+    let dir = tempfile::tempdir().unwrap();
     let provisioner = local(dir.path());
-    provisioner
-        .launch(order("exec cat /dev/zero > /dev/null", Duration::from_secs(1)))
-        .await
-        .unwrap();
-    eventually("its time is over", async || {
-        provisioner.list().await.unwrap().iter().all(|machine| !machine.alive)
+    let order = order(&provisioner, &launch(), "echo \"$password is here\"; exec cat").await;
+    let cloud_id = provisioner.launch(order).await.unwrap();
+    eventually("it prints", async || {
+        let console = provisioner.console(launch(), cloud_id.clone()).await.unwrap();
+        console.contains("secret is here")
     })
     .await;
+    provisioner.terminate(launch(), None).await.unwrap();
 }

@@ -90,7 +90,7 @@ fn boot(house: &House, machine: &Machine, change: impl Fn(&mut UserData), plan: 
     house.serve_agent_sh(&agent_sh);
     let mut told = house.user_data(&agent_sh);
     change(&mut told);
-    let text = moved(machine, &render(&told, Road::Cloud));
+    let text = moved(machine, &render(&told, Road::Cloud, PASSWORD));
     let file = machine.write(&machine.path("user-data"), &text);
     let plan = machine.write(&machine.path("plan"), plan);
     machine

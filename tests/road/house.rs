@@ -11,7 +11,6 @@ use busybee::master::user_data::Road;
 use busybee::master::user_data::UserData;
 use busybee::master::user_data::render;
 use busybee::master::user_data::render_agent_sh;
-use busybee::model::secret::Secret;
 
 /// Whoever finds this anywhere but in the settings has found a leak.
 pub(crate) const PASSWORD: &str =
@@ -68,7 +67,7 @@ impl House {
             master: format!("127.0.0.1:{}", self.server.port()),
             master_url: self.server.url(""),
             name: NAME.to_owned(),
-            password: Secret::new(PASSWORD.to_owned()),
+
             ca_pem: Some(self.authority.pem()),
             runurl_sha256: sha256(RUNURL.as_bytes()),
             agent_sh_sha256: sha256(agent_sh.as_bytes()),
@@ -89,7 +88,7 @@ impl House {
 
     /// The same with other user-data.
     pub(crate) fn local_with(&self, machine: &Machine, told: &UserData, plan: &str) -> Run {
-        let file = machine.write(&machine.path("user-data"), &render(told, Road::Local));
+        let file = machine.write(&machine.path("user-data"), &render(told, Road::Local, PASSWORD));
         let plan = machine.write(&machine.path("plan"), plan);
         // A space in it: scratch directories of people have them.
         let run = machine.sh(&file).env("BB_HOME", machine.path("the worker"));

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use busybee::master::domain::event::Event;
+use busybee::master::domain::event::LaunchFailure;
 use busybee::master::domain::event::Machine as Listed;
+use busybee::master::domain::event::MachineState;
 use busybee::model::ids::CloudId;
 use busybee::model::ids::InstanceId;
 use busybee::model::ids::LaunchId;
@@ -53,6 +55,18 @@ fn cloud_id(launch: &LaunchId) -> CloudId {
 }
 
 impl World {
+    pub(crate) fn prepare(&mut self, instance: InstanceId) {
+        let takes = 10 + self.random(5_000);
+        let event = if self.fault("preparation failed", 40) {
+            let sentence = "the cloud does not answer".to_owned();
+            Event::LaunchFailed { instance, sentence, failure: LaunchFailure::Unsettled }
+        } else {
+            let (request, what) = (format!("request of {instance}"), "a machine".to_owned());
+            Event::LaunchPrepared { instance, request, what }
+        };
+        self.tell_master(takes, event);
+    }
+
     pub(crate) fn launch(
         &mut self,
         instance: InstanceId,
@@ -96,11 +110,12 @@ impl World {
         let machines = all.map(|(launch, machine)| Listed {
             cloud_id: cloud_id(launch),
             launch: launch.clone(),
-            alive: machine.is_alive,
+            state: if machine.is_alive { MachineState::Running } else { MachineState::Ended },
+            reason: None,
         });
         let mut machines: Vec<Listed> = machines.collect();
         if self.random(2) == 0 {
-            machines.retain(|machine| machine.alive);
+            machines.retain(|machine| machine.state == MachineState::Running);
         }
         let asked_at = self.now;
         self.tell_master(takes, Event::CloudListed { pool, asked_at, machines });
@@ -136,9 +151,17 @@ impl World {
             return self.tell_master(50, Event::InstanceEnded { instance, sentence: None });
         }
         if self.fault("launch refused", 80) {
-            let needs_a_person = self.random(4) == 0;
-            let sentence = "no capacity".to_owned();
-            let failed = Event::LaunchFailed { instance, sentence, needs_a_person };
+            let failures = [
+                LaunchFailure::Capacity,
+                LaunchFailure::Capacity,
+                LaunchFailure::Unsupported,
+                LaunchFailure::Quota,
+                LaunchFailure::Denied,
+                LaunchFailure::Other,
+            ];
+            let failure = failures[self.random(failures.len() as u64) as usize];
+            let sentence = "refused".to_owned();
+            let failed = Event::LaunchFailed { instance, sentence, failure };
             return self.tell_master(50, failed);
         }
         let machine =
@@ -146,8 +169,14 @@ impl World {
         self.cloud.machines.insert(launch.clone(), machine);
         self.laws.machine_started(&self.settings, &self.cloud, &pool);
         self.agents.insert(worker.clone(), Agent::new(&worker, &pool, &launch, self.now.0));
-        let cloud_id = cloud_id(&launch);
-        self.tell_master(50, Event::InstanceAccepted { instance, cloud_id });
+        if self.fault("launch's answer lost", 80) {
+            let sentence = "no answer".to_owned();
+            let failure = LaunchFailure::Unsettled;
+            self.tell_master(50, Event::LaunchFailed { instance, sentence, failure });
+        } else {
+            let cloud_id = cloud_id(&launch);
+            self.tell_master(50, Event::InstanceAccepted { instance, cloud_id });
+        }
         if self.fault("boot hangs", 60) {
             self.note(|| format!("-- {worker} will never call"));
         } else {

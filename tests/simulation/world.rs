@@ -137,6 +137,7 @@ impl World {
             labels: labels.iter().copied().collect(),
             provisioner: ProvisionerKind::Local,
             has_bootstrap: false,
+            candidates: Vec::new(),
             max_instances: 3,
             min_idle: 0,
             jobs_per_instance: 0,
@@ -154,6 +155,8 @@ impl World {
         Settings {
             pools: vec![
                 PoolSettings {
+                    provisioner: ProvisionerKind::Ec2,
+                    candidates: vec!["here".to_owned(), "there".to_owned()],
                     has_bootstrap: true,
                     jobs_per_instance,
                     shared,
@@ -337,7 +340,8 @@ impl World {
             match action {
                 Action::ResolveChange(change) => self.resolve(change),
                 Action::LoadBuild { project, number } => self.load_build(project, number),
-                Action::Launch { instance, launch, pool, worker } => {
+                Action::Prepare { instance, .. } => self.prepare(instance),
+                Action::Launch { instance, launch, pool, worker, .. } => {
                     self.launch(instance, launch, pool, worker);
                 }
                 Action::Terminate { instance, launch, .. } => self.terminate(instance, launch),

@@ -2,7 +2,9 @@
 //!
 //! `typed` has the keys; `meaning`, `pool` and `project` fill defaults in and check.
 
+mod ami;
 pub mod bootstrap;
+mod ec2;
 mod meaning;
 mod pool;
 mod project;
@@ -18,6 +20,7 @@ use crate::master::config::typed::ConfigFile;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProjectSettings;
 use crate::master::domain::settings::Settings;
+use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::model::ids::ProjectName;
 use crate::runtime::config_file::decode;
 use crate::runtime::config_file::problem::Problem;
@@ -77,6 +80,8 @@ pub struct PoolConfig {
     pub settings: PoolSettings,
     /// What makes a worker of a bare machine.
     pub bootstrap: Option<Bootstrap>,
+    /// How its instances are asked for; only and always with the provisioner `ec2`.
+    pub ec2: Option<Ec2Settings>,
 }
 
 /// A project.

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use crate::master::config::PoolConfig;
 use crate::master::config::bootstrap::Bootstrap;
+use crate::master::config::ec2;
 use crate::master::config::meaning::Reading;
 use crate::master::config::typed::PoolFile;
 use crate::master::config::typed::ProvisionerWord;
 use crate::master::config::typed::WhenIdle;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProvisionerKind;
+use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::model::ids::PoolName;
 use crate::runtime::config_file::placed::At;
 use crate::runtime::config_file::placed::Entries;
@@ -33,7 +35,7 @@ pub(super) fn of(
     typed: At<PoolFile>,
     unsafe_local: bool,
 ) -> Option<PoolConfig> {
-    let At { id: _, value: typed } = typed;
+    let At { id: at, value: typed } = typed;
     reading.refuse(typed.name.id, words::check_name(&typed.name.value));
     let unsafe_local = typed.unsafe_local.unwrap_or(unsafe_local);
     let provisioner = provisioner(reading, &typed.provisioner, unsafe_local);
@@ -46,12 +48,30 @@ pub(super) fn of(
     let env = variables(reading, typed.env);
     let bootstrap = typed.bootstrap.map(|bootstrap| bootstrap.value);
     warn_of_remote_script(reading, &typed.name, bootstrap.as_ref());
+    let ec2 = match (typed.provisioner.value, typed.ec2) {
+        (ProvisionerWord::Ec2, Some(typed)) => ec2::of(reading, typed),
+        (ProvisionerWord::Ec2, None) if reading.document.has_entry(at, "ec2") => None,
+        (ProvisionerWord::Ec2, None) => {
+            let hint = "say how instances are asked for: region, ami, instance_types";
+            reading.wrong(typed.provisioner.id, "a pool of ec2 needs a [pool.ec2]", hint);
+            None
+        }
+        (ProvisionerWord::Local | ProvisionerWord::None, Some(typed)) => {
+            let hint = "write provisioner = \"ec2\", or take the table out";
+            reading.wrong(typed.id, "[pool.ec2] is for pools of ec2", hint);
+            None
+        }
+        (ProvisionerWord::Local | ProvisionerWord::None, None) => None,
+    };
+    let candidates = ec2.iter().flat_map(Ec2Settings::candidates);
+    let candidates = candidates.map(|candidate| candidate.to_string()).collect();
     let labels = typed.labels.unwrap_or_default();
     let settings = PoolSettings {
         name: PoolName(typed.name.value),
         labels: labels.into_iter().map(|label| label.0).collect(),
-        provisioner: provisioner?,
+        provisioner: provisioner.filter(|kind| *kind != ProvisionerKind::Ec2 || ec2.is_some())?,
         has_bootstrap: bootstrap.is_some(),
+        candidates,
         max_instances,
         min_idle,
         jobs_per_instance: typed.jobs_per_instance.unwrap_or(0),
@@ -63,7 +83,7 @@ pub(super) fn of(
         max_lifetime: reading.duration(typed.max_lifetime, SECOND, 24 * 60 * MINUTE),
         env,
     };
-    Some(PoolConfig { settings, bootstrap })
+    Some(PoolConfig { settings, bootstrap, ec2 })
 }
 
 fn provisioner(
@@ -83,11 +103,7 @@ fn provisioner(
             reading.wrong(typed.id, what, hint);
             None
         }
-        ProvisionerWord::Ec2 => {
-            let hint = "\"local\" and \"none\" are";
-            reading.wrong(typed.id, "provisioner = \"ec2\" is not yet supported", hint);
-            None
-        }
+        ProvisionerWord::Ec2 => Some(ProvisionerKind::Ec2),
     }
 }
 

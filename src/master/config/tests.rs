@@ -58,14 +58,20 @@ fn the_example_has_every_key() {
         table["properties"].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
     };
     let mut wanted = 0;
-    for (table, header) in
-        [("MasterFile", "[master]"), ("PoolFile", "[[pool]]"), ("ProjectFile", "[[project]]")]
-    {
+    for (table, header) in [
+        ("MasterFile", "[master]"),
+        ("PoolFile", "[[pool]]"),
+        ("Ec2File", "[pool.ec2]"),
+        ("ProjectFile", "[[project]]"),
+    ] {
         let mut section = "";
         let mut found = BTreeSet::new();
         for line in EXAMPLE.lines() {
             if line.starts_with('[') {
                 section = line;
+            }
+            if line == "[pool.ec2]" && header == "[[pool]]" {
+                found.insert("ec2".to_owned());
             }
             let setting = if is_switched_off(line) { &line[1..] } else { line };
             if let Some((key, _)) = setting.split_once(" = ")
@@ -129,13 +135,47 @@ fn what_is_said_is_taken() {
     assert!(config.pools[0].settings.has_bootstrap);
 }
 
+/// What is wrong with a `[pool.ec2]` of this text.
+fn ec2_mistakes(text: &str) -> Vec<String> {
+    mistakes(&format!(
+        "[master]\nurl = \"https://h:1\"\n[[pool]]\nname = \"p\"\nprovisioner = \"ec2\"\n[pool.ec2]\n{text}"
+    ))
+}
+
+#[test]
+fn mistakes_about_instances_are_told_before_anything_is_launched() {
+    let right = "region = \"eu-west-1\"\nami = \"ami-12ab\"\ninstance_types = [\"t3.small\"]\n";
+    for (line, expected) in [
+        ("subnets = [\"sg-1\"]", "f:10:12: \"sg-1\" is not an id of this kind"),
+        ("max_price = \"0.1\"", "f:10:13: max_price is for spot instances"),
+        ("tags = { \"aws:x\" = \"\" }", "f:10:10: \"aws:x\" cannot be a tag"),
+        (
+            "elastic_ip = \"1.2.3.4\"",
+            "f:10:1: \"elastic_ip\" in ec2 in pool \"p\" is not yet supported",
+        ),
+        ("market = \"cheap\"", "f:10:10: market in ec2 in pool \"p\" must be one of"),
+        ("endpoint = \"x\"", "f:10:12: \"x\" is not an address"),
+        ("volumes = [{ device = \"/dev/sdf\" }]", "f:10:12: volumes beside the root disk"),
+    ] {
+        let found = ec2_mistakes(&format!("{right}{line}\n"));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].starts_with(expected), "{} instead of {expected}", found[0]);
+    }
+    let found = ec2_mistakes("region = \"Ireland\"\nami = \"debian\"\ninstance_types = []\n");
+    assert!(found[0].contains("\"debian\" is not the id of an image"), "{found:#?}");
+    let found = ec2_mistakes(
+        "region = \"Ireland\"\nami = { owners = [\"self\"], name = \"x\" }\ninstance_types = []\n",
+    );
+    assert!(found[0].contains("\"Ireland\" is not a region"), "{found:#?}");
+    assert!(found[1].contains("instance_types is empty"), "{found:#?}");
+}
+
 #[test]
 fn every_mistake_is_told_with_its_place_and_a_hint() {
     let found = mistakes(
         "[master]\nurl = \"ftp://x\"\nlisten = \"8443\"\nagent_listen = \"x\"\nkey_file = \"k\"\n\
          [[pool]]\nname = \"Linux\"\nprovisioner = \"local\"\nidel_timeout = \"10m\"\nlease = \"soon\"\n\
          [[pool]]\nname = \"cloud\"\nprovisioner = \"ec2\"\nwhen_idle = \"stop\"\nmin_idle = 20\n\
-         [pool.ec2]\nregion = \"eu-west-1\"\n\
          [[pool]]\nname = \"cloud\"\nprovisioner = \"docker\"\nbootstrap = \"../x\"\n\
          [[project]]\nname = \"a/b\"\nrepo = \"ext::id\"\npoll = \"0s\"\ntoken_file = \"t\"\n\
          [[project]]\nname = \"c\"\nrepo = \"https://u:p@h/x\"\nssh_key_file = \"k\"\n",
@@ -149,16 +189,15 @@ fn every_mistake_is_told_with_its_place_and_a_hint() {
         "f:8:15: builds on local workers run as the master's own user",
         "f:9:1: unknown key \"idel_timeout\" in pool \"Linux\"; did you mean \"idle_timeout\"?",
         "f:10:9: \"soon\" is not a duration",
-        "f:13:15: provisioner = \"ec2\" is not yet supported",
+        "f:13:15: a pool of ec2 needs a [pool.ec2]",
         "f:14:13: when_idle = \"stop\" is not yet supported",
         "f:15:12: min_idle = 20 is more than max_instances = 10",
-        "f:16:7: \"ec2\" in pool \"cloud\" is not yet supported",
-        "f:20:15: provisioner in pool \"cloud\" must be one of local, none, ec2, not \"docker\"",
-        "f:21:13: \"../x\" is not a file of bootstrap_dir",
-        "f:23:8: \"a/b\" is not a name for a project",
-        "f:24:8: git's remote helpers",
-        "f:25:8: this is too short to work",
-        "f:29:8: an address with a password ends up in logs",
+        "f:18:15: provisioner in pool \"cloud\" must be one of local, none, ec2, not \"docker\"",
+        "f:19:13: \"../x\" is not a file of bootstrap_dir",
+        "f:21:8: \"a/b\" is not a name for a project",
+        "f:22:8: git's remote helpers",
+        "f:23:8: this is too short to work",
+        "f:27:8: an address with a password ends up in logs",
     ];
     for (found, expected) in found.iter().zip(expected) {
         assert!(found.starts_with(expected), "{found}\n instead of\n{expected}");

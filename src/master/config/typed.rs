@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::master::config::ami::Ami;
 use crate::master::config::bootstrap::Bootstrap;
 use crate::runtime::config_file::decode::Later;
 use crate::runtime::config_file::duration::Span;
@@ -87,6 +88,67 @@ pub(super) struct PoolFile {
     pub env: Option<Entries<ScalarText>>,
     /// As in `[master]`, for this pool alone.
     pub unsafe_local: Option<bool>,
+    /// How instances are asked for.
+    pub ec2: Option<At<Ec2File>>,
+}
+
+/// `[pool.ec2]`
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ec2File {
+    /// Where.
+    pub region: At<String>,
+    /// Only for stand-ins of EC2.
+    pub endpoint: Option<At<String>>,
+    /// A profile of the shared credentials file; default: the usual chain.
+    pub profile: Option<String>,
+    /// What the root disk is made of.
+    pub ami: Ami,
+    /// In order of preference.
+    pub instance_types: At<Vec<String>>,
+    /// Tried in turn; default: the default subnet.
+    pub subnets: Option<Vec<At<String>>>,
+    /// How they are paid for.
+    pub market: Option<At<MarketWord>>,
+    /// For spot: dollars per hour at most.
+    pub max_price: Option<At<String>>,
+    /// Ids; default: the VPC's default group.
+    pub security_groups: Option<Vec<At<String>>>,
+    /// A key pair, for admins.
+    pub key_name: Option<String>,
+    /// The name of an instance profile.
+    pub instance_profile: Option<String>,
+    /// Whether they get a public address; default: what the subnet says.
+    pub public_ip: Option<bool>,
+    /// The root disk, where it is to differ from the image's.
+    pub volumes: Option<Vec<At<VolumeFile>>>,
+    /// Beside ours, on everything that a launch makes.
+    pub tags: Option<Entries<String>>,
+}
+
+/// How instances are paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum MarketWord {
+    /// At the list price.
+    OnDemand,
+    /// At the price of the moment.
+    Spot,
+    /// Spot while there is any.
+    SpotThenOnDemand,
+}
+
+/// An entry of `volumes`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VolumeFile {
+    /// `root`.
+    pub device: String,
+    /// GiB.
+    pub size_gb: Option<u32>,
+    /// As in `gp3`.
+    #[serde(rename = "type")]
+    pub volume_type: Option<String>,
 }
 
 /// How a pool's machines come to be.
@@ -97,7 +159,7 @@ pub(super) enum ProvisionerWord {
     Local,
     /// Machines of one's own.
     None,
-    /// Not yet.
+    /// Instances of Amazon's EC2.
     Ec2,
 }
 
@@ -139,6 +201,7 @@ pub(super) struct ProjectFile {
 pub(super) const LATER: Later = &[
     ("ConfigFile", &["forge", "github", "gitlab", "reporter", "mail", "oidc"]),
     ("MasterFile", &["agent_listen"]),
-    ("PoolFile", &["ec2", "notify_on_missing", "step_metadata", "user"]),
+    ("PoolFile", &["notify_on_missing", "step_metadata", "user"]),
+    ("Ec2File", &["elastic_ip", "attach_volumes", "cpu_credits", "ipv6", "placement", "user_data"]),
     ("ProjectFile", &["forge"]),
 ];

@@ -303,6 +303,6 @@ mod tests {
         rig.agent(AgentEvent::Disconnected { worker, connection });
         rig.build("app", vec![rig::job("again", &[])]);
         let done = rig.wait(16);
-        assert!(done.iter().any(|action| matches!(action, Action::Launch { .. })));
+        assert!(done.iter().any(|action| matches!(action, Action::Prepare { .. })));
     }
 }

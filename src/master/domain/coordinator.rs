@@ -147,8 +147,11 @@ impl Coordinator {
             Event::InstanceAccepted { instance, cloud_id } => {
                 self.instance_accepted(instance, cloud_id);
             }
-            Event::LaunchFailed { instance, sentence, needs_a_person } => {
-                self.launch_failed(instance, &sentence, needs_a_person);
+            Event::LaunchPrepared { instance, request, what } => {
+                self.launch_prepared(instance, request, what);
+            }
+            Event::LaunchFailed { instance, sentence, failure } => {
+                self.launch_failed(instance, &sentence, failure);
             }
             Event::InstanceEnded { instance, sentence } => {
                 self.instance_ended(instance, sentence.as_deref());
@@ -178,6 +181,7 @@ impl Coordinator {
                 Timer::Lost(worker) => self.worker_lost(&worker),
                 Timer::LeaseOver(worker) => self.lease_over(&worker),
                 Timer::Overdue(attempt) => self.attempt_overdue(attempt),
+                Timer::Settle(instance) => self.launch_again(instance),
                 Timer::Terminate(instance) => self.terminate_again(instance),
                 Timer::Listing(pool) => self.list_instances(&pool),
                 Timer::Launch(pool) => {

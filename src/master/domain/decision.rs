@@ -74,7 +74,23 @@ pub enum Action {
         /// Which.
         number: BuildNumber,
     },
-    /// Start a machine; answered by `InstanceAccepted` or `LaunchFailed`.
+    /// Settle what a launch will ask for; answered by `LaunchPrepared` or `LaunchFailed`.
+    Prepare {
+        /// The ledger's row.
+        instance: InstanceId,
+        /// The launch, also the idempotency token.
+        launch: LaunchId,
+        /// From which pool's settings.
+        pool: PoolName,
+        /// Under which name its agent calls.
+        worker: WorkerName,
+        /// Which of the pool's candidates.
+        candidate: u32,
+        /// When nobody can want the machine any more.
+        expires_at: Timestamp,
+    },
+    /// Start a machine by a request that is remembered; answered by `InstanceAccepted` or
+    /// `LaunchFailed`.
     Launch {
         /// The ledger's row.
         instance: InstanceId,
@@ -84,6 +100,8 @@ pub enum Action {
         pool: PoolName,
         /// Under which name its agent calls.
         worker: WorkerName,
+        /// What `LaunchPrepared` brought.
+        request: String,
     },
     /// End a machine, whether or not we know what the provisioner calls it.
     /// Answered by `InstanceEnded`, or by a listing that shows it so.
@@ -96,6 +114,9 @@ pub enum Action {
         pool: PoolName,
         /// What the provisioner calls it, where known.
         cloud_id: Option<CloudId>,
+        /// The worker into whose boot log the machine's console goes first: nothing else was ever
+        /// heard of it.
+        console_for: Option<WorkerName>,
     },
     /// Ask the provisioner of a pool what exists; answered by `CloudListed`.
     ListInstances(PoolName),

@@ -240,6 +240,13 @@ pub struct Instance {
     pub worker: WorkerName,
     /// Where it stands.
     pub status: InstanceStatus,
+    /// Which of the pool's candidates it is.
+    pub candidate: u32,
+    /// What was asked for, for people: type, place, image.
+    pub what: Option<String>,
+    /// The whole request, until it is known what came of it: a try whose outcome is unknown is made
+    /// again with the same bytes.
+    pub request: Option<String>,
     /// What the provisioner calls it, once it has said so.
     pub cloud_id: Option<CloudId>,
     /// Why it was started; a sentence.

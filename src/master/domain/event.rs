@@ -61,14 +61,23 @@ pub enum Event {
         /// What it calls the machine.
         cloud_id: CloudId,
     },
-    /// A provisioner refused one; there is no machine.
+    /// What a launch will ask for is settled; nothing was asked yet.
+    LaunchPrepared {
+        /// Which.
+        instance: InstanceId,
+        /// The whole request, as the provisioner wants it back.
+        request: String,
+        /// What it asks for, for people.
+        what: String,
+    },
+    /// A launch, or its preparation, did not work.
     LaunchFailed {
         /// Which.
         instance: InstanceId,
         /// Why, in the provisioner's own words where it has any.
         sentence: String,
-        /// Whether the pool should pause until somebody has looked.
-        needs_a_person: bool,
+        /// What follows from it.
+        failure: LaunchFailure,
     },
     /// A provisioner has seen a machine end.
     InstanceEnded {
@@ -104,8 +113,44 @@ pub struct Machine {
     pub cloud_id: CloudId,
     /// The launch it is marked with.
     pub launch: LaunchId,
-    /// Whether it still lives; ended ones may be listed for a while.
-    pub alive: bool,
+    /// Where it stands; ended ones may be listed for a while.
+    pub state: MachineState,
+    /// Why it is so, in the provisioner's words, where it is not as it should be.
+    pub reason: Option<String>,
+}
+
+/// Where a machine stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MachineState {
+    /// It was accepted and is not up yet.
+    Starting,
+    /// It is up, or in a state that we do not know.
+    Running,
+    /// It is being ended.
+    Ending,
+    /// It is kept without running.
+    Stopped,
+    /// It is gone.
+    Ended,
+}
+
+/// What follows from a launch that did not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaunchFailure {
+    /// There is no room for this candidate just now: another, and this one later.
+    Capacity,
+    /// This candidate does not exist there: another, and this one tomorrow.
+    Unsupported,
+    /// The account may not have more: wait.
+    Quota,
+    /// We may not do it: a person must look.
+    Denied,
+    /// The request is wrong: a person must look.
+    Invalid,
+    /// Nobody knows whether it was carried out: the same again, later.
+    Unsettled,
+    /// There is no machine, for another reason.
+    Other,
 }
 
 /// What a change turned out to be.

@@ -17,6 +17,7 @@ pub mod entities;
 pub mod event;
 mod instances;
 mod jobs;
+mod launches;
 pub mod pipeline;
 mod pool;
 mod reconcile;

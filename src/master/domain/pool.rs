@@ -24,6 +24,19 @@ pub(super) const LAUNCH_BACKOFF: Backoff =
         None => unreachable!(),
     };
 
+/// A candidate for which there was no room is left alone this long, and twice as long each time.
+const COOL_FIRST: Duration = Duration::from_secs(3 * 60);
+
+/// But never longer: capacity comes back within minutes, mostly.
+const COOL_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// A candidate that does not exist where it was asked for is not going to within the hour.
+const COOL_FOR_LONG: Duration = Duration::from_secs(24 * 3600);
+
+/// A pool whose account may not have more waits this long; the end of a machine does not change that
+/// for certain.
+pub(super) const QUOTA_HOLD: Duration = Duration::from_secs(10 * 60);
+
 /// A pool.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -42,8 +55,20 @@ pub(super) struct Pool {
     pub(super) alive: u32,
     /// Why the last launch went wrong; forgotten by a start of the master, and by a success.
     pub(super) last_failure: Option<String>,
+    /// Candidates that were refused, and are left alone for a while. Forgotten by a start of the
+    /// master.
+    pub(super) cooling: BTreeMap<u32, Cooling>,
     /// What its waiting jobs were last told.
     pub(super) told: Option<String>,
+}
+
+/// A candidate that was refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cooling {
+    /// Until when it is left alone.
+    pub(super) until: Timestamp,
+    /// How often in a row it was refused.
+    pub(super) refusals: u32,
 }
 
 impl Pool {
@@ -58,6 +83,7 @@ impl Pool {
             coming: BTreeSet::new(),
             alive: 0,
             last_failure: None,
+            cooling: BTreeMap::new(),
             told: None,
         }
     }
@@ -65,9 +91,39 @@ impl Pool {
     /// Whether machines are started for it.
     pub(super) fn launches(&self) -> bool {
         match self.settings.provisioner {
-            ProvisionerKind::Local => true,
+            ProvisionerKind::Ec2 | ProvisionerKind::Local => true,
             ProvisionerKind::None => false,
         }
+    }
+
+    /// The most preferred candidate that is not left alone just now.
+    pub(super) fn candidate(&self, now: Timestamp) -> Option<u32> {
+        let count = u32::try_from(self.settings.candidates.len().max(1)).unwrap_or(u32::MAX);
+        let is_cooling =
+            |index: &u32| self.cooling.get(index).is_some_and(|cooling| cooling.until > now);
+        (0..count).find(|index| !is_cooling(index))
+    }
+
+    /// Leaves a candidate alone.
+    pub(super) fn cool(&mut self, candidate: u32, now: Timestamp, is_for_long: bool) {
+        let cooling = self.cooling.entry(candidate);
+        let cooling = cooling.or_insert(Cooling { until: now, refusals: 0 });
+        let time = match is_for_long {
+            true => COOL_FOR_LONG,
+            false => COOL_FIRST.saturating_mul(1 << cooling.refusals.min(8)).min(COOL_MAX),
+        };
+        cooling.refusals += 1;
+        cooling.until = now + time;
+    }
+
+    /// Whether every candidate is left alone, and for longer than lack of room would ask for.
+    pub(super) fn all_cool_for_long(&self, now: Timestamp) -> bool {
+        self.candidate(now + COOL_MAX).is_none()
+    }
+
+    /// When the first of the candidates that are left alone may be tried again.
+    pub(super) fn cool_until(&self) -> Option<Timestamp> {
+        self.cooling.values().map(|cooling| cooling.until).min()
     }
 
     pub(super) fn n_idle(&self) -> usize {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Action;
 use crate::master::domain::event::Machine;
+use crate::master::domain::event::MachineState;
 use crate::master::domain::timers::Timer;
 use crate::model::ids::InstanceId;
 use crate::model::ids::LaunchId;
@@ -19,8 +20,9 @@ use crate::model::time::Timestamp;
 /// How often a pool's machines are listed.
 const LIST_EVERY: Duration = Duration::from_secs(60);
 
-/// The same while one of them is being ended.
-const LIST_EVERY_WHILE_ENDING: Duration = Duration::from_secs(15);
+/// The same while one of them comes up or is being ended: what EC2's budget for listings allows a
+/// hundred times over.
+const LIST_EVERY_WHILE_MOVING: Duration = Duration::from_secs(5);
 
 /// Complete listings in a row that must miss an instance, where one alone proves nothing.
 const MISSES_MIN: u32 = 3;
@@ -46,10 +48,14 @@ impl Coordinator {
     }
 
     pub(super) fn plan_listing(&mut self, pool: &PoolName) {
-        let is_ending = self.instances.values().any(|live| {
-            &live.instance.pool == pool && live.instance.status == InstanceStatus::Terminating
+        let is_moving = self.instances.values().any(|live| {
+            &live.instance.pool == pool
+                && matches!(
+                    live.instance.status,
+                    InstanceStatus::Pending | InstanceStatus::Terminating
+                )
         });
-        let every = if is_ending { LIST_EVERY_WHILE_ENDING } else { LIST_EVERY };
+        let every = if is_moving { LIST_EVERY_WHILE_MOVING } else { LIST_EVERY };
         self.timers.set(Timer::Listing(pool.clone()), self.now + every);
     }
 
@@ -63,11 +69,14 @@ impl Coordinator {
         let ours: BTreeMap<LaunchId, InstanceId> =
             ours.map(|live| (live.instance.launch.clone(), live.instance.id)).collect();
         for machine in machines {
-            match ours.get(&machine.launch) {
-                Some(id) if machine.alive => self.seen_alive(*id, machine),
-                Some(id) => self.seen_ended(*id, asked_at),
-                None if machine.alive => self.orphan(pool, machine),
-                None => {}
+            match (ours.get(&machine.launch), machine.state) {
+                (Some(id), MachineState::Ended) => {
+                    self.seen_ended(*id, asked_at, machine.reason.as_deref());
+                }
+                (Some(id), MachineState::Stopped) => self.seen_stopped(*id),
+                (Some(id), _) => self.seen_alive(*id, machine),
+                (None, MachineState::Ended | MachineState::Ending) => {}
+                (None, _) => self.orphan(pool, machine),
             }
         }
         for (launch, id) in &ours {
@@ -83,11 +92,13 @@ impl Coordinator {
         let status = live.instance.status;
         match status {
             InstanceStatus::Requested => self.instance_accepted(id, machine.cloud_id.clone()),
-            InstanceStatus::Pending => self.change_instance(id, |instance, now| {
-                instance.status = InstanceStatus::Running;
-                instance.running_at = instance.running_at.or(Some(now));
-            }),
-            InstanceStatus::Running
+            InstanceStatus::Pending if machine.state == MachineState::Running => self
+                .change_instance(id, |instance, now| {
+                    instance.status = InstanceStatus::Running;
+                    instance.running_at = instance.running_at.or(Some(now));
+                }),
+            InstanceStatus::Pending
+            | InstanceStatus::Running
             | InstanceStatus::Stopping
             | InstanceStatus::Stopped
             | InstanceStatus::Terminating
@@ -97,14 +108,26 @@ impl Coordinator {
     }
 
     /// A listing from before the launch may show an earlier end under the same mark.
-    fn seen_ended(&mut self, id: InstanceId, asked_at: Timestamp) {
+    fn seen_ended(&mut self, id: InstanceId, asked_at: Timestamp, why: Option<&str>) {
         let live = self.instances.get(&id);
         let accepted = live.and_then(|live| live.instance.accepted_at);
         if accepted.is_some_and(|at| at < asked_at) {
-            self.instance_ended(id, None);
+            self.instance_ended(id, why);
         } else {
             self.missing(id, asked_at);
         }
+    }
+
+    /// We stop none, so somebody else has: what costs money and does nothing is ended.
+    fn seen_stopped(&mut self, id: InstanceId) {
+        let Some(live) = self.instances.get(&id) else { return };
+        if live.instance.status == InstanceStatus::Terminating {
+            return;
+        }
+        let worker = live.instance.worker.clone();
+        let why = "it was stopped, and not by us";
+        self.end_worker(&worker, why);
+        self.terminate(id, why);
     }
 
     /// It carries our mark, and no row of ours is open for it: an earlier life of ours left it.
@@ -114,6 +137,7 @@ impl Coordinator {
             launch: machine.launch.clone(),
             pool: pool.clone(),
             cloud_id: Some(machine.cloud_id.clone()),
+            console_for: None,
         });
     }
 
@@ -127,29 +151,13 @@ impl Coordinator {
             return; // Asked before it could be there.
         }
         if instance.status == InstanceStatus::Requested {
-            return self.launch_again(id, asked_at);
+            return; // It is being settled.
         }
         live.misses += 1;
         let is_proven =
             is_exact || (live.misses >= MISSES_MIN && known_since + ABSENCE_AFTER <= self.now);
         if is_proven {
             self.instance_ended(id, Some("the machine is no longer there"));
-        }
-    }
-
-    /// The master may have ended between the row and the call: the same launch again starts no second
-    /// machine. Only where the row is older than this process is the call certainly not under way.
-    fn launch_again(&mut self, id: InstanceId, asked_at: Timestamp) {
-        let Some(live) = self.instances.get(&id) else { return };
-        let instance = &live.instance;
-        if instance.requested_at < self.loaded_at && asked_at >= self.loaded_at {
-            let action = Action::Launch {
-                instance: id,
-                launch: instance.launch.clone(),
-                pool: instance.pool.clone(),
-                worker: instance.worker.clone(),
-            };
-            self.perform(action);
         }
     }
 }
@@ -174,7 +182,8 @@ mod tests {
     }
 
     fn machine(launch: &LaunchId, alive: bool) -> Machine {
-        Machine { cloud_id: CloudId::from("i-1"), launch: launch.clone(), alive }
+        let state = if alive { MachineState::Running } else { MachineState::Ended };
+        Machine { cloud_id: CloudId::from("i-1"), launch: launch.clone(), state, reason: None }
     }
 
     /// The newest row of the ledger.
@@ -227,8 +236,7 @@ mod tests {
                 .collect(),
             ..Snapshot::default()
         };
-        let mut rig = Rig::load(vec![rig::pool("linux")], snapshot);
-        listed(&mut rig, Vec::new());
+        let rig = Rig::load(vec![rig::pool("linux")], snapshot);
         let again: Vec<_> =
             rig.launches().into_iter().map(|(id, launch, _)| (id, launch)).collect();
         assert_eq!(again, [(instance, launch)]);

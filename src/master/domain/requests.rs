@@ -182,6 +182,7 @@ impl Coordinator {
         if let Some(pool) = self.pools.get_mut(name) {
             pool.state.paused = None;
             pool.state.failures = 0;
+            pool.cooling.clear();
             let state = pool.state.clone();
             self.remember(Record::Pool(state));
         }

@@ -49,6 +49,7 @@ pub(super) fn pool(name: &str) -> PoolSettings {
         labels: [name].into_iter().collect(),
         provisioner: ProvisionerKind::Local,
         has_bootstrap: false,
+        candidates: Vec::new(),
         max_instances: 3,
         min_idle: 0,
         jobs_per_instance: 0,
@@ -186,7 +187,7 @@ impl Rig {
 
     pub(super) fn launches(&self) -> Vec<(InstanceId, LaunchId, WorkerName)> {
         let launches = self.done.iter().filter_map(|action| match action {
-            Action::Launch { instance, launch, worker, .. } => {
+            Action::Prepare { instance, launch, worker, .. } => {
                 Some((*instance, launch.clone(), worker.clone()))
             }
             _ => None,
@@ -194,7 +195,10 @@ impl Rig {
         launches.collect()
     }
 
+    /// The provisioner settles a request, and takes it.
     pub(super) fn accept(&mut self, instance: InstanceId) {
+        let (request, what) = ("request".to_owned(), "a machine".to_owned());
+        self.say(Event::LaunchPrepared { instance, request, what });
         let cloud_id = CloudId(format!("i-{instance}"));
         self.say(Event::InstanceAccepted { instance, cloud_id });
     }
@@ -274,6 +278,26 @@ impl Rig {
     /// Whether the last event asked for the machine's end.
     pub(super) fn ends(&self, instance: InstanceId) -> bool {
         ends(&self.done, instance)
+    }
+
+    /// What a store would give back of its launches.
+    pub(super) fn launched(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for record in &self.written {
+            match record {
+                Record::Instance(row) => {
+                    snapshot.instances.retain(|older| older.id != row.id);
+                    snapshot.instances.push(row.clone());
+                    snapshot.last_ids.instance = snapshot.last_ids.instance.max(row.id.0);
+                }
+                Record::Worker(row) => {
+                    snapshot.workers.retain(|older| older.name != row.name);
+                    snapshot.workers.push(row.clone());
+                }
+                _ => {}
+            }
+        }
+        snapshot
     }
 
     /// The newest row of the worker.

@@ -52,6 +52,11 @@ impl Coordinator {
         if self.timers.is_set(&Timer::Launch(name.clone())) {
             return;
         }
+        if pool.candidate(self.now).is_none() {
+            // All of them were refused lately.
+            let again = pool.cool_until().unwrap_or(self.now);
+            return self.timers.set(Timer::Launch(name.clone()), again);
+        }
         let counts = self.counts(name);
         for _ in 0..autoscaler::launches(counts) {
             let why = if counts.queued > counts.free + counts.coming {

@@ -37,6 +37,9 @@ pub struct PoolSettings {
     pub provisioner: ProvisionerKind,
     /// Whether its workers run a bootstrap script before they are ready.
     pub has_bootstrap: bool,
+    /// The ways to ask for a machine, the most preferred first, by names for people. Empty: one, that
+    /// has no name.
+    pub candidates: Vec<String>,
     /// Never more machines than this are asked for at one time.
     pub max_instances: u32,
     /// This many are kept ready without work.
@@ -62,6 +65,8 @@ pub struct PoolSettings {
 /// How a pool's machines come to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProvisionerKind {
+    /// Instances of Amazon's EC2.
+    Ec2,
     /// Child processes of the master.
     Local,
     /// Machines of one's own: `busybee worker add`.
@@ -75,7 +80,7 @@ impl ProvisionerKind {
     pub fn absence_is_proof(self) -> bool {
         match self {
             ProvisionerKind::Local => true,
-            ProvisionerKind::None => false,
+            ProvisionerKind::Ec2 | ProvisionerKind::None => false,
         }
     }
 }

@@ -27,6 +27,8 @@ pub(super) enum Timer {
     LeaseOver(WorkerName),
     /// The agent should have ended an attempt by itself by now.
     Overdue(AttemptId),
+    /// A launch of unknown outcome is made again.
+    Settle(InstanceId),
     /// A machine that was told to end is asked to again.
     Terminate(InstanceId),
     /// It is time to ask what exists.

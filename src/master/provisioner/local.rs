@@ -13,11 +13,18 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::Context;
+use serde::Deserialize;
+use serde::Serialize;
 
+use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::event::Machine;
+use crate::master::domain::event::MachineState;
 use crate::master::provisioner::Call;
+use crate::master::provisioner::Ending;
 use crate::master::provisioner::LaunchError;
 use crate::master::provisioner::LaunchOrder;
+use crate::master::provisioner::PrepareOrder;
+use crate::master::provisioner::Prepared;
 use crate::master::provisioner::Provisioner;
 use crate::master::provisioner::local_machine;
 use crate::master::provisioner::process_tree;
@@ -37,12 +44,22 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(10 * 60);
 /// A started machine has this long to take its lock.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What is kept of a launch until it has worked.
+#[derive(Serialize, Deserialize)]
+struct Request {
+    /// Without its password.
+    user_data: String,
+    lifetime_secs: u64,
+}
+
 /// Starts machines as processes below one directory.
 #[derive(Clone, Debug)]
 pub struct LocalProvisioner {
     machines_dir: PathBuf,
     /// This program, which is re-executed as the machine.
     program: PathBuf,
+    /// A machine ends itself after this, whatever happens.
+    max_lifetime: Duration,
     /// Launches that are being started or ended: one call at a time, or an end that comes while the
     /// start is under way would find nothing, and leave a machine behind.
     under_way: Arc<Mutex<BTreeMap<LaunchId, Arc<Mutex<()>>>>>,
@@ -50,8 +67,12 @@ pub struct LocalProvisioner {
 
 impl LocalProvisioner {
     /// `machines_dir` is made when it is first needed; `program` is `busybee` itself.
-    pub fn new(machines_dir: PathBuf, program: PathBuf) -> LocalProvisioner {
-        LocalProvisioner { machines_dir, program, under_way: Arc::default() }
+    pub fn new(
+        machines_dir: PathBuf,
+        program: PathBuf,
+        max_lifetime: Duration,
+    ) -> LocalProvisioner {
+        LocalProvisioner { machines_dir, program, max_lifetime, under_way: Arc::default() }
     }
 
     fn dir(&self, launch: &LaunchId) -> PathBuf {
@@ -75,6 +96,8 @@ impl LocalProvisioner {
     }
 
     fn launch_now(&self, order: &LaunchOrder) -> anyhow::Result<CloudId> {
+        let request: Request =
+            serde_json::from_str(&order.request).context("read the request that was kept")?;
         let dir = self.dir(&order.launch);
         if dir.exists() && local_machine::take_lock(&dir)?.is_none() {
             return Ok(cloud_id(&order.launch));
@@ -82,12 +105,12 @@ impl LocalProvisioner {
         make_dir(&dir.join(local_machine::HOME_DIR))?;
         write_private(
             &dir.join(local_machine::USER_DATA_FILE),
-            order.user_data.reveal().as_bytes(),
+            order.fill_in(&request.user_data).as_bytes(),
         )?;
         let child = std::process::Command::new(&self.program)
             .arg("local-machine")
             .arg(&dir)
-            .arg(order.max_lifetime.as_secs().to_string())
+            .arg(request.lifetime_secs.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(dir.join("machine.log")).context("create machine.log")?)
@@ -139,30 +162,57 @@ impl LocalProvisioner {
                 remove(&entry.path())?;
                 continue;
             }
-            machines.push(Machine { cloud_id: cloud_id(&launch), launch, alive });
+            let state = if alive { MachineState::Running } else { MachineState::Ended };
+            machines.push(Machine { cloud_id: cloud_id(&launch), launch, state, reason: None });
         }
         Ok(machines)
     }
 }
 
 impl Provisioner for LocalProvisioner {
+    fn prepare(&self, order: PrepareOrder) -> Call<'_, Result<Prepared, LaunchError>> {
+        let request =
+            Request { user_data: order.user_data, lifetime_secs: self.max_lifetime.as_secs() };
+        let request = serde_json::to_string(&request).map_err(|why| LaunchError {
+            sentence: format!("cannot write the request down: {why}"),
+            failure: LaunchFailure::Other,
+        });
+        let what = "a process of the master's machine".to_owned();
+        Box::pin(async move { Ok(Prepared { request: request?, what }) })
+    }
+
     fn launch(&self, order: LaunchOrder) -> Call<'_, Result<CloudId, LaunchError>> {
         let this = self.clone();
         Box::pin(async move {
             in_background(move || this.alone(&order.launch, || this.launch_now(&order)))
                 .await
-                .map_err(|sentence| LaunchError { sentence, needs_a_person: false })
+                .map_err(|sentence| LaunchError { sentence, failure: LaunchFailure::Other })
         })
     }
 
-    fn terminate(&self, launch: LaunchId) -> Call<'_, Result<(), String>> {
+    fn terminate(
+        &self,
+        launch: LaunchId,
+        _cloud_id: Option<CloudId>,
+    ) -> Call<'_, Result<Ending, String>> {
         let this = self.clone();
-        Box::pin(in_background(move || this.alone(&launch, || this.terminate_now(&launch))))
+        Box::pin(async move {
+            in_background(move || this.alone(&launch, || this.terminate_now(&launch))).await?;
+            Ok(Ending::Gone)
+        })
     }
 
     fn list(&self) -> Call<'_, Result<Vec<Machine>, String>> {
         let this = self.clone();
         Box::pin(in_background(move || this.list_now()))
+    }
+
+    fn console(&self, launch: LaunchId, _cloud_id: CloudId) -> Call<'_, Result<String, String>> {
+        let path = self.dir(&launch).join(local_machine::CONSOLE_FILE);
+        Box::pin(in_background(move || {
+            let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        }))
     }
 }
 

@@ -6,37 +6,96 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::event::Machine;
 use crate::model::ids::CloudId;
 use crate::model::ids::LaunchId;
 use crate::model::ids::WorkerName;
+use crate::model::secret::Secret;
+use crate::model::time::Timestamp;
 
+pub mod ec2;
 pub mod local;
 pub mod local_machine;
 mod process_tree;
+
+/// What stands for the password in user-data that is kept. No name and no address can hold it: it has
+/// spaces.
+pub const PASSWORD_PLACE: &str = "@the password@";
 
 /// What a provisioner's call comes to, in its own time.
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A source of machines.
 pub trait Provisioner: Send + Sync {
-    /// Starts a machine that runs this user-data. The same launch again starts no second one.
+    /// Settles what a launch will ask for. Asks for nothing yet.
     ///
     /// # Errors
-    /// See [`LaunchError`]: after any of them there is no machine.
+    /// See [`LaunchError`].
+    fn prepare(&self, order: PrepareOrder) -> Call<'_, Result<Prepared, LaunchError>>;
+
+    /// Starts the machine of a request that was prepared. The same launch again starts no second one.
+    ///
+    /// # Errors
+    /// See [`LaunchError`]: after any of them but [`LaunchFailure::Unsettled`] there is no machine.
     fn launch(&self, order: LaunchOrder) -> Call<'_, Result<CloudId, LaunchError>>;
 
-    /// Ends the machine of a launch; one that is gone, or never was, counts as ended.
+    /// Ends the machine of a launch.
     ///
     /// # Errors
-    /// A sentence, when the machine may still be there.
-    fn terminate(&self, launch: LaunchId) -> Call<'_, Result<(), String>>;
+    /// A sentence, when nothing is known of what came of it.
+    fn terminate(
+        &self,
+        launch: LaunchId,
+        cloud_id: Option<CloudId>,
+    ) -> Call<'_, Result<Ending, String>>;
 
     /// All machines that are ours.
     ///
     /// # Errors
     /// A sentence; then nothing is known about any of them.
     fn list(&self) -> Call<'_, Result<Vec<Machine>, String>>;
+
+    /// What a machine has written to its console.
+    ///
+    /// # Errors
+    /// A sentence, when that cannot be had.
+    fn console(&self, launch: LaunchId, cloud_id: CloudId) -> Call<'_, Result<String, String>>;
+}
+
+/// What came of asking for a machine's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It is gone, or never was.
+    Gone,
+    /// It is ending; a listing will show it gone.
+    UnderWay,
+    /// It cannot be seen, which proves nothing yet.
+    NotSeen,
+}
+
+/// A machine that will be asked for.
+#[derive(Clone, Debug)]
+pub struct PrepareOrder {
+    /// The launch: the idempotency token, and the mark the machine carries.
+    pub launch: LaunchId,
+    /// Under which name its agent will call.
+    pub worker: WorkerName,
+    /// Which of the pool's candidates.
+    pub candidate: u32,
+    /// What it runs when it is up, but for its password.
+    pub user_data: String,
+    /// When nobody can want it any more.
+    pub expires_at: Timestamp,
+}
+
+/// A request that can be sent, now and after any number of restarts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// The whole of it, but for the password.
+    pub request: String,
+    /// What it asks for, for people.
+    pub what: String,
 }
 
 /// A machine to start.
@@ -44,20 +103,64 @@ pub trait Provisioner: Send + Sync {
 pub struct LaunchOrder {
     /// The launch: the idempotency token, and the mark the machine carries.
     pub launch: LaunchId,
-    /// Under which name its agent will call.
-    pub worker: WorkerName,
-    /// What it runs when it is up. Holds the launch's password.
-    pub user_data: crate::model::secret::Secret<String>,
-    /// The machine ends itself after this, whatever happens.
-    pub max_lifetime: std::time::Duration,
+    /// What [`Provisioner::prepare`] gave.
+    pub request: String,
+    /// The launch's password, which the request lacks.
+    pub password: Secret<String>,
 }
 
-/// Why there is no machine.
+impl LaunchOrder {
+    /// User-data with its password. Holds a secret from here on.
+    pub fn fill_in(&self, user_data: &str) -> String {
+        user_data.replacen(PASSWORD_PLACE, self.password.reveal(), 1)
+    }
+}
+
+/// Why there is no machine, or none that is known of.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{sentence}")]
 pub struct LaunchError {
     /// What failed and why, in the provisioner's own words where it has any.
     pub sentence: String,
-    /// Whether trying again is pointless until a person has changed something.
-    pub needs_a_person: bool,
+    /// What follows from it.
+    pub failure: LaunchFailure,
+}
+
+/// Something that a doctor looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was found; a sentence without a full stop.
+    pub what: String,
+    /// What to do; empty where all is well.
+    pub fix: String,
+}
+
+/// How something is that a doctor looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Good,
+    /// It works, but is probably not meant.
+    Doubtful,
+    /// Builds will not run.
+    Bad,
+}
+
+impl Finding {
+    /// All is well.
+    pub fn good(what: String) -> Finding {
+        Finding { verdict: Verdict::Good, what, fix: String::new() }
+    }
+
+    /// It works, but is probably not meant.
+    pub fn doubtful(what: String, fix: &str) -> Finding {
+        Finding { verdict: Verdict::Doubtful, what, fix: fix.to_owned() }
+    }
+
+    /// Builds will not run.
+    pub fn bad(what: String, fix: &str) -> Finding {
+        Finding { verdict: Verdict::Bad, what, fix: fix.to_owned() }
+    }
 }

@@ -64,11 +64,13 @@ pub(super) fn write(connection: &Connection, instance: &Instance) -> rusqlite::R
     let mut statement = connection.prepare_cached(
         "INSERT INTO instances (id, launch, pool, worker, status, cloud_id, why_started, \
          why_ended, requested_at, accepted_at, running_at, contact_at, ready_at, ending_at, \
-         ended_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
+         ended_at, candidate, what, request) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
+         ?18) \
          ON CONFLICT (id) DO UPDATE SET launch = ?2, pool = ?3, worker = ?4, status = ?5, \
          cloud_id = ?6, why_started = ?7, why_ended = ?8, requested_at = ?9, accepted_at = ?10, \
-         running_at = ?11, contact_at = ?12, ready_at = ?13, ending_at = ?14, ended_at = ?15",
+         running_at = ?11, contact_at = ?12, ready_at = ?13, ending_at = ?14, ended_at = ?15, \
+         candidate = ?16, what = ?17, request = ?18",
     )?;
     statement.execute(params![
         columns::put(instance.id.0),
@@ -86,6 +88,9 @@ pub(super) fn write(connection: &Connection, instance: &Instance) -> rusqlite::R
         columns::put_time_opt(instance.ready_at),
         columns::put_time_opt(instance.ending_at),
         columns::put_time_opt(instance.ended_at),
+        instance.candidate,
+        instance.what,
+        instance.request,
     ])?;
     Ok(())
 }
@@ -97,6 +102,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Instance> {
         pool: PoolName(row.get("pool")?),
         worker: WorkerName(row.get("worker")?),
         status: columns::word(row, "status")?,
+        candidate: row.get("candidate")?,
+        what: row.get("what")?,
+        request: row.get("request")?,
         cloud_id: row.get::<_, Option<String>>("cloud_id")?.map(CloudId),
         why_started: row.get("why_started")?,
         why_ended: row.get("why_ended")?,

@@ -11,7 +11,10 @@ use anyhow::Context;
 use rusqlite::Connection;
 
 /// The migrations in order; the first makes schema 1. Released ones are never edited.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_first_tables.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_first_tables.sql"),
+    include_str!("migrations/0002_launch_requests.sql"),
+];
 
 /// Applies those of `migrations` that the file at `path` has not seen.
 ///

@@ -141,9 +141,25 @@ impl Document {
         self.problems
     }
 
+    /// Whether something stands under a key of a table, be it right or wrong.
+    pub fn has_entry(&self, table: NodeId, key: &str) -> bool {
+        node(&self.root, table).is_some_and(|table| table.entry(key).is_some())
+    }
+
     /// How people call a node: `jobs.test.steps "unit"`; nothing for the outermost.
     pub fn path(&self, id: NodeId) -> Option<String> {
         find(&self.root, id, "")
+    }
+}
+
+fn node(from: &Node, wanted: NodeId) -> Option<&Node> {
+    if from.id == wanted {
+        return Some(from);
+    }
+    match &from.value {
+        Value::Scalar { .. } => None,
+        Value::List(items) => items.iter().find_map(|item| node(item, wanted)),
+        Value::Table(entries) => entries.iter().find_map(|(_, value)| node(value, wanted)),
     }
 }
 

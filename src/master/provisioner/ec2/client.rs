@@ -1,0 +1,183 @@
+//! Calls EC2: signs, sends, waits and tries again where that is safe, and reads the answer.
+//!
+//! Every call that is made here is idempotent (descriptions; ends and starts of one instance; launches
+//! with their ClientToken), so one whose outcome is unknown is simply made again.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use anyhow::Context;
+use reqsign_aws_v4::Credential;
+use reqsign_core::Signer;
+use serde::de::DeserializeOwned;
+use tracing::debug;
+
+use crate::master::provisioner::ec2::credentials;
+use crate::master::provisioner::ec2::error::CallError;
+use crate::master::provisioner::ec2::error::ErrorClass;
+use crate::master::provisioner::ec2::query::Query;
+use crate::model::backoff::Backoff;
+use crate::runtime::clock;
+use crate::runtime::random;
+use crate::runtime::tls;
+
+/// One request and its answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Making the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Tries of one call, while nothing is known of its outcome or we are told to slow down.
+const TRIES_MAX: u32 = 5;
+
+/// Between two tries of one call. AWS recommends exponential backoff with jitter.
+const RETRY: Backoff = match Backoff::new(Duration::from_secs(1), Duration::from_secs(20)) {
+    Some(backoff) => backoff,
+    None => unreachable!(),
+};
+
+/// Calls under way at one time, in one region of one account: an account has a budget for each action
+/// (`RunInstances` 2 per second, `DescribeInstances` 20), and a hundred calls at once would eat it.
+const CALLS_MAX: usize = 4;
+
+/// A region, as one account reaches it. Clones share the limit and the credentials.
+#[derive(Clone)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    url: reqwest::Url,
+    region: String,
+    profile: Option<String>,
+    signer: Arc<Mutex<Signer<Credential>>>,
+    turns: Arc<tokio::sync::Semaphore>,
+}
+
+impl Client {
+    /// Reads no credentials yet: that happens at the first call.
+    ///
+    /// # Errors
+    /// When the endpoint is no address, or the system's certificates cannot be read.
+    pub(super) fn new(
+        region: &str,
+        endpoint: Option<&str>,
+        profile: Option<&str>,
+    ) -> anyhow::Result<Client> {
+        let address = endpoint.map_or_else(|| address_of(region), str::to_owned);
+        let url = reqwest::Url::parse(&address).with_context(|| format!("read \"{address}\""))?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::http_client_config(None).context("set TLS up for EC2")?)
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .build()
+            .context("set HTTP up for EC2")?;
+        let signer = credentials::signer(&http, region, profile);
+        Ok(Client {
+            http,
+            url,
+            region: region.to_owned(),
+            profile: profile.map(str::to_owned),
+            signer: Arc::new(Mutex::new(signer)),
+            turns: Arc::new(tokio::sync::Semaphore::new(CALLS_MAX)),
+        })
+    }
+
+    /// Makes a call, and again while that is worth it.
+    pub(super) async fn call<T: DeserializeOwned>(&self, query: &Query) -> Result<T, CallError> {
+        let body = query.encode();
+        let action = query.get("Action").unwrap_or_default();
+        let mut has_renewed = false;
+        let mut tries = 0;
+        loop {
+            let error = match self.call_once(action, &body).await {
+                Ok(text) => {
+                    return quick_xml::de::from_str(&text)
+                        .map_err(|why| CallError::unreadable(action, why));
+                }
+                Err(error) => error,
+            };
+            tries += 1;
+            match error.class {
+                ErrorClass::Expired if !has_renewed => {
+                    has_renewed = true;
+                    self.renew_credentials();
+                }
+                ErrorClass::Throttled | ErrorClass::Transient if tries < TRIES_MAX => {
+                    let delay = RETRY.delay(tries - 1, random::number());
+                    debug!(delay_ms = delay.as_millis(), "{error}; trying again");
+                    tokio::time::sleep(delay).await;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    async fn call_once(&self, action: &str, body: &str) -> Result<String, CallError> {
+        let _turn = self.turns.acquire().await;
+        let request = self.signed(action, body).await?;
+        let unanswered = |why: reqwest::Error| CallError::no_answer(action, &reason(&why));
+        let answer = self.http.execute(request).await.map_err(unanswered)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(unanswered)?;
+        match status.is_success() {
+            true => Ok(text),
+            false => Err(CallError::from_answer(action, status.as_u16(), &text)),
+        }
+    }
+
+    /// How far this machine's clock is ahead of the server's; nothing where that does not say.
+    pub(super) async fn clock_ahead_secs(&self) -> Result<Option<i64>, CallError> {
+        let answer = self.http.get(self.url.clone()).send().await;
+        let answer =
+            answer.map_err(|why| CallError::no_answer("a first request", &reason(&why)))?;
+        let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
+        let there = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        let there = there.and_then(|there| there.duration_since(std::time::UNIX_EPOCH).ok());
+        let here = i64::try_from(clock::now().0 / 1000).unwrap_or(i64::MAX);
+        Ok(there.and_then(|there| i64::try_from(there.as_secs()).ok()).map(|there| here - there))
+    }
+
+    async fn signed(&self, action: &str, body: &str) -> Result<reqwest::Request, CallError> {
+        let broken = |why: String| CallError {
+            class: ErrorClass::Denied,
+            code: String::new(),
+            sentence: format!("cannot sign {action} for EC2: {why}"),
+        };
+        let request = http::Request::post(self.url.as_str())
+            .header("content-type", "application/x-www-form-urlencoded; charset=utf-8")
+            .header("x-amz-content-sha256", sha256_hex(body.as_bytes()))
+            .body(body.to_owned())
+            .map_err(|why| broken(why.to_string()))?;
+        let (mut head, body) = request.into_parts();
+        let signer = self.signer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        signer.sign(&mut head, None).await.map_err(|why| broken(why.to_string()))?;
+        let request = http::Request::from_parts(head, body);
+        reqwest::Request::try_from(request).map_err(|why| broken(why.to_string()))
+    }
+
+    fn renew_credentials(&self) {
+        let fresh = credentials::signer(&self.http, &self.region, self.profile.as_deref());
+        *self.signer.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+    }
+}
+
+/// EC2's own address of a region.
+fn address_of(region: &str) -> String {
+    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    format!("https://ec2.{region}.{domain}/")
+}
+
+/// The innermost cause: reqwest's own sentence names the address and little else.
+fn reason(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+fn sha256_hex(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,251 @@
+//! What EC2's refusals mean: its codes → classes, each with an answer of its own.
+//!
+//! The HTTP status says nothing: lack of capacity and throttling come as 5xx as well (EC2 API
+//! reference, "Error codes for the Amazon EC2 API").
+
+/// What a failed call means for whoever made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ErrorClass {
+    /// There is no room for this type, in this place, at this price: take another.
+    Capacity,
+    /// This type does not exist in this place.
+    Unsupported,
+    /// The account may not have more of it.
+    Quota,
+    /// We may not do this at all.
+    Denied,
+    /// The credentials were good and have run out: load them again, once.
+    Expired,
+    /// The request is wrong, or names what does not exist.
+    Invalid,
+    /// Too many calls: the same again, later. It was certainly not carried out.
+    Throttled,
+    /// Something failed: it may have been carried out, or not.
+    Transient,
+    /// The token was used for another request: look up what it started.
+    Settle,
+    /// What the token started has ended already.
+    Gone,
+    /// There is no such instance, or it is too young to be seen.
+    NotFound,
+}
+
+/// Why a call failed, with AWS's own words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{sentence}")]
+pub(super) struct CallError {
+    /// What it means.
+    pub class: ErrorClass,
+    /// The code, or empty where there was no answer.
+    pub code: String,
+    /// For people: what was asked, what the answer was.
+    pub sentence: String,
+}
+
+impl CallError {
+    /// From an answer of EC2 that is not a success. `body` is whatever came.
+    pub(super) fn from_answer(action: &str, status: u16, body: &str) -> CallError {
+        let code = first_text(body, "Code").unwrap_or_default();
+        let message = first_text(body, "Message").unwrap_or_default();
+        let class = classify(&code, status);
+        let sentence = match (code.as_str(), message.as_str()) {
+            ("", _) => format!("EC2 answered {action} with HTTP {status} and no code"),
+            (code, "") => format!("EC2 refused {action}: {code}"),
+            (code, message) => format!("EC2 refused {action}: {code}: {message}"),
+        };
+        CallError { class, code, sentence }
+    }
+
+    /// No answer came.
+    pub(super) fn no_answer(action: &str, why: &str) -> CallError {
+        let sentence = format!("EC2 did not answer {action}: {why}");
+        CallError { class: ErrorClass::Transient, code: String::new(), sentence }
+    }
+
+    /// An answer that we do not understand.
+    pub(super) fn unreadable(action: &str, why: impl std::fmt::Display) -> CallError {
+        let sentence = format!("EC2's answer to {action} is not what it should be: {why}");
+        CallError { class: ErrorClass::Transient, code: String::new(), sentence }
+    }
+}
+
+/// The class of a code; the status only where the code says nothing to us.
+pub(super) fn classify(code: &str, status: u16) -> ErrorClass {
+    let by_name = CODES.iter().find(|(codes, _)| codes.contains(&code));
+    if let Some((_, class)) = by_name {
+        return *class;
+    }
+    let by_start = STARTS.iter().find(|(start, _)| code.starts_with(start));
+    match (by_start, status) {
+        (Some((_, class)), _) => *class,
+        (None, 429) => ErrorClass::Throttled,
+        (None, 400..500) => ErrorClass::Invalid,
+        (None, _) => ErrorClass::Transient,
+    }
+}
+
+/// Codes by their whole name. Sources: EC2 API reference, "Error codes"; EC2 user guide,
+/// "Troubleshoot instance launch issues".
+const CODES: &[(&[&str], ErrorClass)] = &[
+    (
+        &[
+            "InsufficientInstanceCapacity",
+            "InsufficientHostCapacity",
+            "InsufficientReservedInstanceCapacity",
+            "InsufficientVolumeCapacity",
+            "InsufficientCapacity",
+            "UnfulfillableCapacity",
+            "ReservationCapacityExceeded",
+            "InsufficientFreeAddressesInSubnet",
+            "VolumeTypeNotAvailableInZone",
+            "SpotMaxPriceTooLow",
+        ],
+        ErrorClass::Capacity,
+    ),
+    (&["Unsupported"], ErrorClass::Unsupported),
+    (
+        &[
+            "MaxSpotInstanceCountExceeded",
+            "VcpuLimitExceeded",
+            "InstanceLimitExceeded",
+            "ResourceLimitExceeded",
+            "VolumeLimitExceeded",
+            "MaxIOPSLimitExceeded",
+            "NetworkInterfaceLimitExceeded",
+            "AttachmentLimitExceeded",
+            "AddressLimitExceeded",
+            "PendingVerification",
+        ],
+        ErrorClass::Quota,
+    ),
+    (
+        &[
+            "UnauthorizedOperation",
+            "AccessDenied",
+            "InvalidClientTokenId",
+            "SignatureDoesNotMatch",
+            "MissingAuthenticationToken",
+            "OptInRequired",
+            "Blocked",
+            "AccountDisabled",
+            "OperationNotPermitted",
+            "TagPolicyViolation",
+        ],
+        ErrorClass::Denied,
+    ),
+    (&["ExpiredToken", "RequestExpired", "InvalidSecurity.RequestHasExpired"], ErrorClass::Expired),
+    (&["IdempotentParameterMismatch"], ErrorClass::Settle),
+    (&["IdempotentInstanceTerminated"], ErrorClass::Gone),
+    (&["InvalidInstanceID.NotFound"], ErrorClass::NotFound),
+    (
+        &[
+            "RequestLimitExceeded",
+            "Throttling",
+            "ThrottlingException",
+            "RequestResourceCountExceeded",
+        ],
+        ErrorClass::Throttled,
+    ),
+    (
+        &[
+            "InternalError",
+            "InternalFailure",
+            "ServerInternal",
+            "Unavailable",
+            "ServiceUnavailable",
+            "RetryableError",
+            "IncorrectInstanceState",
+            "IncorrectState",
+            "VolumeInUse",
+            "Resource.AlreadyAssociated",
+        ],
+        ErrorClass::Transient,
+    ),
+    (&["UnsupportedOperation"], ErrorClass::Invalid),
+];
+
+/// Families of codes, by their beginning.
+const STARTS: &[(&str, ErrorClass)] = &[
+    ("AuthFailure", ErrorClass::Denied),
+    ("Invalid", ErrorClass::Invalid),
+    ("Missing", ErrorClass::Invalid),
+];
+
+/// The text of the first element of this name, wherever it stands: errors come in several shapes
+/// (`Response/Errors/Error`, `ErrorResponse/Error`).
+fn first_text(xml: &str, name: &str) -> Option<String> {
+    let mut reader = quick_xml::Reader::from_str(xml);
+    let mut text = None;
+    loop {
+        match reader.read_event().ok()? {
+            quick_xml::events::Event::Start(start) if start.local_name().as_ref() == name => {
+                text = Some(String::new());
+            }
+            quick_xml::events::Event::Text(part) => {
+                if let Some(text) = &mut text {
+                    text.push_str(&part);
+                }
+            }
+            quick_xml::events::Event::GeneralRef(reference) => {
+                if let Some(text) = &mut text {
+                    let known = quick_xml::escape::resolve_predefined_entity(&reference);
+                    text.push_str(known.unwrap_or(""));
+                }
+            }
+            quick_xml::events::Event::End(end) if end.local_name().as_ref() == name => {
+                return text;
+            }
+            quick_xml::events::Event::Eof => return None,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_decides_and_not_the_status() {
+        assert_eq!(classify("InsufficientInstanceCapacity", 500), ErrorClass::Capacity);
+        assert_eq!(classify("RequestLimitExceeded", 503), ErrorClass::Throttled);
+        assert_eq!(classify("AuthFailure.UnauthorizedRegion", 401), ErrorClass::Denied);
+        assert_eq!(classify("InvalidAMIID.NotFound", 400), ErrorClass::Invalid);
+        assert_eq!(classify("InvalidClientTokenId", 403), ErrorClass::Denied);
+        assert_eq!(classify("InvalidInstanceID.NotFound", 400), ErrorClass::NotFound);
+        assert_eq!(classify("NobodyHasSeenThis", 400), ErrorClass::Invalid);
+        assert_eq!(classify("NobodyHasSeenThis", 500), ErrorClass::Transient);
+        assert_eq!(classify("", 502), ErrorClass::Transient);
+        assert_eq!(classify("", 429), ErrorClass::Throttled);
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_awss_own_words() {
+        let body = "<?xml version=\"1.0\"?><Response><Errors><Error>\
+            <Code>UnauthorizedOperation</Code><Message>You may not &amp; shall not.</Message>\
+            </Error></Errors><RequestID>1</RequestID></Response>";
+        let error = CallError::from_answer("RunInstances", 403, body);
+        assert_eq!(error.class, ErrorClass::Denied);
+        assert_eq!(
+            error.sentence,
+            "EC2 refused RunInstances: UnauthorizedOperation: You may not & shall not."
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_no_xml_is_a_passing_failure() {
+        let error = CallError::from_answer("RunInstances", 502, "<html>bad gateway");
+        assert_eq!(error.class, ErrorClass::Transient);
+        assert_eq!(error.sentence, "EC2 answered RunInstances with HTTP 502 and no code");
+    }
+
+    #[test]
+    fn no_code_stands_in_two_classes() {
+        let mut all: Vec<&str> =
+            CODES.iter().flat_map(|(codes, _)| codes.iter().copied()).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+}
