@@ -352,3 +352,47 @@ fn spawn_supervisor(dir: &AttemptDir, runs_as: &StepsRunAs) -> anyhow::Result<Ch
     }
     command.spawn().context("start the attempt's supervisor")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ids::AttemptId;
+    use crate::model::ids::Fence;
+
+    fn spec(number: u64) -> AttemptSpec {
+        AttemptSpec {
+            id: AttemptRef { attempt: AttemptId(number), fence: Fence(1) },
+            project: "hello".into(),
+            job: "test".into(),
+            env: Vec::new(),
+            checkout: None,
+            keep_workspace: false,
+            steps: Vec::new(),
+            timeout: Duration::from_secs(1),
+            lease: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn a_machine_that_could_not_be_cleaned_takes_nothing_more_and_ends_once_all_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let (first, second) = (spec(1), spec(2));
+        let dir = AttemptDir::of(home.path(), first.id);
+        dir.create(&first).unwrap();
+        dir.set_unclean("processes of a job could not be ended: sleep (4711)").unwrap();
+        let outcome = AttemptOutcome::Passed;
+        dir.write_result(FromAgent::AttemptResult { attempt: first.id, outcome }).unwrap();
+
+        let (_session, session) = watch::channel(None);
+        let mut attempts = Attempts::load(home.path().to_owned(), session, StepsRunAs::Agent);
+        assert_eq!(attempts.look().len(), 1, "the result is told all the same");
+        let FromAgent::AttemptRejected { attempt, sentence } = attempts.run(&second) else {
+            panic!("it was accepted");
+        };
+        assert_eq!(attempt, second.id);
+        assert!(sentence.contains("sleep (4711)"), "{sentence}");
+        assert_eq!(attempts.must_end(), None, "the master has not yet said that it has all");
+        attempts.forget(first.id);
+        assert!(attempts.must_end().is_some());
+    }
+}
