@@ -11,6 +11,8 @@ umask 077
 BB_AGENTS=""
 
 AGENT_HOME=/usr/local/lib/busybee # not /tmp, /run or /var: those may be mounted noexec
+BUILDER=builder                   # on a cloud instance, checkouts and steps run as this user
+BUILDER_HOME=/var/lib/busybee-builder
 LONGEST_PAUSE=30                  # seconds between two starts of an agent that crashes
 STEADY_SECONDS=60                 # an agent that lived this long starts again without delay
 APT_WAIT_SECONDS=60               # for apt's own timers to let go; debian.sh can wait longer
@@ -96,11 +98,59 @@ BB_CA=${BB_CA:-}
 BB_ROAD=${BB_ROAD:-local}
 BB_RUNURL=$BB_HOME/runurl
 END
+    [ -z "$on_cloud" ] || echo "BB_USER=$BUILDER" >>"$settings.new"
     mv -f "$settings.new" "$settings"
     unset BB_PASSWORD
 }
 
 # --- A whole machine: cloud instances only
+
+add_builder() {
+    if command -v useradd >/dev/null; then
+        # A system's user has no range of other ids to become. An image may have a group of that name.
+        useradd -r -M -d "$BUILDER_HOME" -s /bin/sh -U "$BUILDER" ||
+            useradd -r -M -d "$BUILDER_HOME" -s /bin/sh -g "$BUILDER" "$BUILDER"
+    elif command -v adduser >/dev/null; then
+        # That of busybox: where there is another one, there is useradd.
+        addgroup -S "$BUILDER" || :
+        adduser -S -D -H -h "$BUILDER_HOME" -s /bin/sh -G "$BUILDER" "$BUILDER"
+    else
+        say "there is neither useradd nor adduser"
+        false
+    fi
+}
+
+# Whoever is in one of these groups is root, or nearly. Steps give up all groups but the user's own;
+# this is for what others may run in its name.
+leave_groups() {
+    own=$(id -gn "$BUILDER")
+    for group in $(id -Gn "$BUILDER"); do
+        [ "$group" != "$own" ] || continue
+        say "taking the user $BUILDER out of the group $group"
+        gpasswd -d "$BUILDER" "$group" >/dev/null 2>&1 || deluser "$BUILDER" "$group" >/dev/null ||
+            die "the user $BUILDER is in the group $group; steps would have its rights"
+    done
+    case $own in
+    root | sudo | wheel | adm | admin | docker | lxd | disk | shadow)
+        die "the own group of the user $BUILDER is $own; steps would have its rights"
+        ;;
+    esac
+}
+
+# The agent makes the home if it is missing, and keeps the user from the metadata service.
+provide_builder() {
+    if ! id -u "$BUILDER" >/dev/null 2>&1; then
+        say "making the user $BUILDER for checkouts and steps"
+        add_builder || die "cannot make the user $BUILDER; the reason stands above"
+    fi
+    [ "$(id -u "$BUILDER")" != 0 ] || die "the user $BUILDER is root under another name"
+    leave_groups
+    # The password in there is used up soon; until then it is root's alone, whatever the image thinks.
+    for file in /var/log/user-data.log /var/log/cloud-init-output.log /var/lib/cloud/instance/scripts \
+        /var/lib/cloud/instance/user-data.txt /var/lib/cloud/instance/user-data.txt.i; do
+        [ ! -e "$file" ] || chmod go-rwx "$file" || say "cannot close $file to others"
+    done
+}
 
 # apt's own timers fire just when a young instance installs what its builds need.
 quiet_apt() {
@@ -267,7 +317,7 @@ fetch_agent
 put_agent
 write_settings
 cd "$BB_HOME"
-[ -z "$on_cloud" ] || settle_machine
+[ -z "$on_cloud" ] || { settle_machine; provide_builder; }
 if [ -n "$with_systemd" ]; then
     quiet_apt
     hand_to_systemd

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 
+use crate::agent::bootstrap;
 use crate::agent::channel;
 use crate::agent::channel::ChannelConfig;
 use crate::agent::config::Config;
@@ -10,6 +11,8 @@ use crate::agent::event_loop::End;
 use crate::agent::event_loop::EventLoop;
 use crate::agent::files;
 use crate::agent::identity::Identity;
+use crate::agent::metadata_guard;
+use crate::agent::privileges;
 
 /// Runs the agent until it is to end.
 ///
@@ -20,6 +23,9 @@ pub fn run(config: Config) -> anyhow::Result<End> {
         .with_context(|| format!("create {}", config.home.display()))?;
     let home = config.home.canonicalize().context("find the agent's home")?;
     let config = Config { home, ..config };
+    if let Some(name) = &config.user {
+        separate(&config, name)?;
+    }
     files::make_private_dir(&config.home.join("attempts"))
         .context("create the attempts' folder")?;
     let identity = Identity::load_or_create(&config.home)?;
@@ -53,4 +59,22 @@ pub fn run(config: Config) -> anyhow::Result<End> {
         let _the_dead_man_does_it_otherwise = std::process::Command::new("poweroff").status();
     }
     Ok(end)
+}
+
+/// Keeps the steps' user out of what is ours: the agent's home and the cloud's metadata service.
+fn separate(config: &Config, name: &str) -> anyhow::Result<()> {
+    let user = privileges::find(name)?;
+    privileges::provide_home(&user)?;
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&config.home, private).context("close the agent's home to others")?;
+    if config.road == Road::Cloud
+        && let Err(why) = metadata_guard::raise(user.uid)
+    {
+        let sentence = format!("steps can reach this instance's metadata service: {why}");
+        tracing::warn!("{sentence}");
+        // Where whoever set up this pool looks; the machine is of use all the same.
+        bootstrap::say(&config.home, &format!("WARNING: {sentence}"))
+            .context("write into the boot log")?;
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@
 //!   N.started   the StepStarted message of step N
 //!   N.result    the StepResult message of step N
 //!   result      the AttemptResult message
+//!   unclean     there: why this machine must not run another job
 //! ```
 //! Only the agent makes and removes it; only the supervisor writes logs and results.
 
@@ -136,6 +137,15 @@ impl AttemptDir {
 
     pub fn is_cancelled(&self) -> bool {
         self.path.join("cancel").exists()
+    }
+
+    /// Notes what is left of the attempt and could not be ended or removed.
+    pub fn set_unclean(&self, why: &str) -> std::io::Result<()> {
+        files::write_whole(&self.path.join("unclean"), why.as_bytes())
+    }
+
+    pub fn unclean(&self) -> Option<String> {
+        std::fs::read_to_string(self.path.join("unclean")).ok()
     }
 
     /// Lets the supervisor look at lease and cancel. Without one this does nothing.

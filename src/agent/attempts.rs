@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::agent::attempt_dir::AttemptDir;
 use crate::agent::log_shipper::Ack;
 use crate::agent::log_shipper::LogShipper;
+use crate::agent::supervisor::StepsRunAs;
 use crate::model::attempt::AttemptOutcome;
 use crate::model::attempt::AttemptRef;
 use crate::model::attempt::AttemptSpec;
@@ -81,16 +82,19 @@ struct Held {
 pub(crate) struct Attempts {
     home: PathBuf,
     session: LogSession,
+    runs_as: StepsRunAs,
     held: BTreeMap<AttemptRef, Held>,
     /// Cancels that came before what they cancel.
     tombstones: BTreeSet<AttemptRef>,
+    /// What an attempt left here that could not be ended: no other one may meet it.
+    unclean: Option<String>,
 }
 
 impl Attempts {
     /// Takes up what an earlier process of this agent left.
-    pub(crate) fn load(home: PathBuf, session: LogSession) -> Attempts {
-        let mut this =
-            Attempts { home, session, held: BTreeMap::new(), tombstones: BTreeSet::new() };
+    pub(crate) fn load(home: PathBuf, session: LogSession, runs_as: StepsRunAs) -> Attempts {
+        let (held, tombstones) = (BTreeMap::new(), BTreeSet::new());
+        let mut this = Attempts { home, session, runs_as, held, tombstones, unclean: None };
         for (id, dir) in AttemptDir::all(&this.home) {
             match dir.spec() {
                 Ok(Some(_)) => this.hold(id, dir, None),
@@ -151,6 +155,8 @@ impl Attempts {
             if has_begun || held.dir.started(0).is_some() || held.dir.started(1).is_some() {
                 return FromAgent::AttemptAccepted(id);
             }
+        } else if let Some(why) = &self.unclean {
+            return reject(format!("it ends, as it could not be cleaned: {why}"));
         } else if self.is_busy() {
             return reject("it still runs another one".into());
         }
@@ -170,7 +176,7 @@ impl Attempts {
         if self.tombstones.remove(&spec.id) {
             dir.set_cancelled().context("note the cancel")?;
         }
-        let supervisor = spawn_supervisor(&dir)?;
+        let supervisor = spawn_supervisor(&dir, &self.runs_as)?;
         self.hold(spec.id, dir, Some(supervisor));
         Ok(())
     }
@@ -227,8 +233,16 @@ impl Attempts {
         let mut news = Vec::new();
         for (id, held) in &mut self.held {
             held.look(*id, &self.session, &mut news);
+            if self.unclean.is_none() && held.is_over {
+                self.unclean = held.dir.unclean();
+            }
         }
         news
+    }
+
+    /// Why this machine must end, once the master has everything of what ran here.
+    pub(crate) fn must_end(&self) -> Option<&str> {
+        self.unclean.as_deref().filter(|_| self.held.is_empty())
     }
 }
 
@@ -315,7 +329,7 @@ fn is_supervised(dir: &AttemptDir) -> bool {
 }
 
 /// Starts this program again as the attempt's supervisor, in a session of its own.
-fn spawn_supervisor(dir: &AttemptDir) -> anyhow::Result<Child> {
+fn spawn_supervisor(dir: &AttemptDir, runs_as: &StepsRunAs) -> anyhow::Result<Child> {
     let program = std::env::current_exe().context("find the agent's own program")?;
     let said = std::fs::File::create(dir.path().join("supervisor.log"))
         .context("create the supervisor's log")?;
@@ -323,6 +337,7 @@ fn spawn_supervisor(dir: &AttemptDir) -> anyhow::Result<Child> {
     command
         .arg("step-supervisor")
         .arg(dir.path())
+        .args(runs_as.arguments())
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with("BB_")))
         .stdin(std::process::Stdio::null())
@@ -336,4 +351,48 @@ fn spawn_supervisor(dir: &AttemptDir) -> anyhow::Result<Child> {
         });
     }
     command.spawn().context("start the attempt's supervisor")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ids::AttemptId;
+    use crate::model::ids::Fence;
+
+    fn spec(number: u64) -> AttemptSpec {
+        AttemptSpec {
+            id: AttemptRef { attempt: AttemptId(number), fence: Fence(1) },
+            project: "hello".into(),
+            job: "test".into(),
+            env: Vec::new(),
+            checkout: None,
+            keep_workspace: false,
+            steps: Vec::new(),
+            timeout: Duration::from_secs(1),
+            lease: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn a_machine_that_could_not_be_cleaned_takes_nothing_more_and_ends_once_all_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let (first, second) = (spec(1), spec(2));
+        let dir = AttemptDir::of(home.path(), first.id);
+        dir.create(&first).unwrap();
+        dir.set_unclean("processes of a job could not be ended: sleep (4711)").unwrap();
+        let outcome = AttemptOutcome::Passed;
+        dir.write_result(FromAgent::AttemptResult { attempt: first.id, outcome }).unwrap();
+
+        let (_session, session) = watch::channel(None);
+        let mut attempts = Attempts::load(home.path().to_owned(), session, StepsRunAs::Agent);
+        assert_eq!(attempts.look().len(), 1, "the result is told all the same");
+        let FromAgent::AttemptRejected { attempt, sentence } = attempts.run(&second) else {
+            panic!("it was accepted");
+        };
+        assert_eq!(attempt, second.id);
+        assert!(sentence.contains("sleep (4711)"), "{sentence}");
+        assert_eq!(attempts.must_end(), None, "the master has not yet said that it has all");
+        attempts.forget(first.id);
+        assert!(attempts.must_end().is_some());
+    }
 }

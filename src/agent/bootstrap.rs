@@ -22,6 +22,13 @@ pub(crate) fn log_path(home: &Path) -> PathBuf {
     home.join("boot.log")
 }
 
+/// Adds a line of our own.
+pub(crate) fn say(home: &Path, line: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut log = std::fs::OpenOptions::new().create(true).append(true).open(log_path(home))?;
+    writeln!(log, "busybee: {line}")
+}
+
 /// Whether a script has passed here before.
 pub(crate) fn has_passed(home: &Path) -> bool {
     home.join("bootstrapped").exists()
@@ -101,6 +108,7 @@ fn told(config: &Config) -> Vec<(&'static str, String)> {
         ("BB_NAME", config.name.clone()),
         ("BB_ROAD", road.to_owned()),
         ("BB_RUNURL", path(&config.runurl)),
+        ("BB_USER", config.user.clone().unwrap_or_default()),
     ]
 }
 

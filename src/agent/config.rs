@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
+use crate::agent::supervisor::StepsRunAs;
 use crate::model::secret::Secret;
 
 /// Where the machine comes from, and so what the agent may do to it.
@@ -34,6 +35,8 @@ pub struct Config {
     pub ca: Option<PathBuf>,
     /// `BB_ROAD`.
     pub road: Road,
+    /// `BB_USER`: whom checkouts and steps run as; absent: as the agent itself.
+    pub user: Option<String>,
     /// `BB_RUNURL`: where `runurl` lies.
     pub runurl: PathBuf,
     /// `BB_HOME`: where everything of the agent lies.
@@ -101,10 +104,23 @@ impl Config {
             password: optional("BB_PASSWORD").map(Secret::new),
             ca: optional("BB_CA").map(PathBuf::from),
             road,
+            user: optional("BB_USER"),
             runurl,
             home,
             file,
         })
+    }
+
+    /// Whose rights checkouts and steps have.
+    pub(crate) fn steps_run_as(&self) -> StepsRunAs {
+        match &self.user {
+            None => StepsRunAs::Agent,
+            Some(name) => {
+                // On a machine of one's own the user may be somebody with a life besides builds.
+                let is_swept = self.road == Road::Cloud;
+                StepsRunAs::User { name: name.clone(), is_swept }
+            }
+        }
     }
 
     /// Takes the password out of the file: it was used, and is worth nothing now.

@@ -75,7 +75,7 @@ pub(crate) struct EventLoop {
 impl EventLoop {
     pub(crate) fn new(config: Config, channel: Channel) -> EventLoop {
         let (sessions, session) = watch::channel(None);
-        let attempts = Attempts::load(config.home.clone(), session);
+        let attempts = Attempts::load(config.home.clone(), session, config.steps_run_as());
         EventLoop {
             config,
             channel,
@@ -189,6 +189,7 @@ impl EventLoop {
             FromMaster::Forget(attempt) => {
                 self.attempts.forget(attempt);
                 self.note_busy();
+                return self.end_if_unclean().await;
             }
             FromMaster::LogAck { owner, durable_offset, rewind_to } => {
                 let ack = Ack { durable: durable_offset, rewind_to };
@@ -312,6 +313,15 @@ impl EventLoop {
     }
 
     // --- The end
+
+    /// What cannot be cleaned runs no other job: the master has been told all, so this is the end.
+    async fn end_if_unclean(&mut self) -> Option<End> {
+        let why = self.attempts.must_end()?;
+        let sentence = format!("this machine cannot be cleaned after a job: {why}");
+        warn!("{sentence}");
+        self.send(FromAgent::Goodbye { sentence }).await;
+        Some(End::Told)
+    }
 
     fn is_forsakable(&self) -> bool {
         self.config.road == Road::Local && self.outgoing.is_none() && !self.attempts.is_busy()

@@ -16,4 +16,6 @@ mod files;
 pub mod identity;
 mod log_shipper;
 mod machine;
+mod metadata_guard;
+mod privileges;
 pub mod supervisor;

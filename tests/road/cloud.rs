@@ -40,6 +40,29 @@ echo \"$*\" >>\"$CALLS\"
 [ \"$1\" != show ] || echo ActiveState=inactive
 ";
 
+/// Knows root, and the user `builder` from the moment that a file of that name is there; its groups
+/// stand in it, its own first.
+const ID: &str = r#"#!/bin/sh
+for user in "$@"; do :; done
+case $user in -*) echo 0; exit ;; esac
+[ -e "$ROOT/$user" ] || { echo "id: $user: no such user" >&2; exit 1; }
+read -r groups <"$ROOT/$user"
+case $1 in -u) echo 997 ;; -gn) echo "${groups%% *}" ;; -Gn) echo "$groups" ;; esac
+"#;
+
+/// Makes the user whose name comes last.
+const USERADD: &str = r#"#!/bin/sh
+echo "${0##*/} $*" >>"$CALLS"
+for user in "$@"; do :; done
+echo "$user" >"$ROOT/$user"
+"#;
+
+/// Takes a user (the last word but one) out of a group (the last).
+const GPASSWD: &str = r#"#!/bin/sh
+echo "gpasswd $*" >>"$CALLS"
+sed -i "s/ $3\b//" "$ROOT/$2"
+"#;
+
 /// The text with every place moved under the machine's own root.
 fn moved(machine: &Machine, text: &str) -> String {
     let root = machine.path("root");
@@ -65,7 +88,9 @@ fn instance(shell: &'static str) -> Option<Machine> {
     for dir in ["var/log", "var/lib", "run", "etc", "proc/sys/kernel", "usr/local/lib"] {
         fs::create_dir_all(machine.path("root").join(dir)).expect("a fresh directory");
     }
-    machine.command_script("id", "#!/bin/sh\necho 0\n");
+    machine.command_script("id", ID);
+    machine.command_script("useradd", USERADD);
+    machine.command_script("gpasswd", GPASSWD);
     for name in ["poweroff", "restorecon", "chcon"] {
         let text = format!("#!/bin/sh\necho \"{name} $*\" >>\"$CALLS\"\n");
         machine.command_script(name, &text);
@@ -97,6 +122,7 @@ fn boot(house: &House, machine: &Machine, change: impl Fn(&mut UserData), plan: 
         .sh(&file)
         .env("PLAN", plan)
         .env("CALLS", machine.path("calls"))
+        .env("ROOT", machine.path("root"))
         .env("RUNURL_DEADLINE", "0")
 }
 
@@ -106,6 +132,11 @@ fn root_file(machine: &Machine, path: &str) -> String {
 
 fn calls(machine: &Machine) -> String {
     fs::read_to_string(machine.path("calls")).unwrap_or_default()
+}
+
+/// `tee` may be a moment behind the script's end.
+fn wait_until_logged(machine: &Machine, said: &str) {
+    wait_until(said, || root_file(machine, "var/log/user-data.log").contains(said));
 }
 
 fn mode(path: &Path) -> u32 {
@@ -127,6 +158,7 @@ fn an_instance_with_systemd_gets_units_and_user_data_ends() {
         assert_eq!(mode(&settings), 0o600);
         let text = fs::read_to_string(&settings).expect("settings");
         assert!(text.contains(PASSWORD) && text.contains("\nBB_ROAD=cloud\n"), "{text}");
+        assert!(text.ends_with("\nBB_USER=builder\n"), "{text}");
 
         let unit = root_file(&machine, "etc/systemd/system/busybee-agent.service");
         let start = format!("ExecStart={} run --config {}", agent.display(), settings.display());
@@ -153,6 +185,7 @@ fn an_instance_with_systemd_gets_units_and_user_data_ends() {
             &format!("start --no-block {units}"),
             "restorecon",
             "chcon -t bin_t",
+            "useradd -r -M -d ",
         ] {
             assert!(calls.contains(call), "no {call:?} among the calls {calls}");
         }
@@ -188,6 +221,73 @@ fn an_instance_without_systemd_keeps_the_agent_in_the_foreground() {
         assert_eq!(starts.lines().count(), 2);
         let environ = fs::read_to_string(home.join("environ")).expect("noted by the agent");
         assert!(!environ.contains(PASSWORD), "{environ}");
+    }
+}
+
+#[test]
+fn the_user_for_steps_is_made_by_whatever_the_image_has() {
+    let house = House::new();
+    for machine in every_instance() {
+        fs::remove_file(machine.path("bin/useradd")).expect("a command of this machine");
+        for name in ["adduser", "addgroup"] {
+            machine.command_script(name, USERADD);
+        }
+        boot(&house, &machine, |_| (), "0\n").finish().expect(&machine, 0, &[]);
+        wait_until_logged(&machine, "making the user builder for checkouts and steps");
+        let calls = calls(&machine);
+        assert!(calls.contains("addgroup -S builder\nadduser -S -D -H -h "), "{calls}");
+    }
+    for machine in every_instance() {
+        fs::remove_file(machine.path("bin/useradd")).expect("a command of this machine");
+        boot(&house, &machine, |_| (), "0\n").finish().expect(&machine, 1, &[]);
+        wait_until_logged(&machine, "there is neither useradd nor adduser");
+        let home = machine.path("root/var/lib/busybee-agent");
+        assert!(!home.join("starts").exists(), "no agent without a user for its steps");
+    }
+}
+
+#[test]
+fn a_user_of_that_name_that_is_there_loses_its_groups_or_is_refused() {
+    let house = House::new();
+    for machine in every_instance() {
+        machine.write(&machine.path("root/builder"), "builder docker wheel\n");
+        boot(&house, &machine, |_| (), "0\n").finish().expect(&machine, 0, &[]);
+        let calls = calls(&machine);
+        assert!(!calls.contains("useradd"), "{calls}");
+        for group in ["docker", "wheel"] {
+            assert!(calls.contains(&format!("gpasswd -d builder {group}")), "{calls}");
+        }
+        wait_until_logged(&machine, "taking the user builder out of the group docker");
+    }
+    for machine in every_instance() {
+        machine.write(&machine.path("root/builder"), "wheel\n");
+        boot(&house, &machine, |_| (), "0\n").finish().expect(&machine, 1, &[]);
+        wait_until_logged(&machine, "the own group of the user builder is wheel");
+    }
+    for machine in every_instance() {
+        machine.write(&machine.path("root/builder"), "builder docker\n");
+        machine.command_script("gpasswd", "#!/bin/sh\nexit 1\n");
+        boot(&house, &machine, |_| (), "0\n").finish().expect(&machine, 1, &[]);
+        wait_until_logged(&machine, "the user builder is in the group docker");
+    }
+}
+
+#[test]
+fn what_was_said_before_the_agent_is_closed_to_others() {
+    let house = House::new();
+    for machine in every_instance() {
+        let instance = machine.path("root/var/lib/cloud/instance");
+        fs::create_dir_all(instance.join("scripts")).expect("a fresh directory");
+        let open =
+            [instance.join("user-data.txt"), machine.path("root/var/log/cloud-init-output.log")];
+        for file in &open {
+            machine.write(file, PASSWORD);
+        }
+        boot(&house, &machine, |_| (), "0\n").finish().expect(&machine, 0, &[]);
+        for file in open {
+            assert_eq!(mode(&file), 0o600, "{}", file.display());
+        }
+        assert_eq!(mode(&instance.join("scripts")), 0o700);
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use busybee::agent::attempt_dir::AttemptDir;
+use busybee::agent::supervisor::StepsRunAs;
 use busybee::model::attempt::AttemptOutcome;
 use busybee::model::attempt::AttemptRef;
 use busybee::model::attempt::AttemptSpec;
@@ -28,6 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Bench {
     pub(crate) home: tempfile::TempDir,
     pub(crate) spec: AttemptSpec,
+    /// Whose rights the steps have.
+    pub(crate) runs_as: StepsRunAs,
+    /// What the supervisor is started with, in a network of its own for example.
+    pub(crate) within: Vec<String>,
     supervisor: Option<Child>,
     started: Duration,
 }
@@ -67,7 +72,8 @@ impl Bench {
             lease: Duration::from_secs(100),
         };
         let home = tempfile::tempdir().expect("a temporary directory");
-        Bench { home, spec, supervisor: None, started: Duration::ZERO }
+        let (runs_as, within) = (StepsRunAs::Agent, Vec::new());
+        Bench { home, spec, runs_as, within, supervisor: None, started: Duration::ZERO }
     }
 
     /// The same for one step.
@@ -96,9 +102,13 @@ impl Bench {
         dir.create(&self.spec).expect("the attempt is written down");
         dir.set_lease(clock::monotonic() + self.spec.lease).expect("the lease is written");
         self.started = clock::monotonic();
-        let supervisor = Command::new(env!("CARGO_BIN_EXE_busybee-agent"))
+        let mut words = self.within.clone();
+        words.push(env!("CARGO_BIN_EXE_busybee-agent").to_owned());
+        let supervisor = Command::new(&words[0])
+            .args(&words[1..])
             .arg("step-supervisor")
             .arg(dir.path())
+            .args(self.runs_as.arguments())
             .stdin(Stdio::null())
             .spawn()
             .expect("the supervisor starts");

@@ -14,13 +14,17 @@ use crate::bench::Bench;
 use crate::bench::step;
 
 /// A repository with one file, to be changed.
-struct Repository {
-    dir: tempfile::TempDir,
+pub(crate) struct Repository {
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Repository {
-    fn new() -> Repository {
-        let this = Repository { dir: tempfile::tempdir().expect("a temporary directory") };
+    pub(crate) fn new() -> Repository {
+        Repository::at(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    pub(crate) fn at(dir: tempfile::TempDir) -> Repository {
+        let this = Repository { dir };
         this.git(&["init", "-q", "-b", "main", "."]);
         this.commit("one");
         this
@@ -31,14 +35,14 @@ impl Repository {
     }
 
     /// Commits a file that holds this text.
-    fn commit(&self, text: &str) -> Commit {
+    pub(crate) fn commit(&self, text: &str) -> Commit {
         std::fs::write(self.dir.path().join("file"), text).expect("write a file");
         self.git(&["add", "-A"]);
         self.git(&["commit", "-q", "-m", text]);
         Commit(self.git(&["rev-parse", "HEAD"]).trim().to_owned())
     }
 
-    fn spec(&self, commit: &Commit) -> CheckoutSpec {
+    pub(crate) fn spec(&self, commit: &Commit) -> CheckoutSpec {
         CheckoutSpec {
             repo: self.dir.path().display().to_string(),
             commit: commit.clone(),
@@ -52,6 +56,8 @@ fn git(dir: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"])
         .args(["-c", "protocol.file.allow=always"])
+        // Some tests give their repository to another user.
+        .args(["-c", "safe.directory=*"])
         .args(arguments)
         .current_dir(dir)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")

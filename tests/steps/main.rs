@@ -1,5 +1,6 @@
 //! What users' steps really do, each with its status, exit, log and time; and checkouts of real
-//! repositories. The supervisor is the real one; there is no master.
+//! repositories. The supervisor is the real one; there is no master. As root also: steps that run as a
+//! user without rights.
 
 use std::time::Duration;
 
@@ -15,7 +16,10 @@ use crate::bench::lives;
 use crate::bench::step;
 
 mod bench;
+mod builder_user;
 mod checkouts;
+mod metadata;
+mod test_user;
 
 /// Longer than a grace for strays, much shorter than what a test would otherwise wait for.
 const SOON: Duration = Duration::from_secs(8);

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::agent::files;
 use crate::agent::supervisor::command;
 use crate::agent::supervisor::command::Ending;
 use crate::agent::supervisor::run::Attempt;
@@ -59,10 +58,10 @@ pub(super) fn run(attempt: &Attempt, spool: &mut Spool) -> (StepOutcome, Option<
     }
     let mut went = checkout.all(spool);
     if let Went::Badly(why) = &went
-        && attempt.workspace.join(".git").exists()
+        && attempt.stage.has(&attempt.stage.workspace.join(".git"))
     {
         spool.say(&format!("{why}; once more, in a fresh workspace"));
-        if let Err(why) = std::fs::remove_dir_all(&attempt.workspace) {
+        if let Err(why) = attempt.stage.remove_workspace() {
             spool.say(&format!("cannot remove the workspace: {why}"));
         }
         went = checkout.all(spool);
@@ -78,7 +77,6 @@ pub(super) fn run(attempt: &Attempt, spool: &mut Spool) -> (StepOutcome, Option<
 impl Checkout<'_> {
     /// The environment of git: no settings of anybody's, no prompts, no helpers.
     fn prepare(&mut self) -> std::io::Result<()> {
-        files::make_private_dir(&self.attempt.dir.home().join("workspaces"))?;
         let mut env = self.attempt.env.clone();
         let fixed = [
             ("GIT_ALLOW_PROTOCOL", "file:https:http:ssh"),
@@ -94,6 +92,10 @@ impl Checkout<'_> {
             ("advice.detachedHead".to_owned(), "false".to_owned()),
             // A workspace on a mounted disk may belong to another user id than ours.
             ("safe.directory".to_owned(), "*".to_owned()),
+            // What a step may have put into a warm workspace's settings runs no program here, where
+            // the credential is: no monitor, and no helper but the one that follows.
+            ("core.fsmonitor".to_owned(), "false".to_owned()),
+            ("credential.helper".to_owned(), String::new()),
         ];
         match &self.spec.credential {
             GitCredential::None => {}
@@ -107,9 +109,9 @@ impl Checkout<'_> {
                 env.push(("BUSYBEE_GIT_PASSWORD".to_owned(), password.to_owned()));
             }
             GitCredential::SshKey { key, known_hosts } => {
-                let key_file = self.attempt.dir.path().join("ssh-key");
-                files::write_whole(&key_file, key.reveal().as_bytes())?;
-                let hosts = self.attempt.dir.path().join("known-hosts");
+                let stage = &self.attempt.stage;
+                let key_file = stage.write_private("ssh-key", key.reveal().as_bytes())?;
+                self.secrets.push(key_file.clone());
                 let mut ssh = format!(
                     "ssh -F none -i '{}' -o IdentitiesOnly=yes -o BatchMode=yes",
                     key_file.display()
@@ -117,14 +119,14 @@ impl Checkout<'_> {
                 if known_hosts.is_empty() {
                     ssh.push_str(" -o StrictHostKeyChecking=accept-new");
                 } else {
-                    files::write_whole(&hosts, known_hosts.as_bytes())?;
+                    let hosts = stage.write_private("known-hosts", known_hosts.as_bytes())?;
                     ssh.push_str(&format!(
                         " -o StrictHostKeyChecking=yes -o UserKnownHostsFile='{}'",
                         hosts.display()
                     ));
+                    self.secrets.push(hosts);
                 }
                 env.push(("GIT_SSH_COMMAND".to_owned(), ssh));
-                self.secrets = vec![key_file, hosts];
             }
         }
         // In the environment, not among the arguments, where every user could read them.
@@ -139,15 +141,14 @@ impl Checkout<'_> {
 
     fn forget_secrets(&self) {
         for file in &self.secrets {
-            let _was_never_written = std::fs::remove_file(file);
+            let _was_never_written = self.attempt.stage.act(|| std::fs::remove_file(file));
         }
     }
 
     fn all(&self, spool: &mut Spool) -> Went {
-        let workspace = &self.attempt.workspace;
-        let is_warm = workspace.join(".git").exists();
-        if !is_warm {
-            if let Err(why) = std::fs::create_dir_all(workspace) {
+        let (stage, workspace) = (&self.attempt.stage, &self.attempt.stage.workspace);
+        if !stage.has(&workspace.join(".git")) {
+            if let Err(why) = stage.act(|| std::fs::create_dir_all(workspace)) {
                 return Went::Badly(format!("cannot make the workspace: {why}"));
             }
             match self.git(&["init", "--quiet", "."], spool) {
@@ -156,8 +157,9 @@ impl Checkout<'_> {
             }
         }
         // A lock that a killed git left behind would stop every later one.
-        let _not_there = std::fs::remove_file(workspace.join(".git/index.lock"));
-        let _not_there = std::fs::remove_file(workspace.join(".git/shallow.lock"));
+        for lock in [".git/index.lock", ".git/shallow.lock"] {
+            let _not_there = stage.act(|| std::fs::remove_file(workspace.join(lock)));
+        }
         match self.fetch(spool) {
             Went::Well => {}
             other => return other,
@@ -178,7 +180,7 @@ impl Checkout<'_> {
     }
 
     fn submodules(&self, workspace: &Path, spool: &mut Spool) -> Went {
-        if !workspace.join(".gitmodules").exists() {
+        if !self.attempt.stage.has(&workspace.join(".gitmodules")) {
             return Went::Well;
         }
         let sync = self.git(&["submodule", "--quiet", "sync", "--recursive"], spool);
@@ -229,9 +231,11 @@ impl Checkout<'_> {
 
     fn has_commit(&self) -> bool {
         let object = format!("{}^{{tree}}", self.spec.commit);
-        let status = Command::new("git")
+        let mut command = Command::new("git");
+        self.attempt.stage.adopt(&mut command);
+        let status = command
             .args(["cat-file", "-e", &object])
-            .current_dir(&self.attempt.workspace)
+            .current_dir(&self.attempt.stage.workspace)
             .env_clear()
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(std::process::Stdio::null())
@@ -245,8 +249,9 @@ impl Checkout<'_> {
         spool.write(format!("$ git {}\n", arguments.join(" ")).as_bytes());
         let mut command = Command::new("git");
         command.args(arguments);
+        self.attempt.stage.adopt(&mut command);
         let bounds = self.attempt.bounds(None, true);
-        match command::run(command, &self.attempt.workspace, &self.env, &bounds, spool) {
+        match command::run(command, &self.attempt.stage.workspace, &self.env, &bounds, spool) {
             (StepOutcome::Exited(0), _) => Went::Well,
             (StepOutcome::Exited(code), None) => {
                 let what = arguments.first().copied().unwrap_or_default();

@@ -9,6 +9,9 @@ mod command;
 mod descendants;
 mod run;
 mod spool;
+mod stage;
+mod sweep;
 mod waiting;
 
+pub use crate::agent::supervisor::run::StepsRunAs;
 pub use crate::agent::supervisor::run::run;

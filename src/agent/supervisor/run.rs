@@ -1,7 +1,6 @@
 //! The supervisor's main: an attempt from its spec to its result.
 
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,13 +9,17 @@ use anyhow::Context;
 use crate::agent::attempt_dir::AttemptDir;
 use crate::agent::domain::job_run::JobRun;
 use crate::agent::domain::job_run::Next;
+use crate::agent::domain::step_user::StepUser;
 use crate::agent::files;
+use crate::agent::privileges;
 use crate::agent::supervisor::checkout;
 use crate::agent::supervisor::command;
 use crate::agent::supervisor::command::Bounds;
 use crate::agent::supervisor::command::Ending;
 use crate::agent::supervisor::spool::SPOOL_BYTES_MAX;
 use crate::agent::supervisor::spool::Spool;
+use crate::agent::supervisor::stage::Stage;
+use crate::agent::supervisor::sweep;
 use crate::agent::supervisor::waiting::Waiting;
 use crate::model::attempt::AttemptOutcome;
 use crate::model::attempt::AttemptSpec;
@@ -32,8 +35,7 @@ pub(super) struct Attempt {
     pub(super) dir: AttemptDir,
     pub(super) spec: AttemptSpec,
     pub(super) waiting: Waiting,
-    /// Where steps run.
-    pub(super) workspace: PathBuf,
+    pub(super) stage: Stage,
     /// Variables of every command.
     pub(super) env: Vec<(String, String)>,
     /// When all of it must be over; monotonic.
@@ -53,30 +55,93 @@ impl Attempt {
     }
 }
 
+/// Whose rights the commands of an attempt have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepsRunAs {
+    /// The agent's own.
+    Agent,
+    /// Those of a user of this name; this process is root.
+    User {
+        name: String,
+        /// The machine is ours as a whole: between jobs, everything of this user is ended and removed.
+        is_swept: bool,
+    },
+}
+
+impl StepsRunAs {
+    /// What the agent says to the supervisor that it starts.
+    pub fn arguments(&self) -> Vec<&str> {
+        match self {
+            StepsRunAs::Agent => Vec::new(),
+            StepsRunAs::User { name, is_swept: false } => vec!["--user", name],
+            StepsRunAs::User { name, is_swept: true } => vec!["--user", name, "--sweep"],
+        }
+    }
+
+    /// The same, read again.
+    pub fn from_arguments(arguments: &[&str]) -> Option<StepsRunAs> {
+        let user = |name: &str, is_swept| StepsRunAs::User { name: name.to_owned(), is_swept };
+        match arguments {
+            [] => Some(StepsRunAs::Agent),
+            ["--user", name] => Some(user(name, false)),
+            ["--user", name, "--sweep"] => Some(user(name, true)),
+            _ => None,
+        }
+    }
+
+    fn user(&self) -> anyhow::Result<Option<StepUser>> {
+        match self {
+            StepsRunAs::Agent => Ok(None),
+            StepsRunAs::User { name, .. } => {
+                let user = privileges::find(name)?;
+                privileges::drop_groups()?;
+                Ok(Some(user))
+            }
+        }
+    }
+}
+
 /// Carries out the attempt whose directory this is. Returns once its result is written.
 ///
 /// # Errors
 /// When not even a result could be written; the agent then finds the lock free and says so itself.
-pub fn run(path: &Path) -> anyhow::Result<()> {
+pub fn run(path: &Path, runs_as: &StepsRunAs) -> anyhow::Result<()> {
     let dir = AttemptDir::at(path.to_owned());
     let _alive = dir.lock()?.context("another supervisor has this attempt")?;
     become_owner()?;
     let spec = dir.spec()?.context("the attempt has no spec")?;
     let waiting = Waiting::new(&dir.wake_fifo())?;
-    let home = dir.home().to_owned();
-    let workspace = home.join("workspaces").join(folder_name(spec.project.as_str()));
-    let tmp = dir.path().join("tmp");
-    files::make_private_dir(&tmp).context("make the attempt's TMPDIR")?;
-    let env = environment(&spec, &home, &tmp);
+    let user = runs_as.user()?;
+    let swept = match runs_as {
+        StepsRunAs::User { is_swept: true, .. } => user.clone(),
+        StepsRunAs::User { .. } | StepsRunAs::Agent => None,
+    };
+    let stage = Stage::new(&dir, spec.project.as_str(), user);
+    let env = environment(&spec, dir.home(), &stage);
     let ends = clock::monotonic() + spec.timeout;
-    let mut attempt = Attempt { dir, spec, waiting, workspace, env, ends };
-    let outcome = carry_out(&mut attempt)?;
+    let mut attempt = Attempt { dir, spec, waiting, stage, env, ends };
+    // A supervisor that was killed has ended nothing; so each begins with what it will end with.
+    let outcome = match clear(&attempt, swept.as_ref()) {
+        Ok(()) => carry_out(&mut attempt)?,
+        Err(why) => AttemptOutcome::Infra(why),
+    };
     // Nothing of this attempt may meet the next one.
     command::end_all(&attempt.waiting);
+    if let (Err(why), Some(_)) = (clear(&attempt, swept.as_ref()), &swept) {
+        attempt.dir.set_unclean(&why).context("note that the machine is unclean")?;
+    }
     let result = FromAgent::AttemptResult { attempt: attempt.spec.id, outcome };
     attempt.dir.write_result(result)?;
     crate::agent::attempt_dir::wake(&attempt.dir.agent_fifo());
     Ok(())
+}
+
+/// Ends and removes what an attempt leaves outside of its workspace.
+fn clear(attempt: &Attempt, swept: Option<&StepUser>) -> Result<(), String> {
+    if let Some(user) = swept {
+        sweep::sweep(user, &attempt.waiting)?;
+    }
+    attempt.stage.clear().map_err(|why| format!("files of a job could not be removed: {why}"))
 }
 
 /// Every descendant that loses its parent becomes a child of this process; the kernel may choose
@@ -89,36 +154,31 @@ fn become_owner() -> anyhow::Result<()> {
 }
 
 /// What a step finds in its environment before the job's own variables.
-fn environment(spec: &AttemptSpec, home: &Path, tmp: &Path) -> Vec<(String, String)> {
+fn environment(spec: &AttemptSpec, home: &Path, stage: &Stage) -> Vec<(String, String)> {
     const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let own = |name: &str| std::env::var(name).ok();
     let user_home = own("HOME").unwrap_or_else(|| home.display().to_string());
     let mut env = vec![
         ("PATH".to_owned(), own("PATH").unwrap_or_else(|| PATH.to_owned())),
         ("HOME".to_owned(), user_home),
-        ("TMPDIR".to_owned(), tmp.display().to_string()),
+        ("TMPDIR".to_owned(), stage.tmp.display().to_string()),
         ("LANG".to_owned(), own("LANG").unwrap_or_else(|| "C.UTF-8".to_owned())),
         ("TERM".to_owned(), "dumb".to_owned()),
     ];
     for name in ["USER", "LOGNAME", "SHELL"] {
         env.extend(own(name).map(|value| (name.to_owned(), value)));
     }
+    // Later ones win, where a command is started.
+    env.extend(stage.environment());
     env.extend(spec.env.iter().cloned());
     env
-}
-
-/// A project's name as a folder's: names are the admin's, and may hold a slash.
-fn folder_name(project: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let plain: String = project.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
-    format!("p-{plain}")
 }
 
 fn carry_out(attempt: &mut Attempt) -> anyhow::Result<AttemptOutcome> {
     let whens = attempt.spec.steps.iter().map(|step| step.when).collect();
     let mut run = JobRun::new(attempt.spec.checkout.is_some(), whens);
-    if attempt.spec.checkout.is_none() {
-        files::make_private_dir(&attempt.workspace).context("make the workspace")?;
+    if let Err(why) = prepare(attempt) {
+        return Ok(AttemptOutcome::Infra(format!("cannot prepare the job's folders: {why}")));
     }
     let mut is_cancelled = false;
     loop {
@@ -140,6 +200,14 @@ fn carry_out(attempt: &mut Attempt) -> anyhow::Result<AttemptOutcome> {
                 is_cancelled |= outcome == StepOutcome::Cancelled;
             }
         }
+    }
+}
+
+fn prepare(attempt: &Attempt) -> std::io::Result<()> {
+    attempt.stage.prepare()?;
+    match attempt.spec.checkout {
+        Some(_) => Ok(()),
+        None => attempt.stage.act(|| files::make_private_dir(&attempt.stage.workspace)),
     }
 }
 
@@ -201,11 +269,13 @@ fn run_step(
     spool: &mut Spool,
 ) -> (StepOutcome, Option<Ending>) {
     // Outside the checkout, and not on the command line, where everybody could read it.
-    let script = attempt.dir.path().join(format!("{step}.sh"));
-    if let Err(why) = files::write_whole(&script, spec.run.as_bytes()) {
-        return (StepOutcome::Infra(format!("cannot write the step's script: {why}")), None);
-    }
-    let command = match spec.shell {
+    let script = match attempt.stage.write_private(&format!("{step}.sh"), spec.run.as_bytes()) {
+        Ok(script) => script,
+        Err(why) => {
+            return (StepOutcome::Infra(format!("cannot write the step's script: {why}")), None);
+        }
+    };
+    let mut command = match spec.shell {
         Shell::Sh => {
             let mut command = Command::new("sh");
             command.arg("-e").arg(&script);
@@ -220,5 +290,6 @@ fn run_step(
     let mut env = attempt.env.clone();
     env.extend(spec.env.iter().cloned());
     let bounds = attempt.bounds(spec.timeout, !is_cancelled);
-    command::run(command, &attempt.workspace, &env, &bounds, spool)
+    attempt.stage.adopt(&mut command);
+    command::run(command, &attempt.stage.workspace, &env, &bounds, spool)
 }
