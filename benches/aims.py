@@ -7,6 +7,7 @@ the store. `BUSYBEE_PROGRAMS` names the folder of the two programs. Loopback onl
 """
 import argparse
 import http.client
+import json
 import os
 import pathlib
 import re
@@ -80,6 +81,16 @@ class Master:
     def stop(self):
         if self.process is None or self.process.poll() is not None:
             return
+        # A local worker outlives its master; nobody wants these any more.
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            workers = json.loads(self.get("/api/v1/workers"))["workers"]
+            if not workers:
+                break
+            for worker in workers:
+                stop = [BUSYBEE, "worker", "stop", worker["name"], "--config", str(self.config)]
+                subprocess.run(stop, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(0.2)
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(30)
 
