@@ -1,0 +1,178 @@
+"""The rig's commands: up, down, status, logs, exec, image, left-over."""
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from . import api, cgroups, metadata, names, network
+from .hypervisor import Hypervisor
+from .relay import Relay, registries
+from .tools import GATEWAY, HERE, HOST, IMAGES, REGION, RUN, VAR, log, read, sh
+
+UP_SECONDS = 60
+DOWN_SECONDS = 15
+STEP_SECONDS = 0.1
+
+
+def up(given):
+    if os.path.exists(RUN):
+        down(given)
+    for suite in given.image or ["bookworm"]:
+        image(suite)
+    os.makedirs(f"{RUN}/i")
+    exposed = [word for port in given.expose for word in ("--expose", str(port))]
+    with open(f"{RUN}/rig.log", "ab") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "ec2rig", "serve", *(["--auth"] if given.auth else []), *exposed],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    with open(f"{RUN}/pid", "w") as file:
+        file.write(str(server.pid))
+    deadline = time.monotonic() + UP_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        if os.path.exists(f"{RUN}/ready"):
+            return print(read(f"{RUN}/ready"))
+        time.sleep(STEP_SECONDS)
+    print(read(f"{RUN}/rig.log"), file=sys.stderr)
+    down(given)
+    sys.exit("rig: it did not come up")
+
+
+def serve(given):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for folder in cgroups.folders("_rig"):
+        os.makedirs(folder, exist_ok=True)
+        with open(f"{folder}/cgroup.procs", "w") as file:
+            file.write(str(os.getpid()))
+    if given.auth:
+        # The first calls, with which a user and its policy are made, need no authority.
+        os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = os.environ.get("RIG_FREE_CALLS", "5")
+    from moto.server import ThreadedMotoServer
+    api.hook()
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
+    port = moto.get_host_and_port()[1]
+    images = api.register_images()
+    known = registries()
+    network.up()
+    metadata.serve()
+    names.serve_dhcp()
+    names.serve_dns(known)
+    relay = Relay(known)
+    relay.http()
+    relay.tls()
+    for exposed in {port, *given.expose}:
+        relay.loopback(exposed)
+    facts = {
+        "endpoint": f"http://127.0.0.1:{port}", "endpoint_inside": f"http://{GATEWAY}:{port}", "region": REGION,
+        "host": HOST, "gateway": GATEWAY, "registries": len(known),
+        "images": {api.image_name(os.path.basename(folder)): id for id, folder in images.items()}}
+    with open(f"{RUN}/ready.new", "w") as file:
+        json.dump(facts, file)
+    os.rename(f"{RUN}/ready.new", f"{RUN}/ready")
+    hypervisor = Hypervisor(images)
+    while True:
+        try:
+            hypervisor.step()
+        except Exception as error:
+            log("step-failed", why=repr(error))
+        time.sleep(STEP_SECONDS)
+
+
+def is_ours(process):
+    return "ec2rig\0serve" in read(f"/proc/{process}/cmdline")
+
+
+def down(_):
+    process = int(read(f"{RUN}/pid", "0") or 0)
+    if process and is_ours(process):
+        os.kill(process, signal.SIGTERM)
+        deadline = time.monotonic() + DOWN_SECONDS
+        while is_ours(process) and time.monotonic() < deadline:
+            time.sleep(STEP_SECONDS)
+        if is_ours(process):
+            os.kill(process, signal.SIGKILL)
+    for name in cgroups.members():  # whatever a crash has left, too
+        cgroups.kill(name)
+    cgroups.kill("")
+    network.down()
+    shutil.rmtree(RUN, ignore_errors=True)
+
+
+def left_over(_):
+    """What is still there of a rig that should be gone."""
+    found = [f"namespace {name}" for name in network.namespaces()]
+    found += [f"link {line}" for line in sh("ip", "-br", "link").stdout.splitlines() if "ec2r" in line]
+    found += [f"mount {line}" for line in read("/proc/mounts").splitlines() if f"{RUN}/" in line]
+    found += [f"cgroup {folder}" for folder in cgroups.folders() if os.path.isdir(folder)]
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        command = read(f"/proc/{process}/cmdline")
+        if is_ours(process) or (f"{RUN}/i/" in command and int(process) != os.getpid()):
+            found.append(f"process {process} {command[:100]!r}")
+    if os.path.exists(RUN):
+        found.append(f"folder {RUN}")
+    print("\n".join(found))
+    sys.exit(1 if found else 0)
+
+
+def image(suite):
+    if not os.path.exists(f"{IMAGES}/{suite}/.rig-image"):
+        print(f"rig: building the image {suite}", file=sys.stderr)
+        subprocess.run([f"{HERE}/mkimage", suite], check=True, stdout=sys.stderr, env={**os.environ, "RIG_VAR": VAR})
+
+
+def status(_):
+    print(read(f"{RUN}/ready", "the rig is not up"))
+    for name in sorted(os.listdir(f"{RUN}/i")) if os.path.isdir(f"{RUN}/i") else []:
+        print(name, len(cgroups.processes(name)), "processes")
+
+
+def logs(given):
+    for folder in (f"{RUN}/i/{given.id}", f"{RUN}/i/{given.id}/upper/var/log", f"{RUN}/logs/{given.id}"):
+        for name in ("console.log", "cloud-init-output.log", "user-data.log"):
+            if os.path.exists(f"{folder}/{name}"):
+                with open(f"{folder}/{name}", errors="replace") as file:
+                    print(f"--- {name}\n{file.read()}")
+
+
+def enter(given):
+    """Runs a command inside, as root."""
+    for process in cgroups.processes(given.id):
+        if re.search(r"^NSpid:\s+\d+\s+1$", read(f"/proc/{process}/status"), re.M):
+            clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"]
+            command = given.command[1:] if given.command[:1] == ["--"] else given.command
+            os.execvp("nsenter", ["nsenter", "-t", str(process), "-a", *clean, *command])
+    sys.exit(f"{given.id} does not run")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="rig", description="A stand-in for EC2 whose instances boot.")
+    commands = parser.add_subparsers(required=True)
+
+    def command(name, work, help):
+        made = commands.add_parser(name, help=help)
+        made.set_defaults(work=work)
+        return made
+
+    for name, work in (("up", up), ("serve", serve)):
+        made = command(name, work, "bring it up; prints JSON" if name == "up" else argparse.SUPPRESS)
+        made.add_argument("--image", action="append", help="build this image first; default: bookworm")
+        made.add_argument("--expose", type=int, action="append", default=[], help="a port of this host's loopback")
+        made.add_argument("--auth", action="store_true", help="with moto's authentication on")
+    command("down", down, "end it, also after a crash")
+    command("left-over", left_over, "exit 1 if anything of it is still there")
+    command("status", status, "what runs")
+    command("image", lambda given: image(given.suite), "build an image").add_argument("suite")
+    command("logs", logs, "the console and logs of an instance").add_argument("id")
+    made = command("exec", enter, "run a command in an instance")
+    made.add_argument("id")
+    made.add_argument("command", nargs=argparse.REMAINDER)
+    given = parser.parse_args()
+    given.work(given)
+
+
+main()

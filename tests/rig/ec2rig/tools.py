@@ -1,0 +1,40 @@
+"""Where the rig keeps its things, and what every part of it needs."""
+import ipaddress
+import json
+import os
+import subprocess
+import time
+
+VAR = os.environ.get("RIG_VAR", "/var/tmp/busybee-rig")
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RUN = f"{VAR}/run"
+IMAGES = f"{VAR}/images"
+
+REGION = "us-east-1"
+ACCOUNT = "123456789012"  # moto's own
+
+# The VPC's network, as moto's default one has it.
+NET = ipaddress.ip_network("172.31.0.0/16")
+GATEWAY, DNS, HOST = str(NET[1]), str(NET[2]), str(NET[-2])
+IMDS = "169.254.169.254"
+
+# The namespace of the LAN, and this host's end of it.
+NAMESPACE, HOST_LINK = "ec2rig", "ec2righ"
+
+
+def sh(*words, check=True, **options):
+    return subprocess.run([str(word) for word in words], check=check, text=True, capture_output=True, **options)
+
+
+def log(event, **facts):
+    line = json.dumps({"t": round(time.time(), 3), "event": event, **facts})
+    with open(f"{RUN}/events.log", "a") as file:
+        file.write(line + "\n")
+
+
+def read(path, default=""):
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return default
