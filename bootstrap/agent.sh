@@ -176,7 +176,7 @@ quiet_apt() {
 
 settle_machine() {
     # A kernel that panics and hangs would be paid for without end.
-    echo 10 >/proc/sys/kernel/panic 2>/dev/null || :
+    { echo 10 >/proc/sys/kernel/panic; } 2>/dev/null || :
     if [ -d /etc/needrestart ]; then
         mkdir -p /etc/needrestart/conf.d
         # Or installing a library restarts the agent in the middle of its bootstrap.

@@ -80,6 +80,13 @@ impl Performer {
             Action::Terminate { instance, launch, pool, cloud_id, console_for } => {
                 self.terminate(instance, launch, pool, cloud_id, console_for);
             }
+            Action::KeepConsole { launch, pool, cloud_id, worker } => {
+                let Some(provisioner) = self.pools.get(&pool).cloned() else { return };
+                let logs = self.logs.clone();
+                tokio::spawn(async move {
+                    keep_console(&*provisioner, &logs, launch, cloud_id, &worker).await;
+                });
+            }
             Action::ListInstances(pool) => self.list(pool),
             Action::Tell { worker, connection, message } => {
                 self.agents.tell(&worker, connection, message);
@@ -180,12 +187,7 @@ impl Performer {
         let (inbox, logs) = (self.inbox.clone(), self.logs.clone());
         tokio::spawn(async move {
             if let (Some(worker), Some(cloud_id)) = (console_for, cloud_id.clone()) {
-                let console = provisioner.console(launch.clone(), cloud_id);
-                match tokio::time::timeout(CONSOLE_TIMEOUT, console).await {
-                    Ok(Ok(text)) => console_log::keep(&logs, &worker, &text).await,
-                    Ok(Err(why)) => warn!("cannot read the console of {worker}: {why}"),
-                    Err(_) => warn!("cannot read the console of {worker} in time"),
-                }
+                keep_console(&*provisioner, &logs, launch.clone(), cloud_id, &worker).await;
             }
             match provisioner.terminate(launch.clone(), cloud_id).await {
                 Ok(Ending::Gone) => {
@@ -215,5 +217,21 @@ impl Performer {
             };
             inbox.send(event).await;
         });
+    }
+}
+
+/// Reads a machine's console into its worker's boot log.
+async fn keep_console(
+    provisioner: &dyn Provisioner,
+    logs: &LogStore,
+    launch: LaunchId,
+    cloud_id: CloudId,
+    worker: &WorkerName,
+) {
+    let console = provisioner.console(launch, cloud_id);
+    match tokio::time::timeout(CONSOLE_TIMEOUT, console).await {
+        Ok(Ok(text)) => console_log::keep(logs, worker, &text).await,
+        Ok(Err(why)) => warn!("cannot read the console of {worker}: {why}"),
+        Err(_) => warn!("cannot read the console of {worker} in time"),
     }
 }

@@ -345,6 +345,7 @@ impl World {
                     self.launch(instance, launch, pool, worker);
                 }
                 Action::Terminate { instance, launch, .. } => self.terminate(instance, launch),
+                Action::KeepConsole { .. } => {}
                 Action::ListInstances(pool) => self.list(pool),
                 Action::Tell { worker, connection, message } => {
                     self.tell_agent(worker, connection, message);

@@ -118,6 +118,17 @@ pub enum Action {
         /// heard of it.
         console_for: Option<WorkerName>,
     },
+    /// Keep the console of a machine that ended before its agent called.
+    KeepConsole {
+        /// The launch.
+        launch: LaunchId,
+        /// Of which pool.
+        pool: PoolName,
+        /// What the provisioner calls it.
+        cloud_id: CloudId,
+        /// In whose boot log.
+        worker: WorkerName,
+    },
     /// Ask the provisioner of a pool what exists; answered by `CloudListed`.
     ListInstances(PoolName),
     /// Tell an agent something, on the connection where it now is.

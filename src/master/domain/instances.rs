@@ -145,6 +145,14 @@ impl Coordinator {
         let pool = live.instance.pool.clone();
         let was_asked = live.instance.status == InstanceStatus::Terminating;
         let was_ready = live.instance.ready_at.is_some();
+        if live.instance.contact_at.is_none()
+            && !was_asked
+            && let Some(cloud_id) = live.instance.cloud_id.clone()
+        {
+            let (pool, worker) = (pool.clone(), worker.clone());
+            let launch = live.instance.launch.clone();
+            self.perform(Action::KeepConsole { launch, pool, cloud_id, worker });
+        }
         let why = match (why, was_asked) {
             (Some(why), _) => why.to_owned(),
             (None, true) => "ended as asked".to_owned(),

@@ -49,11 +49,18 @@ impl Coordinator {
 
     pub(super) fn plan_listing(&mut self, pool: &PoolName) {
         let is_moving = self.instances.values().any(|live| {
-            &live.instance.pool == pool
-                && matches!(
-                    live.instance.status,
-                    InstanceStatus::Pending | InstanceStatus::Terminating
-                )
+            let row = &live.instance;
+            &row.pool == pool
+                && match row.status {
+                    InstanceStatus::Pending | InstanceStatus::Terminating => true,
+                    // It could still end before anybody has heard of it.
+                    InstanceStatus::Running => row.contact_at.is_none(),
+                    InstanceStatus::Requested
+                    | InstanceStatus::Stopping
+                    | InstanceStatus::Stopped
+                    | InstanceStatus::Terminated
+                    | InstanceStatus::Failed => false,
+                }
         });
         let every = if is_moving { LIST_EVERY_WHILE_MOVING } else { LIST_EVERY };
         self.timers.set(Timer::Listing(pool.clone()), self.now + every);

@@ -7,7 +7,7 @@ import time
 
 from . import cgroups
 from .network import lan
-from .tools import NAMESPACE, RUN, log, sh
+from .tools import NAMESPACE, RUN, log, read, sh
 
 MEMORY_MIB = {"nano": 512, "micro": 1024, "small": 2048, "medium": 4096}
 MEMORY_MIB_DEFAULT = 4096
@@ -63,8 +63,11 @@ class Instance:
                              namespace=self.namespace, id=self.id, uuid=self.uuid)
         with open(f"{self.folder}/console.log", "ab") as console:
             # `slave`: mounts made here are seen nowhere else, and unmounts outside are seen here.
+            # Its clocks begin at its boot, as those of a machine of its own do.
+            uptime = int(float(read("/proc/uptime").split()[0]))
             self.process = subprocess.Popen(
-                ["unshare", "-m", "--propagation", "slave", "sh", "-c", script],
+                ["unshare", "-m", "--propagation", "slave", "--fork", "--kill-child", "--time",
+                 "--boottime", str(-uptime), "--monotonic", str(-uptime), "sh", "-c", script],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
                 env={"PATH": os.environ["PATH"], "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"})
         log("boot", id=self.id, ip=self.facts["ip"], took=round(time.time() - began, 3))

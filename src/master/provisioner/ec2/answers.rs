@@ -111,9 +111,13 @@ pub(super) struct Device {
     pub(super) ebs: Option<Ebs>,
 }
 
-/// A disk of an image. Its presence is what is read.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Ebs {}
+/// A disk of an image.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Ebs {
+    /// GiB.
+    pub(super) volume_size: Option<u32>,
+}
 
 /// `GetConsoleOutput`
 #[derive(Debug, Deserialize)]

@@ -94,22 +94,27 @@ fn with_network(query: Query, settings: &Ec2Settings, candidate: &Candidate) -> 
 
 /// Every disk of the image goes with the instance, whatever the image says.
 fn with_disks(query: Query, settings: &Ec2Settings, image: &FoundImage) -> Query {
-    let of_image = image.block_device_mapping.item.iter().filter(|device| device.ebs.is_some());
-    let mut names: Vec<&str> = of_image.map(|device| device.device_name.as_str()).collect();
+    let of_image = image.block_device_mapping.item.iter();
+    let of_image =
+        of_image.filter_map(|disk| Some((disk.device_name.as_str(), disk.ebs.as_ref()?)));
+    let mut disks: Vec<(&str, Option<u32>)> =
+        of_image.map(|(name, ebs)| (name, ebs.volume_size)).collect();
     let root = image.root_device_name.as_deref();
-    if let Some(root) = root.filter(|root| !names.contains(root)) {
-        names.insert(0, root);
+    if let Some(root) = root.filter(|root| !disks.iter().any(|(name, _)| name == root)) {
+        disks.insert(0, (root, None));
     }
     let mut query = query;
-    for (name, index) in names.into_iter().zip(1..) {
+    for ((name, size), index) in disks.into_iter().zip(1..) {
         let key = |part: &str| format!("BlockDeviceMapping.{index}.{part}");
-        query = query.with(key("DeviceName"), name).with(key("Ebs.DeleteOnTermination"), "true");
-        if Some(name) == root {
-            let size = settings.root_disk.size_gb.map(|gb| gb.to_string());
-            query = query
-                .with_opt(key("Ebs.VolumeSize"), size.as_deref())
-                .with_opt(key("Ebs.VolumeType"), settings.root_disk.volume_type.as_deref());
-        }
+        let is_root = Some(name) == root;
+        let wanted = if is_root { settings.root_disk.size_gb } else { None };
+        let size = wanted.or(size).map(|gb| gb.to_string());
+        let kind = settings.root_disk.volume_type.as_deref().filter(|_| is_root);
+        query = query
+            .with(key("DeviceName"), name)
+            .with(key("Ebs.DeleteOnTermination"), "true")
+            .with_opt(key("Ebs.VolumeSize"), size.as_deref())
+            .with_opt(key("Ebs.VolumeType"), kind);
     }
     query
 }
@@ -173,7 +178,10 @@ mod tests {
             name: String::new(),
             root_device_name: Some("/dev/xvda".to_owned()),
             block_device_mapping: Items {
-                item: vec![device("/dev/xvda", Some(Ebs {})), device("/dev/sdb", None)],
+                item: vec![
+                    device("/dev/xvda", Some(Ebs { volume_size: Some(8) })),
+                    device("/dev/sdb", None),
+                ],
             },
         }
     }
@@ -234,6 +242,8 @@ mod tests {
         let query = asked(&Ec2Settings { root_disk, ..sample() }, 0);
         assert_eq!(query.get("BlockDeviceMapping.1.Ebs.VolumeSize"), Some("40"));
         assert_eq!(query.get("BlockDeviceMapping.1.Ebs.VolumeType"), Some("gp3"));
+        let as_the_image = asked(&sample(), 0);
+        assert_eq!(as_the_image.get("BlockDeviceMapping.1.Ebs.VolumeSize"), Some("8"));
     }
 
     #[test]
