@@ -23,6 +23,9 @@ pub fn run(config: Config) -> anyhow::Result<End> {
         .with_context(|| format!("create {}", config.home.display()))?;
     let home = config.home.canonicalize().context("find the agent's home")?;
     let config = Config { home, ..config };
+    if config.road == Road::Cloud {
+        bootstrap::begin_log(&config.home);
+    }
     if let Some(name) = &config.user {
         separate(&config, name)?;
     }

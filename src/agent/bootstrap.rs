@@ -22,6 +22,19 @@ pub(crate) fn log_path(home: &Path) -> PathBuf {
     home.join("boot.log")
 }
 
+/// What the machine's user-data has said, before there was an agent.
+const USER_DATA_LOG: &str = "/var/log/user-data.log";
+
+/// Begins the boot log with what the machine's user-data has said. Only where the machine is ours.
+pub(crate) fn begin_log(home: &Path) {
+    let path = log_path(home);
+    if !path.exists()
+        && let Ok(said) = std::fs::read(USER_DATA_LOG)
+    {
+        let _shown_on_the_console_too = std::fs::write(path, said);
+    }
+}
+
 /// Adds a line of our own.
 pub(crate) fn say(home: &Path, line: &str) -> std::io::Result<()> {
     use std::io::Write;

@@ -37,6 +37,8 @@ pub struct Config {
     pub road: Road,
     /// `BB_USER`: whom checkouts and steps run as; absent: as the agent itself.
     pub user: Option<String>,
+    /// `BB_DEADMAN`: the file that the machine's own timer reads; absent: it has none.
+    pub deadman: Option<PathBuf>,
     /// `BB_RUNURL`: where `runurl` lies.
     pub runurl: PathBuf,
     /// `BB_HOME`: where everything of the agent lies.
@@ -60,6 +62,9 @@ impl Config {
             .collect();
         if let Ok(home) = std::env::var("BB_HOME") {
             values.entry("BB_HOME".into()).or_insert(home);
+        }
+        if let Ok(deadman) = std::env::var("BB_DEADMAN") {
+            values.entry("BB_DEADMAN".into()).or_insert(deadman);
         }
         let folder = path.parent().map(|folder| folder.display().to_string());
         if let Some(folder) = folder {
@@ -105,6 +110,7 @@ impl Config {
             ca: optional("BB_CA").map(PathBuf::from),
             road,
             user: optional("BB_USER"),
+            deadman: optional("BB_DEADMAN").map(PathBuf::from),
             runurl,
             home,
             file,

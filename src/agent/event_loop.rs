@@ -20,6 +20,8 @@ use crate::agent::channel::ChannelEvent;
 use crate::agent::channel::Outgoing;
 use crate::agent::config::Config;
 use crate::agent::config::Road;
+use crate::agent::dead_man;
+use crate::agent::dead_man::DeadMan;
 use crate::agent::log_shipper::Ack;
 use crate::agent::machine;
 use crate::model::attempt::LogChunk;
@@ -70,13 +72,16 @@ pub(crate) struct EventLoop {
     heartbeats: u64,
     heartbeat_sent: VecDeque<(u64, Duration)>,
     heard_at: Duration,
+    dead_man: DeadMan,
 }
 
 impl EventLoop {
     pub(crate) fn new(config: Config, channel: Channel) -> EventLoop {
         let (sessions, session) = watch::channel(None);
         let attempts = Attempts::load(config.home.clone(), session, config.steps_run_as());
+        let dead_man = DeadMan::new(config.deadman.clone());
         EventLoop {
+            dead_man,
             config,
             channel,
             attempts,
@@ -308,6 +313,10 @@ impl EventLoop {
             self.heartbeat_sent.pop_front();
             if number == heartbeat {
                 self.attempts.renew_leases(sent + lease);
+                self.dead_man.allow(match self.attempts.is_busy() {
+                    true => lease + dead_man::BEYOND_LEASE,
+                    false => dead_man::IDLE_FOR,
+                });
             }
         }
     }

@@ -10,6 +10,7 @@ mod attempts;
 mod bootstrap;
 pub mod channel;
 pub mod config;
+mod dead_man;
 pub mod domain;
 pub mod event_loop;
 mod files;
