@@ -84,7 +84,8 @@ def serve(given):
 
 
 def is_ours(process):
-    return "ec2rig\0serve" in read(f"/proc/{process}/cmdline")
+    is_server = "ec2rig\0serve" in read(f"/proc/{process}/cmdline")
+    return is_server and f"RIG_VAR={VAR}\0" in read(f"/proc/{process}/environ") + "\0"
 
 
 def down(_):
@@ -131,6 +132,22 @@ def status(_):
         print(name, len(cgroups.processes(name)), "processes")
 
 
+def instances(_):
+    """What the API says of every instance there ever was."""
+    import boto3
+    facts = json.loads(read(f"{RUN}/ready"))
+    ec2 = boto3.client("ec2", region_name=facts["region"], endpoint_url=facts["endpoint"],
+                       aws_access_key_id="x", aws_secret_access_key="x")
+    found = []
+    for page in ec2.get_paginator("describe_instances").paginate():
+        for reservation in page["Reservations"]:
+            for one in reservation["Instances"]:
+                tags = {tag["Key"]: tag["Value"] for tag in one.get("Tags", [])}
+                found.append({"id": one["InstanceId"], "state": one["State"]["Name"], "tags": tags,
+                              "type": one["InstanceType"], "metadata": one.get("MetadataOptions", {})})
+    print(json.dumps(found))
+
+
 def logs(given):
     for folder in (f"{RUN}/i/{given.id}", f"{RUN}/i/{given.id}/upper/var/log", f"{RUN}/logs/{given.id}"):
         for name in ("console.log", "cloud-init-output.log", "user-data.log"):
@@ -166,6 +183,7 @@ def main():
     command("down", down, "end it, also after a crash")
     command("left-over", left_over, "exit 1 if anything of it is still there")
     command("status", status, "what runs")
+    command("instances", instances, "what the API says of each instance, as JSON")
     command("image", lambda given: image(given.suite), "build an image").add_argument("suite")
     command("logs", logs, "the console and logs of an instance").add_argument("id")
     made = command("exec", enter, "run a command in an instance")

@@ -70,7 +70,7 @@ def slow_states():
     def takes_time(change, name, code, only_alive=True):
         def changed(self, *arguments):
             if self._state.name == "terminated":
-                return change(self, *arguments)
+                return self._state  # as EC2: an end that has come is no error
             before = change(self, *arguments)
             if self.alive or not only_alive:
                 self._state.name, self._state.code = name, code
