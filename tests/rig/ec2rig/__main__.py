@@ -83,6 +83,23 @@ def serve(given):
         time.sleep(STEP_SECONDS)
 
 
+def api_alone(given):
+    """The API without machines behind it, until standard input ends. Needs no root."""
+    from moto import settings
+    from moto.server import ThreadedMotoServer
+    api.hook()
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
+    endpoint = "http://%s:%s" % moto.get_host_and_port()
+    facts = {"endpoint": endpoint, "image": api.register_one("debian-12-amd64")}
+    if given.policy:
+        facts["users"] = {name: api.make_user(endpoint, name, policy) for name, policy in (
+            ("master", read(given.policy)), ("stranger", api.LOOK_ONLY))}
+        settings.INITIAL_NO_AUTH_ACTION_COUNT = 0.0  # from here on every call is checked
+    print(json.dumps(facts), flush=True)
+    sys.stdin.read()
+
+
 def is_ours(process):
     is_server = "ec2rig\0serve" in read(f"/proc/{process}/cmdline")
     return is_server and f"RIG_VAR={VAR}\0" in read(f"/proc/{process}/environ") + "\0"
@@ -180,6 +197,8 @@ def main():
         made.add_argument("--image", action="append", help="build this image first; default: bookworm")
         made.add_argument("--expose", type=int, action="append", default=[], help="a port of this host's loopback")
         made.add_argument("--auth", action="store_true", help="with moto's authentication on")
+    made = command("api", api_alone, "the API alone, until standard input ends; needs no root")
+    made.add_argument("--policy", help="check every call; the user \"master\" may do what this file says")
     command("down", down, "end it, also after a crash")
     command("left-over", left_over, "exit 1 if anything of it is still there")
     command("status", status, "what runs")

@@ -2,6 +2,7 @@
 import base64
 import datetime
 import hashlib
+import json
 import os
 import re
 
@@ -45,6 +46,39 @@ def register_images():
             image_location=f"rig/{folder}", creation_date=made.replace(tzinfo=None))
         known[id] = f"{IMAGES}/{folder}"
     return known
+
+
+LOOK_ONLY = """{"Version": "2012-10-17", "Statement": [
+  {"Effect": "Allow", "Action": ["ec2:DescribeInstances", "ec2:DescribeImages"], "Resource": "*"}]}"""
+
+
+def register_one(name):
+    """An AMI with nothing behind it."""
+    from moto.ec2.models import ec2_backends
+    from moto.ec2.models.amis import Ami
+    backend = ec2_backends[ACCOUNT][REGION]
+    id = "ami-" + hashlib.sha1(name.encode()).hexdigest()[:17]
+    backend.amis[id] = Ami(backend, id, name=name, description=name, architecture="x86_64",
+                           virtualization_type="hvm", root_device_type="ebs", root_device_name="/dev/xvda")
+    return id
+
+
+def actions_of(policy):
+    """A policy by its actions alone: moto looks at neither resources nor conditions."""
+    statements = [{"Effect": one["Effect"], "Action": one["Action"], "Resource": "*"}
+                  for one in json.loads(policy)["Statement"]]
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+def make_user(endpoint, name, policy):
+    """A user with this policy, and its key."""
+    import boto3
+    iam = boto3.client("iam", region_name=REGION, endpoint_url=endpoint,
+                       aws_access_key_id="x", aws_secret_access_key="x")
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=actions_of(policy))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return {"id": key["AccessKeyId"], "secret": key["SecretAccessKey"]}
 
 
 def slow_states():
