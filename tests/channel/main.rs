@@ -1,5 +1,10 @@
 //! Attacks on the agent channel, against both ends of it: each is tried, and gets nowhere.
 
+#[path = "../seeded_web/mod.rs"]
+mod seeded_web;
+
 mod greetings;
 mod house;
 mod logs;
+mod openings;
+mod port;
