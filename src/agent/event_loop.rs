@@ -42,6 +42,9 @@ const FORSAKEN_AFTER: Duration = Duration::from_secs(15 * 60);
 /// After Shutdown, what runs has this long to end: TERM's grace and a little.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(15);
 
+/// How long the agent's farewell may take to be heard; the master ends it without one as well.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Heartbeats whose sending time is kept until their ack.
 const HEARTBEATS_MAX: usize = 64;
 
@@ -205,6 +208,7 @@ impl EventLoop {
                 info!("told to end: {sentence}");
                 self.end_attempts().await;
                 self.send(FromAgent::Goodbye { sentence }).await;
+                self.hang_up().await;
                 return Some(End::Told);
             }
             // The channel's own.
@@ -312,6 +316,20 @@ impl EventLoop {
     }
 
     // --- The end
+
+    /// Says what waits to be said, and nothing more; the master hangs up when it has read it.
+    async fn hang_up(&mut self) {
+        self.outgoing = None;
+        self.sessions.send_replace(None);
+        let is_down = async {
+            while let Some(event) = self.channel.events.recv().await {
+                if matches!(event, ChannelEvent::Down { .. } | ChannelEvent::Refused { .. }) {
+                    return;
+                }
+            }
+        };
+        let _ends_without = tokio::time::timeout(FAREWELL, is_down).await;
+    }
 
     fn is_forsakable(&self) -> bool {
         self.config.road == Road::Local && self.outgoing.is_none() && !self.attempts.is_busy()
