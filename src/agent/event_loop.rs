@@ -72,6 +72,8 @@ pub(crate) struct EventLoop {
     boot_done: (mpsc::Sender<FromAgent>, mpsc::Receiver<FromAgent>),
     heartbeats: u64,
     heartbeat_sent: VecDeque<(u64, Duration)>,
+    /// When the last one was sent.
+    heartbeat_at: Duration,
     heard_at: Duration,
 }
 
@@ -92,6 +94,7 @@ impl EventLoop {
             boot_done: mpsc::channel(1),
             heartbeats: 0,
             heartbeat_sent: VecDeque::new(),
+            heartbeat_at: Duration::ZERO,
             heard_at: clock::monotonic(),
         }
     }
@@ -103,10 +106,11 @@ impl EventLoop {
         boot_look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut next_heartbeat = clock::monotonic();
         loop {
             let now = clock::monotonic();
-            let heartbeat_in = next_heartbeat.saturating_sub(now);
+            // Asked anew each time: who becomes busy keeps the quicker pace at once.
+            let heartbeat_at = self.heartbeat_at + self.heartbeat_every();
+            let heartbeat_in = heartbeat_at.saturating_sub(now);
             let forsaken_in = (self.heard_at + FORSAKEN_AFTER).saturating_sub(now);
             tokio::select! {
                 event = self.channel.events.recv() => {
@@ -125,7 +129,6 @@ impl EventLoop {
                 _ = look.tick(), if self.attempts.is_busy() => self.look().await,
                 () = tokio::time::sleep(heartbeat_in), if self.outgoing.is_some() => {
                     self.send_heartbeat().await;
-                    next_heartbeat = clock::monotonic() + self.heartbeat_every();
                 }
                 () = tokio::time::sleep(forsaken_in), if self.is_forsakable() => {
                     warn!("no master has been heard of for {} s", FORSAKEN_AFTER.as_secs());
@@ -292,7 +295,8 @@ impl EventLoop {
 
     async fn send_heartbeat(&mut self) {
         self.heartbeats += 1;
-        self.heartbeat_sent.push_back((self.heartbeats, clock::monotonic()));
+        self.heartbeat_at = clock::monotonic();
+        self.heartbeat_sent.push_back((self.heartbeats, self.heartbeat_at));
         if self.heartbeat_sent.len() > HEARTBEATS_MAX {
             self.heartbeat_sent.pop_front();
         }
