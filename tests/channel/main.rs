@@ -3,6 +3,8 @@
 #[path = "../seeded_web/mod.rs"]
 mod seeded_web;
 
+mod agent_end;
+mod fake_master;
 mod greetings;
 mod house;
 mod logs;
