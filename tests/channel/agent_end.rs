@@ -1,13 +1,15 @@
 //! The agent's end of the channel: whom it believes, what it says to whom, and what goes first.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use busybee::model::attempt::AttemptOutcome;
 use busybee::model::attempt::AttemptRef;
-use busybee::model::attempt::LogChunk;
+use busybee::model::attempt::LogOwner;
 use busybee::model::ids::AttemptId;
 use busybee::model::ids::Fence;
 use busybee::model::secret::Secret;
+use busybee::model::step::StepSpec;
 use busybee::runtime::clock;
 use busybee::wire::handshake;
 use busybee::wire::handshake::Transcript;
@@ -19,6 +21,7 @@ use busybee::wire::message::Welcome;
 
 use crate::fake_master::Call;
 use crate::fake_master::FakeMaster;
+use crate::house::DEADLINE;
 use crate::logs::spec;
 
 /// What the agent says of a master that it does not believe.
@@ -191,15 +194,17 @@ async fn an_agent_that_is_told_to_end_says_goodbye_before_it_does() {
     assert!(agent.ends().await.success(), "{}", agent.said());
 }
 
-/// How often the slow master reads, and how much then at most: 2 MiB a second.
+/// How often the slow master reads, and how much then at most: 1.6 MiB a second.
 const READ_EVERY: Duration = Duration::from_millis(10);
-const READ_BYTES: usize = 20 * 1024;
+const READ_BYTES: usize = 16 * 1024;
 
-/// How long a word may wait behind what the kernels and the wire already hold of a log.
-const SOON: Duration = Duration::from_secs(3);
+/// How long a word may wait behind what is on the wire of a log already.
+const SOON: Duration = Duration::from_secs(1);
 
-/// Far more than a slow master takes while this runs; then it waits to be ended.
-const FLOOD: &str = "head -c 67108864 /dev/urandom; exec sleep 600";
+/// Steps whose logs are sent at the same time: more than a kernel takes at its most, so that
+/// chunks wait in the agent. Each is far from sent when all is over.
+const FLOODS: usize = 6;
+const FLOOD: &str = "head -c 16777216 /dev/urandom";
 
 fn attempt() -> AttemptRef {
     AttemptRef { attempt: AttemptId(7), fence: Fence(1) }
@@ -211,51 +216,50 @@ async fn heartbeats_and_the_end_of_a_cancelled_job_overtake_a_flood_of_log() {
     let mut agent = master.start_agent();
     let (mut call, hello) = master.greeted().await;
     master.let_in(&mut call, &hello).await;
-    call.say(FromMaster::RunAttempt(Box::new(spec(attempt(), FLOOD)))).await;
+    let mut job = spec(attempt(), FLOOD);
+    let one = job.steps[0].clone();
+    let named = |number: usize| StepSpec { name: format!("s{number}"), ..one.clone() };
+    job.steps = (0..FLOODS).map(named).collect();
+    let last = StepSpec { name: "last".into(), run: "exec sleep 600".into(), ..named(0) };
+    job.steps.push(last);
+    call.say(FromMaster::RunAttempt(Box::new(job))).await;
 
-    let mut slow = SlowMaster { call, ticks: tokio::time::interval(READ_EVERY), log_end: 0 };
-    // A megabyte of log under way: it is a flood. Then five heartbeats, one each second.
-    slow.hear_until("the flood", |_, log_end| log_end > 1 << 20).await;
-    for beat in 0..5 {
-        let took = slow.hear_until("a heartbeat", |heard, _| is_heartbeat(heard)).await;
+    let mut slow = SlowMaster {
+        call,
+        ticks: tokio::time::interval(READ_EVERY),
+        ends: BTreeMap::new(),
+        lengths: BTreeMap::new(),
+    };
+    let last_runs = |heard: &FromAgent| matches!(heard, FromAgent::StepStarted { step, .. } if *step as usize == FLOODS + 1);
+    slow.hear_until("the last step", last_runs).await;
+    // One heartbeat each second.
+    for beat in 0..4 {
+        let took = slow.hear_until("a heartbeat", |it| matches!(it, FromAgent::Heartbeat(_))).await;
         assert!(took <= Duration::from_secs(1) + SOON, "heartbeat {beat} came after {took:?}");
     }
     slow.call.say(FromMaster::Cancel(attempt())).await;
-    let mut log_bytes = 0;
-    let took = slow
-        .hear_until("the job's end", |heard, _| match heard {
-            FromAgent::StepResult(result) => {
-                log_bytes += result.log_bytes;
-                false
-            }
-            FromAgent::AttemptResult { outcome, .. } => {
-                assert_eq!(*outcome, AttemptOutcome::Cancelled);
-                true
-            }
-            _ => false,
-        })
-        .await;
+    let cancelled =
+        FromAgent::AttemptResult { attempt: attempt(), outcome: AttemptOutcome::Cancelled };
+    let took = slow.hear_until("the job's end", |heard| *heard == cancelled).await;
     assert!(took <= SOON, "the answer to Cancel came after {took:?}");
-    // Whatever the computer's pace: there was more of the log left than one connection holds.
-    let left = log_bytes - slow.log_end;
-    assert!(left > 4 << 20, "it overtook {left} bytes");
+    // Whatever the computer's pace: it has overtaken more than a wire and two kernels hold.
+    let left = slow.lengths.values().sum::<u64>() - slow.ends.values().sum::<u64>();
+    assert!(left > 8 << 20, "it overtook {left} bytes");
 
     slow.call.say(FromMaster::Shutdown { sentence: "the test is over".into() }).await;
-    slow.hear_until("a farewell", |heard, _| matches!(heard, FromAgent::Goodbye { .. })).await;
+    slow.hear_until("a farewell", |heard| matches!(heard, FromAgent::Goodbye { .. })).await;
     drop(slow);
     assert!(agent.ends().await.success(), "{}", agent.said());
-}
-
-fn is_heartbeat(heard: &FromAgent) -> bool {
-    matches!(heard, FromAgent::Heartbeat(_))
 }
 
 /// A master that reads no faster than so.
 struct SlowMaster {
     call: Call,
     ticks: tokio::time::Interval,
-    /// The end of the log, as far as it is here.
-    log_end: u64,
+    /// The end of each log, as far as it is here.
+    ends: BTreeMap<LogOwner, u64>,
+    /// How long each log is whose step has ended.
+    lengths: BTreeMap<u32, u64>,
 }
 
 impl SlowMaster {
@@ -263,22 +267,29 @@ impl SlowMaster {
     async fn hear_until(
         &mut self,
         what: &str,
-        mut is_it: impl FnMut(&FromAgent, u64) -> bool,
+        mut is_it: impl FnMut(&FromAgent) -> bool,
     ) -> Duration {
         let began_at = clock::monotonic();
         loop {
             while let Some(heard) = self.call.take() {
-                if let FromAgent::LogChunk(LogChunk { owner, offset, raw_len, .. }) = &heard {
-                    self.log_end = offset + u64::from(*raw_len);
-                    let (owner, durable_offset) = (*owner, self.log_end);
-                    let ack = FromMaster::LogAck { owner, durable_offset, rewind_to: None };
-                    self.call.say(ack).await;
+                match &heard {
+                    FromAgent::LogChunk(chunk) => {
+                        let (owner, end) = (chunk.owner, chunk.offset + u64::from(chunk.raw_len));
+                        self.ends.insert(owner, end);
+                        let ack =
+                            FromMaster::LogAck { owner, durable_offset: end, rewind_to: None };
+                        self.call.say(ack).await;
+                    }
+                    FromAgent::StepResult(result) => {
+                        self.lengths.insert(result.step, result.log_bytes);
+                    }
+                    _ => {}
                 }
-                if is_it(&heard, self.log_end) {
+                if is_it(&heard) {
                     return clock::monotonic() - began_at;
                 }
             }
-            let late = clock::monotonic() - began_at > crate::house::DEADLINE;
+            let late = clock::monotonic() - began_at > DEADLINE;
             assert!(!late, "{what} did not come");
             self.ticks.tick().await;
             assert!(self.call.read_at_most(READ_BYTES).await, "the agent hung up before {what}");
