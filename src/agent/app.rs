@@ -26,6 +26,8 @@ pub fn run(config: Config) -> anyhow::Result<End> {
     if config.road == Road::Cloud {
         bootstrap::begin_log(&config.home);
     }
+    bootstrap::provide_runurl(&config.runurl)
+        .with_context(|| format!("write {}", config.runurl.display()))?;
     if let Some(name) = &config.user {
         separate(&config, name)?;
     }

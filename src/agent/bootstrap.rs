@@ -35,6 +35,18 @@ pub(crate) fn begin_log(home: &Path) {
     }
 }
 
+/// The program that fetches and checks scripts. The road leaves it beside the agent; a machine of one's
+/// own has only the agent.
+const RUNURL: &[u8] = include_bytes!("../../bootstrap/runurl");
+
+/// Puts `runurl` where it is expected, if it is not there.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn provide_runurl(path: &Path) -> std::io::Result<()> {
+    if path.exists() { Ok(()) } else { crate::agent::files::write_whole(path, RUNURL) }
+}
+
 /// Adds a line of our own.
 pub(crate) fn say(home: &Path, line: &str) -> std::io::Result<()> {
     use std::io::Write;
@@ -143,5 +155,21 @@ fn outcome(status: std::process::ExitStatus) -> StepOutcome {
         (Some(code), _) => StepOutcome::Exited(code),
         (None, Some(signal)) => StepOutcome::Signalled(signal),
         (None, None) => StepOutcome::Infra("the kernel does not say how the script ended".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_has_only_the_agent_gets_runurl_from_it_and_keeps_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("runurl");
+        provide_runurl(&path).expect("it can be written");
+        assert_eq!(std::fs::read(&path).expect("it is there"), RUNURL);
+        std::fs::write(&path, "another").expect("it is ours");
+        provide_runurl(&path).expect("nothing is to be done");
+        assert_eq!(std::fs::read(&path).expect("it is there"), b"another");
     }
 }
