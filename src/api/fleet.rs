@@ -143,6 +143,8 @@ pub struct Instance {
     pub status: String,
     /// What the provisioner calls it.
     pub cloud_id: Option<String>,
+    /// What was asked for: type, place, image.
+    pub what: Option<String>,
     /// Why it was started.
     pub why_started: String,
     /// Why it was ended.

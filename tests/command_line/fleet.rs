@@ -41,6 +41,7 @@ fn instance(id: u64) -> Instance {
         worker: format!("linux-{id}"),
         status: "terminated".into(),
         cloud_id: None,
+        what: None,
         why_started: "1 job waits".into(),
         why_ended: Some("idle for 10 min".into()),
         requested_at: "2026-01-31T12:00:00.000Z".into(),

@@ -129,6 +129,7 @@ pub fn instance(instance: &Instance, now: Timestamp) -> api::fleet::Instance {
         worker: instance.worker.to_string(),
         status: instance.status.to_string(),
         cloud_id: instance.cloud_id.as_ref().map(ToString::to_string),
+        what: instance.what.clone(),
         why_started: instance.why_started.clone(),
         why_ended: instance.why_ended.clone(),
         requested_at: instance.requested_at.to_string(),

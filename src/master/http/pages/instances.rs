@@ -45,6 +45,7 @@ struct InstancePage {
     frame: Frame,
     i: InstanceView,
     cloud_id: Option<String>,
+    what: Option<String>,
     life: Vec<Turn>,
 }
 
@@ -114,6 +115,7 @@ pub async fn show(
     let page = InstancePage {
         i: view(&instance, frame.now),
         cloud_id: instance.cloud_id.as_ref().map(ToString::to_string),
+        what: instance.what.clone(),
         life: life(&instance),
         frame,
     };
