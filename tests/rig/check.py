@@ -92,7 +92,8 @@ def tokens(cloud, id):
 
 def stop_and_start(cloud, id):
     cloud.ec2.stop_instances(InstanceIds=[id])
-    eventually("it stops", lambda: cloud.state(id) == "stopped")
+    # Pulling the plug comes after 20 s: this is a shutdown that was asked for.
+    eventually("it stops in good order", lambda: cloud.state(id) == "stopped", seconds=10)
     cloud.ec2.start_instances(InstanceIds=[id])
     eventually("it starts again", lambda: "done" in inside(id, "cloud-init", "status"))
     check("its disk was kept, and its user-data was not run again", inside(id, "cat", "/root/ran") == "ran")

@@ -63,11 +63,12 @@ class Instance:
                              namespace=self.namespace, id=self.id, uuid=self.uuid)
         with open(f"{self.folder}/console.log", "ab") as console:
             # `slave`: mounts made here are seen nowhere else, and unmounts outside are seen here.
-            # Its clocks begin at its boot, as those of a machine of its own do.
+            # Its clocks begin at its boot, as those of a machine of its own do. No `--fork`: this process
+            # is then systemd-nspawn itself, and hears the SIGTERM of `stop`; its children have the clocks.
             uptime = int(float(read("/proc/uptime").split()[0]))
             self.process = subprocess.Popen(
-                ["unshare", "-m", "--propagation", "slave", "--fork", "--kill-child", "--time",
-                 "--boottime", str(-uptime), "--monotonic", str(-uptime), "sh", "-c", script],
+                ["unshare", "-m", "--propagation", "slave", "--time", "--boottime", str(-uptime),
+                 "--monotonic", str(-uptime), "sh", "-c", script],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
                 env={"PATH": os.environ["PATH"], "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"})
         log("boot", id=self.id, ip=self.facts["ip"], took=round(time.time() - began, 3))
