@@ -108,17 +108,24 @@ def end_by_itself(cloud, id):
 
 
 def crash(cloud):
-    cloud.run()
-    os.kill(int(read(f"{RUN}/pid")), signal.SIGKILL)
-    check("a rig that was killed can be taken down", rig("down").returncode == 0)
+    for way in ("up", "down"):
+        id = cloud.run()
+        eventually("an instance runs", lambda: cloud.state(id) == "running")
+        os.kill(int(read(f"{RUN}/pid")), signal.SIGKILL)
+        after = rig(way)
+        check(f"`rig {way}` clears a rig that was killed {after.stderr}", after.returncode == 0)
+        if way == "up":
+            cloud = Cloud(json.loads(after.stdout))
     left = rig("left-over")
     check(f"and nothing of it is left {left.stdout}", left.returncode == 0)
 
 
 def main():
     up = rig("up")
+    # Outside of `try`: a rig that was up before is somebody's.
+    check(f"the rig comes up {up.stderr}", up.returncode == 0)
     try:
-        check(f"the rig comes up {up.stderr}", up.returncode == 0)
+        check("a second one does not, over the first", rig("up").returncode != 0)
         cloud = Cloud(json.loads(up.stdout))
         id = first_boot(cloud)
         tokens(cloud, id)

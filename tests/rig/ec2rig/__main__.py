@@ -20,8 +20,11 @@ STEP_SECONDS = 0.1
 
 
 def up(given):
-    if os.path.exists(RUN):
-        down(given)
+    running = servers()
+    if running:
+        # Of whichever RIG_VAR: they would share their namespace and cgroups.
+        sys.exit(f"rig: one is up already (process {running[0]}); `rig down` ends it")
+    down(given)  # what a crash has left
     for suite in given.image or ["bookworm"]:
         image(suite)
     os.makedirs(f"{RUN}/i")
@@ -83,18 +86,21 @@ def serve(given):
         time.sleep(STEP_SECONDS)
 
 
-def is_ours(process):
-    return "ec2rig\0serve" in read(f"/proc/{process}/cmdline")
+def servers():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and is_server(name)]
+
+
+def is_server(process):
+    return "-m\0ec2rig\0serve\0" in read(f"/proc/{process}/cmdline")
 
 
 def down(_):
-    process = int(read(f"{RUN}/pid", "0") or 0)
-    if process and is_ours(process):
+    for process in servers():
         os.kill(process, signal.SIGTERM)
         deadline = time.monotonic() + DOWN_SECONDS
-        while is_ours(process) and time.monotonic() < deadline:
+        while is_server(process) and time.monotonic() < deadline:
             time.sleep(STEP_SECONDS)
-        if is_ours(process):
+        if is_server(process):
             os.kill(process, signal.SIGKILL)
     for name in cgroups.members():  # whatever a crash has left, too
         cgroups.kill(name)
@@ -111,7 +117,7 @@ def left_over(_):
     found += [f"cgroup {folder}" for folder in cgroups.folders() if os.path.isdir(folder)]
     for process in filter(str.isdigit, os.listdir("/proc")):
         command = read(f"/proc/{process}/cmdline")
-        if is_ours(process) or (f"{RUN}/i/" in command and int(process) != os.getpid()):
+        if is_server(process) or (f"{RUN}/i/" in command and int(process) != os.getpid()):
             found.append(f"process {process} {command[:100]!r}")
     if os.path.exists(RUN):
         found.append(f"folder {RUN}")
