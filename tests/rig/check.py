@@ -2,66 +2,10 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 
-import boto3
-from botocore.exceptions import ClientError
-
-from ec2rig.tools import HERE, RUN, read
-
-RIG = f"{HERE}/rig"
-USER_DATA = "#!/bin/sh\necho ran >>/root/ran\necho the user-data is here >/dev/console\n"
-
-
-def rig(*words):
-    return subprocess.run([RIG, *words], text=True, capture_output=True)
-
-
-def inside(id, *command):
-    return rig("exec", id, "--", *command).stdout.strip()
-
-
-def eventually(what, holds, seconds=60):
-    began = time.monotonic()
-    while time.monotonic() - began < seconds:
-        if holds():
-            return print(f"ok: {what} ({time.monotonic() - began:.1f} s)", flush=True)
-        time.sleep(0.1)
-    sys.exit(f"NOT SO within {seconds} s: {what}")
-
-
-def check(what, holds):
-    if not holds:
-        sys.exit(f"NOT SO: {what}")
-    print(f"ok: {what}", flush=True)
-
-
-class Cloud:
-    def __init__(self, facts):
-        self.image = facts["images"]["debian-12-amd64"]
-        self.ec2 = boto3.client("ec2", region_name=facts["region"], endpoint_url=facts["endpoint"],
-                                aws_access_key_id="x", aws_secret_access_key="x")
-
-    def run(self, **more):
-        asked = dict(ImageId=self.image, InstanceType="t3.small", MinCount=1, MaxCount=1, UserData=USER_DATA,
-                     InstanceInitiatedShutdownBehavior="terminate",
-                     MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 1})
-        return self.ec2.run_instances(**{**asked, **more})["Instances"][0]["InstanceId"]
-
-    def find(self, id):
-        return self.ec2.describe_instances(InstanceIds=[id])["Reservations"][0]["Instances"][0]
-
-    def state(self, id):
-        return self.find(id)["State"]["Name"]
-
-    def refused(self, **asked):
-        try:
-            self.run(**asked)
-        except ClientError as error:
-            return error.response["Error"]["Code"]
-        return None
+import check_api
+from cloud import Cloud, check, eventually, inside, rig, same
+from ec2rig.tools import RUN, read
 
 
 def first_boot(cloud):
@@ -79,15 +23,6 @@ def first_boot(cloud):
     console = cloud.ec2.get_console_output(InstanceId=id).get("Output", "")
     check("the console has what was written to it", "the user-data is here" in console)
     return id
-
-
-def tokens(cloud, id):
-    check("the same token and request give the same instance", cloud.run(ClientToken="one") == id)
-    refused = cloud.refused(ClientToken="one", InstanceType="t3.medium")
-    check("the same token and another request are refused", refused == "IdempotentParameterMismatch")
-    found = cloud.ec2.describe_instances(Filters=[{"Name": "client-token", "Values": ["one"]}])
-    check("an instance is found by its token", found["Reservations"][0]["Instances"][0]["InstanceId"] == id)
-    check("a dry run says so", cloud.refused(DryRun=True) == "DryRunOperation")
 
 
 def stop_and_start(cloud, id):
@@ -128,9 +63,13 @@ def main():
         check("a second one does not, over the first", rig("up").returncode != 0)
         cloud = Cloud(json.loads(up.stdout))
         id = first_boot(cloud)
-        tokens(cloud, id)
+        check_api.tokens(cloud, id)
         stop_and_start(cloud, id)
         end_by_itself(cloud, id)
+        check_api.kept(cloud)
+        check_api.ends(cloud)
+        check_api.lists(cloud)
+        check_api.refusals(cloud)
         crash(cloud)
     finally:
         rig("down")
