@@ -2,7 +2,6 @@
 import argparse
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -147,11 +146,11 @@ def logs(given):
 
 def enter(given):
     """Runs a command inside, as root."""
-    for process in cgroups.processes(given.id):
-        if re.search(r"^NSpid:\s+\d+\s+1$", read(f"/proc/{process}/status"), re.M):
-            clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"]
-            command = given.command[1:] if given.command[:1] == ["--"] else given.command
-            os.execvp("nsenter", ["nsenter", "-t", str(process), "-a", *clean, *command])
+    first = cgroups.first_process(given.id)
+    if first:
+        clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"]
+        command = given.command[1:] if given.command[:1] == ["--"] else given.command
+        os.execvp("nsenter", ["nsenter", "-t", str(first), "-a", *clean, *command])
     sys.exit(f"{given.id} does not run")
 
 
