@@ -125,9 +125,10 @@ def left_over(_):
 
 
 def image(suite):
-    if not os.path.exists(f"{IMAGES}/{suite}/.rig-image"):
-        print(f"rig: building the image {suite}", file=sys.stderr)
-        subprocess.run([f"{HERE}/mkimage", suite], check=True, stdout=sys.stderr, env={**os.environ, "RIG_VAR": VAR})
+    """Does nothing if it is there and up to date."""
+    made = subprocess.run([f"{HERE}/mkimage", suite], stdout=sys.stderr, env={**os.environ, "RIG_VAR": VAR})
+    if made.returncode:
+        sys.exit(f"rig: there is no image {suite}")
 
 
 def status(_):

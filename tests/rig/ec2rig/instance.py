@@ -12,6 +12,8 @@ from .tools import NAMESPACE, RUN, log, read, sh
 
 MEMORY_MIB = {"nano": 512, "micro": 1024, "small": 2048, "medium": 4096}
 MEMORY_MIB_DEFAULT = 4096
+# /tmp is what the image says it is, not nspawn's own.
+NSPAWN = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_TMPFS_TMP": "0"}
 REBOOTED = 133  # systemd-nspawn's exit status for it
 SHUTDOWN_SECONDS = 20
 SHUTDOWN_SIGNAL = signal.SIGRTMIN + 3  # systemd's: halt
@@ -73,7 +75,7 @@ class Instance:
                 ["unshare", "-m", "--propagation", "slave", "--time", "--boottime", str(-uptime),
                  "--monotonic", str(-uptime), "sh", "-c", script],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
-                env={"PATH": os.environ["PATH"], "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"})
+                env={"PATH": os.environ["PATH"], **NSPAWN})
         log("boot", id=self.id, ip=self.facts["ip"], took=round(time.time() - began, 3))
 
     def status(self):
