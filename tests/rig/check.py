@@ -5,6 +5,7 @@ import signal
 import sys
 
 import check_api
+import check_auth
 import check_images
 from cloud import Cloud, check, eventually, inside, rig, same
 from ec2rig.tools import RUN, read
@@ -107,8 +108,12 @@ def main():
         check_api.ends(cloud)
         check_api.lists(cloud)
         check_api.refusals(cloud)
-        check_images.all_of(cloud, sys.argv[1:])
+        if sys.argv[1:]:
+            check_images.all_of(cloud, sys.argv[1:])
         crash(cloud)
+        up = rig("up", "--auth")
+        check(f"the rig comes up with keys {up.stderr}", up.returncode == 0)
+        check_auth.refusals(json.loads(up.stdout))
     finally:
         rig("down")
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from . import api, cgroups, metadata, names, network
+from . import api, authority, cgroups, metadata, names, network
 from .hypervisor import Hypervisor
 from .relay import Relay, registries
 from .tools import GATEWAY, HERE, HOST, IMAGES, REGION, RUN, VAR, log, read, sh
@@ -50,11 +50,9 @@ def serve(given):
         os.makedirs(folder, exist_ok=True)
         with open(f"{folder}/cgroup.procs", "w") as file:
             file.write(str(os.getpid()))
-    if given.auth:
-        # The first calls, with which a user and its policy are made, need no authority.
-        os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = os.environ.get("RIG_FREE_CALLS", "5")
     from moto.server import ThreadedMotoServer
     api.hook()
+    auth = authority.enable() if given.auth else None
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     port = moto.get_host_and_port()[1]
@@ -73,6 +71,8 @@ def serve(given):
         "endpoint": f"http://127.0.0.1:{port}", "endpoint_inside": f"http://{GATEWAY}:{port}", "region": REGION,
         "host": HOST, "gateway": GATEWAY, "registries": len(known),
         "images": {api.image_name(os.path.basename(folder)): id for id, folder in images.items()}}
+    if auth:
+        facts["auth"] = auth
     with open(f"{RUN}/ready.new", "w") as file:
         json.dump(facts, file)
     os.rename(f"{RUN}/ready.new", f"{RUN}/ready")
@@ -168,7 +168,7 @@ def main():
         made = command(name, work, "bring it up; prints JSON" if name == "up" else argparse.SUPPRESS)
         made.add_argument("--image", action="append", help="build this image first; default: bookworm")
         made.add_argument("--expose", type=int, action="append", default=[], help="a port of this host's loopback")
-        made.add_argument("--auth", action="store_true", help="with moto's authentication on")
+        made.add_argument("--auth", action="store_true", help="check signatures and policies")
     command("down", down, "end it, also after a crash")
     command("left-over", left_over, "exit 1 if anything of it is still there")
     command("status", status, "what runs")
