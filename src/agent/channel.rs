@@ -312,6 +312,7 @@ async fn dial(master: &str, tls: Arc<ClientConfig>) -> anyhow::Result<Stream> {
         .await
         .context("it did not take the connection in time")??;
     tcp::tune(&tcp)?;
+    tcp::keep_little_unsent(&tcp)?;
     let stream =
         tokio::time::timeout(session::TLS_DEADLINE, TlsConnector::from(tls).connect(name, tcp))
             .await

@@ -52,7 +52,8 @@ mod tests {
         DeadMan::new(Some(path.clone())).allow(Duration::from_secs(600));
         let text = std::fs::read_to_string(&path).expect("it was written");
         let uptime = std::fs::read_to_string("/proc/uptime").expect("Linux has it");
-        let uptime: f64 = uptime.split(' ').next().and_then(|up| up.parse().ok()).expect("a number");
+        let uptime: f64 =
+            uptime.split(' ').next().and_then(|up| up.parse().ok()).expect("a number");
         let end: f64 = text.trim().parse().expect("a number alone");
         assert!((end - uptime - 600.0).abs() < 5.0, "{end} at {uptime}");
     }

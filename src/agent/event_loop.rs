@@ -44,6 +44,9 @@ const FORSAKEN_AFTER: Duration = Duration::from_secs(15 * 60);
 /// After Shutdown, what runs has this long to end: TERM's grace and a little.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(15);
 
+/// How long the agent's farewell may take to be heard; the master ends it without one as well.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Heartbeats whose sending time is kept until their ack.
 const HEARTBEATS_MAX: usize = 64;
 
@@ -71,6 +74,8 @@ pub(crate) struct EventLoop {
     boot_done: (mpsc::Sender<FromAgent>, mpsc::Receiver<FromAgent>),
     heartbeats: u64,
     heartbeat_sent: VecDeque<(u64, Duration)>,
+    /// When the last one was sent.
+    heartbeat_at: Duration,
     heard_at: Duration,
     dead_man: DeadMan,
 }
@@ -94,6 +99,7 @@ impl EventLoop {
             boot_done: mpsc::channel(1),
             heartbeats: 0,
             heartbeat_sent: VecDeque::new(),
+            heartbeat_at: Duration::ZERO,
             heard_at: clock::monotonic(),
         }
     }
@@ -105,10 +111,11 @@ impl EventLoop {
         boot_look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut next_heartbeat = clock::monotonic();
         loop {
             let now = clock::monotonic();
-            let heartbeat_in = next_heartbeat.saturating_sub(now);
+            // Asked anew each time: who becomes busy keeps the quicker pace at once.
+            let heartbeat_at = self.heartbeat_at + self.heartbeat_every();
+            let heartbeat_in = heartbeat_at.saturating_sub(now);
             let forsaken_in = (self.heard_at + FORSAKEN_AFTER).saturating_sub(now);
             tokio::select! {
                 event = self.channel.events.recv() => {
@@ -127,7 +134,6 @@ impl EventLoop {
                 _ = look.tick(), if self.attempts.is_busy() => self.look().await,
                 () = tokio::time::sleep(heartbeat_in), if self.outgoing.is_some() => {
                     self.send_heartbeat().await;
-                    next_heartbeat = clock::monotonic() + self.heartbeat_every();
                 }
                 () = tokio::time::sleep(forsaken_in), if self.is_forsakable() => {
                     warn!("no master has been heard of for {} s", FORSAKEN_AFTER.as_secs());
@@ -211,6 +217,7 @@ impl EventLoop {
                 info!("told to end: {sentence}");
                 self.end_attempts().await;
                 self.send(FromAgent::Goodbye { sentence }).await;
+                self.hang_up().await;
                 return Some(End::Told);
             }
             // The channel's own.
@@ -294,7 +301,8 @@ impl EventLoop {
 
     async fn send_heartbeat(&mut self) {
         self.heartbeats += 1;
-        self.heartbeat_sent.push_back((self.heartbeats, clock::monotonic()));
+        self.heartbeat_at = clock::monotonic();
+        self.heartbeat_sent.push_back((self.heartbeats, self.heartbeat_at));
         if self.heartbeat_sent.len() > HEARTBEATS_MAX {
             self.heartbeat_sent.pop_front();
         }
@@ -329,7 +337,22 @@ impl EventLoop {
         let sentence = format!("this machine cannot be cleaned after a job: {why}");
         warn!("{sentence}");
         self.send(FromAgent::Goodbye { sentence }).await;
+        self.hang_up().await;
         Some(End::Told)
+    }
+
+    /// Says what waits to be said, and nothing more; the master hangs up when it has read it.
+    async fn hang_up(&mut self) {
+        self.outgoing = None;
+        self.sessions.send_replace(None);
+        let is_down = async {
+            while let Some(event) = self.channel.events.recv().await {
+                if matches!(event, ChannelEvent::Down { .. } | ChannelEvent::Refused { .. }) {
+                    return;
+                }
+            }
+        };
+        let _ends_without = tokio::time::timeout(FAREWELL, is_down).await;
     }
 
     fn is_forsakable(&self) -> bool {

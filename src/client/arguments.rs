@@ -72,6 +72,12 @@ pub enum Command {
     /// Each finding has its file, line and column, what is wrong and what to do about it. Exits
     /// with 1 if the file is wrong; warnings alone do not count.
     Check(CheckArguments),
+    /// Ask the cloud and the disk whether a master's file would work.
+    ///
+    /// For each pool of EC2: credentials and clock, the image, the types and where they are
+    /// offered, subnets and groups, and a dry run of the real request. Each finding says what to
+    /// do. Starts and changes nothing; exits with 1 if builds will not run.
+    Doctor(CheckArguments),
     /// Run the master.
     ///
     /// Creates its data directory, certificate authority and first token if need be, then serves
@@ -124,6 +130,8 @@ mod tests {
             "busybee serve --config busybee.toml",
             "busybee demo --listen 127.0.0.1:0 --data-dir d --exit",
             "busybee init",
+            "busybee doctor --config busybee.toml",
+            "busybee doctor --config busybee.toml --json",
             "busybee check --config busybee.toml",
             "busybee user-data linux --config busybee.toml",
             "busybee pipeline check",

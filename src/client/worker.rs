@@ -96,7 +96,21 @@ async fn show(
             screen.line(&format!("  {key:<8} {}", visible(&value)))?;
         }
     }
+    boot_log(connection, name, &mut screen).await?;
     Ok(Exit::Done)
+}
+
+/// What its machine and its bootstrap script have said so far.
+async fn boot_log(connection: &Connection, name: &str, screen: &mut Screen) -> Result<(), Failure> {
+    let mut log = connection.stream(&["workers", name, "log"], &()).await?;
+    let mut is_first = true;
+    while let Some(bytes) = log.chunk().await.map_err(|error| connection.broken(&error))? {
+        if std::mem::take(&mut is_first) {
+            screen.line("\nboot log")?;
+        }
+        screen.bytes(&bytes)?;
+    }
+    Ok(())
 }
 
 /// Adds a machine of one's own. Its lines go to the output as they are, so that they can be sent

@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod findings;
 pub mod init;
 pub mod pipeline;

@@ -59,6 +59,7 @@ fn workers_are_listed_and_shown() {
     let master = FakeMaster::start();
     master.has("GET /workers", &json!({"workers": [worker()]}));
     master.has("GET /workers/linux-7", &worker());
+    master.on("GET /workers/linux-7/log", |_| Reply::text(200, "user-data\ninstalling git\n"));
     insta::assert_snapshot!(ask(&master, "worker list").ended_with(0).text(), @r"
     WORKER   POOL   STATUS  JOBS  CREATED                   REASON
     linux-7  linux  idle    2     2026-01-31T12:00:00.000Z
@@ -71,6 +72,10 @@ fn workers_are_listed_and_shown() {
       jobs     2
       created  2026-01-31T12:00:00.000Z
       idle     2026-01-31T12:05:00.000Z
+
+    boot log
+    user-data
+    installing git
     ");
     assert_eq!(ask(&master, "worker list --json").json()["workers"][0]["name"], "linux-7");
     assert_eq!(ask(&master, "worker show linux-7 --json").json()["status"], "idle");

@@ -12,6 +12,7 @@ use crate::contract::eventually;
 use crate::contract::order;
 
 mod contract;
+mod ec2;
 
 /// Machines end themselves after a time that no test needs.
 fn local(dir: &Path) -> LocalProvisioner {

@@ -10,7 +10,7 @@ MAY = {"Version": "2012-10-17", "Statement": [
 
 
 def refusals(facts):
-    key = facts["auth"]["access_key_id"], facts["auth"]["secret_access_key"]
+    key = facts["auth"]["id"], facts["auth"]["secret"]
     iam = boto3.client("iam", region_name=facts["region"], endpoint_url=facts["endpoint"],
                        aws_access_key_id=key[0], aws_secret_access_key=key[1])
     iam.create_user(UserName="little")

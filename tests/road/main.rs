@@ -2,6 +2,7 @@
 //! with every tool that an image may have, against a TLS server of the test's own. Loopback only.
 #![cfg(feature = "master")]
 
+mod authority;
 mod cloud;
 mod debian_sh;
 mod house;

@@ -36,7 +36,8 @@ pub fn user_data(file: &Path, pool: &str) -> Result<String, String> {
         .ok_or_else(|| format!("{} has no pool \"{pool}\": {known}", file.display()))
 }
 
-fn facts(config: &Config) -> anyhow::Result<LaunchFacts> {
+/// What launches are made of, without any secret.
+pub(super) fn facts(config: &Config) -> anyhow::Result<LaunchFacts> {
     let program = std::env::current_exe().context("find busybee's own program")?;
     let bootstrap_dir = config.master.bootstrap_dir.clone();
     let road = RoadFiles::load(&program, config.master.agent_dir.as_deref(), bootstrap_dir)?;

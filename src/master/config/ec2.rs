@@ -30,6 +30,7 @@ pub(super) fn of(reading: &mut Reading<'_>, typed: At<Ec2File>) -> Option<Ec2Set
         let hint = "name one at least, as in instance_types = [\"c7i.large\"]";
         reading.wrong(typed.instance_types.id, "instance_types is empty", hint);
     }
+    let credentials_file = typed.credentials_file.as_ref().map(|path| reading.existing(path));
     let subnets = ids(reading, typed.subnets, "subnet-");
     let security_groups = ids(reading, typed.security_groups, "sg-");
     let market = market(reading, typed.market, typed.max_price.as_ref());
@@ -38,6 +39,7 @@ pub(super) fn of(reading: &mut Reading<'_>, typed: At<Ec2File>) -> Option<Ec2Set
     Some(Ec2Settings {
         region: region?,
         endpoint,
+        credentials_file,
         profile: typed.profile,
         image: typed.ami.0,
         instance_types: typed.instance_types.value,

@@ -100,7 +100,9 @@ pub(super) struct Ec2File {
     pub region: At<String>,
     /// Only for stand-ins of EC2.
     pub endpoint: Option<At<String>>,
-    /// A profile of the shared credentials file; default: the usual chain.
+    /// The shared credentials file; default: where every AWS program looks.
+    pub credentials_file: Option<At<String>>,
+    /// A profile of that file; default: the usual chain.
     pub profile: Option<String>,
     /// What the root disk is made of.
     pub ami: Ami,

@@ -85,9 +85,10 @@ impl Coordinator {
         let live = self.instances.get(&id);
         let taken = live.map(|live| (live.instance.pool.clone(), live.instance.candidate));
         if let Some((pool, candidate)) = taken
-            && let Some(pool) = self.pools.get_mut(&pool)
+            && let Some(known) = self.pools.get_mut(&pool)
         {
-            pool.cooling.remove(&candidate);
+            known.cooling.remove(&candidate);
+            self.list_soon(&pool);
         }
         // It was given up while the provisioner was asked: now there is something to end.
         let live = self.instances.get(&id);
@@ -134,6 +135,8 @@ impl Coordinator {
             cloud_id: instance.cloud_id.clone(),
             console_for,
         };
+        let pool = instance.pool.clone();
+        self.list_soon(&pool);
         self.timers.set(Timer::Terminate(id), self.now + TERMINATE_AGAIN);
         self.perform(action);
     }

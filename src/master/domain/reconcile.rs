@@ -66,6 +66,12 @@ impl Coordinator {
         self.timers.set(Timer::Listing(pool.clone()), self.now + every);
     }
 
+    /// Something is moving in a pool: what comes of it is to be seen soon.
+    pub(super) fn list_soon(&mut self, pool: &PoolName) {
+        let at = self.now + LIST_EVERY_WHILE_MOVING;
+        self.timers.bring_forward(Timer::Listing(pool.clone()), at);
+    }
+
     pub(super) fn cloud_listed(
         &mut self,
         pool: &PoolName,

@@ -59,6 +59,13 @@ impl Timers {
         }
     }
 
+    /// Makes it fire no later than this.
+    pub(super) fn bring_forward(&mut self, timer: Timer, at: Timestamp) {
+        if self.at.get(&timer).is_none_or(|planned| *planned > at) {
+            self.set(timer, at);
+        }
+    }
+
     pub(super) fn is_set(&self, timer: &Timer) -> bool {
         self.at.contains_key(timer)
     }

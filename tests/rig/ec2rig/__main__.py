@@ -21,7 +21,6 @@ STEP_SECONDS = 0.1
 def up(given):
     running = servers()
     if running:
-        # Of whichever RIG_VAR: they would share their namespace and cgroups.
         sys.exit(f"rig: one is up already (process {running[0]}); `rig down` ends it")
     down(given)  # what a crash has left
     for suite in given.image or ["bookworm"]:
@@ -85,16 +84,45 @@ def serve(given):
         time.sleep(STEP_SECONDS)
 
 
+def api_alone(given):
+    """The API without machines behind it, until standard input ends. Needs no root."""
+    from moto.server import ThreadedMotoServer
+    api.hook()
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
+    endpoint = "http://%s:%s" % moto.get_host_and_port()
+    facts = {"endpoint": endpoint, "image": api.register_one("debian-12-amd64")}
+    if given.policy:
+        facts["users"] = {name: authority.make_user(name, policy) for name, policy in (
+            ("master", read(given.policy)), ("stranger", authority.LOOK_ONLY))}
+        authority.check_every_call()
+    print(json.dumps(facts), flush=True)
+    sys.stdin.read()
+
+
 def servers():
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and is_server(name)]
 
 
 def is_server(process):
-    return "-m\0ec2rig\0serve\0" in read(f"/proc/{process}/cmdline")
+    """Of whichever RIG_VAR, if it is in this network: it has the names that ours would have."""
+    def network_of(process):
+        try:
+            return os.readlink(f"/proc/{process}/ns/net")
+        except OSError:
+            return None
+    is_one = "-m\0ec2rig\0serve\0" in read(f"/proc/{process}/cmdline")
+    return is_one and network_of(process) == network_of("self")
+
+
+def is_ours(process):
+    return f"RIG_VAR={VAR}\0" in read(f"/proc/{process}/environ") + "\0"
 
 
 def down(_):
     for process in servers():
+        if not is_ours(process):
+            sys.exit(f"rig: process {process} is the rig of another RIG_VAR")
         os.kill(process, signal.SIGTERM)
         deadline = time.monotonic() + DOWN_SECONDS
         while is_server(process) and time.monotonic() < deadline:
@@ -137,6 +165,23 @@ def status(_):
         print(name, len(cgroups.processes(name)), "processes")
 
 
+def instances(_):
+    """What the API says of every instance there ever was."""
+    import boto3
+    facts = json.loads(read(f"{RUN}/ready"))
+    key = facts.get("auth", {"id": "x", "secret": "x"})
+    ec2 = boto3.client("ec2", region_name=facts["region"], endpoint_url=facts["endpoint"],
+                       aws_access_key_id=key["id"], aws_secret_access_key=key["secret"])
+    found = []
+    for page in ec2.get_paginator("describe_instances").paginate():
+        for reservation in page["Reservations"]:
+            for one in reservation["Instances"]:
+                tags = {tag["Key"]: tag["Value"] for tag in one.get("Tags", [])}
+                found.append({"id": one["InstanceId"], "state": one["State"]["Name"], "tags": tags,
+                              "type": one["InstanceType"], "metadata": one.get("MetadataOptions", {})})
+    print(json.dumps(found))
+
+
 def logs(given):
     for folder in (f"{RUN}/i/{given.id}", f"{RUN}/i/{given.id}/upper/var/log", f"{RUN}/logs/{given.id}"):
         for name in ("console.log", "cloud-init-output.log", "user-data.log"):
@@ -169,9 +214,12 @@ def main():
         made.add_argument("--image", action="append", help="build this image first; default: bookworm")
         made.add_argument("--expose", type=int, action="append", default=[], help="a port of this host's loopback")
         made.add_argument("--auth", action="store_true", help="check signatures and policies")
+    made = command("api", api_alone, "the API alone, until standard input ends; needs no root")
+    made.add_argument("--policy", help="check every call; the user \"master\" may do what this file says")
     command("down", down, "end it, also after a crash")
     command("left-over", left_over, "exit 1 if anything of it is still there")
     command("status", status, "what runs")
+    command("instances", instances, "what the API says of each instance, as JSON")
     command("image", lambda given: image(given.suite), "build an image").add_argument("suite")
     command("logs", logs, "the console and logs of an instance").add_argument("id")
     made = command("exec", enter, "run a command in an instance")

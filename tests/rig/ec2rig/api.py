@@ -56,6 +56,17 @@ def register_images():
     return known
 
 
+def register_one(name):
+    """An AMI with nothing behind it."""
+    from moto.ec2.models import ec2_backends
+    from moto.ec2.models.amis import Ami
+    backend = ec2_backends[ACCOUNT][REGION]
+    id = "ami-" + hashlib.sha1(name.encode()).hexdigest()[:17]
+    backend.amis[id] = Ami(backend, id, name=name, description=name, architecture="x86_64",
+                           virtualization_type="hvm", root_device_type="ebs", root_device_name="/dev/xvda")
+    return id
+
+
 def slow_states():
     """pending, shutting-down and stopping last until the userland behind has come or gone, and an
     instance without a subnet is in the default one."""

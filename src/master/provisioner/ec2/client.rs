@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tracing::debug;
 
 use crate::master::provisioner::ec2::credentials;
+use crate::master::provisioner::ec2::credentials::CredentialsFrom;
 use crate::master::provisioner::ec2::error::CallError;
 use crate::master::provisioner::ec2::error::ErrorClass;
 use crate::master::provisioner::ec2::query::Query;
@@ -48,7 +49,7 @@ pub(super) struct Client {
     http: reqwest::Client,
     url: reqwest::Url,
     region: String,
-    profile: Option<String>,
+    credentials: CredentialsFrom,
     signer: Arc<Mutex<Signer<Credential>>>,
     turns: Arc<tokio::sync::Semaphore>,
 }
@@ -61,7 +62,7 @@ impl Client {
     pub(super) fn new(
         region: &str,
         endpoint: Option<&str>,
-        profile: Option<&str>,
+        credentials: CredentialsFrom,
     ) -> anyhow::Result<Client> {
         let address = endpoint.map_or_else(|| address_of(region), str::to_owned);
         let url = reqwest::Url::parse(&address).with_context(|| format!("read \"{address}\""))?;
@@ -72,12 +73,12 @@ impl Client {
             .timeout(REQUEST_TIMEOUT)
             .build()
             .context("set HTTP up for EC2")?;
-        let signer = credentials::signer(&http, region, profile);
+        let signer = credentials::signer(&http, region, &credentials);
         Ok(Client {
             http,
             url,
             region: region.to_owned(),
-            profile: profile.map(str::to_owned),
+            credentials,
             signer: Arc::new(Mutex::new(signer)),
             turns: Arc::new(tokio::sync::Semaphore::new(CALLS_MAX)),
         })
@@ -157,7 +158,7 @@ impl Client {
     }
 
     fn renew_credentials(&self) {
-        let fresh = credentials::signer(&self.http, &self.region, self.profile.as_deref());
+        let fresh = credentials::signer(&self.http, &self.region, &self.credentials);
         *self.signer.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
     }
 }

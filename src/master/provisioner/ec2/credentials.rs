@@ -1,6 +1,8 @@
 //! Where the credentials for AWS come from: the usual chain (environment, profile, web identity,
 //! container, instance role), by `reqsign`. Here is only what the chain sees of the world.
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use reqsign_aws_v4::Credential;
 use reqsign_aws_v4::DefaultCredentialProvider;
@@ -11,23 +13,36 @@ use reqsign_core::Error;
 use reqsign_core::OsEnv;
 use reqsign_core::Signer;
 
+/// Which credentials, where it is not to be the usual chain's.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CredentialsFrom {
+    /// A file of them.
+    pub(super) file: Option<PathBuf>,
+    /// A profile of that file, or of the usual one.
+    pub(super) profile: Option<String>,
+}
+
 /// A signer for EC2 in a region. What it loads it keeps until that is about to run out; a new one
 /// loads anew.
 pub(super) fn signer(
     http: &reqwest::Client,
     region: &str,
-    profile: Option<&str>,
+    from: &CredentialsFrom,
 ) -> Signer<Credential> {
     let context =
         Context::new().with_file_read(Files).with_http_send(Web(http.clone())).with_env(OsEnv);
     let request_signer = RequestSigner::new("ec2", region);
-    match profile {
-        Some(name) => {
-            let of_profile = ProfileCredentialProvider::new().with_profile(name);
-            Signer::new(context, of_profile, request_signer)
-        }
-        None => Signer::new(context, DefaultCredentialProvider::new(), request_signer),
+    if from.file.is_none() && from.profile.is_none() {
+        return Signer::new(context, DefaultCredentialProvider::new(), request_signer);
     }
+    let mut chosen = ProfileCredentialProvider::new();
+    if let Some(file) = &from.file {
+        chosen = chosen.with_credentials_file(file.display().to_string());
+    }
+    if let Some(profile) = &from.profile {
+        chosen = chosen.with_profile(profile);
+    }
+    Signer::new(context, chosen, request_signer)
 }
 
 /// The shared credentials and configuration files.

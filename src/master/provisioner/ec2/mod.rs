@@ -33,6 +33,7 @@ use crate::master::provisioner::ec2::answers::Instance;
 use crate::master::provisioner::ec2::answers::InstancesPage;
 use crate::master::provisioner::ec2::answers::Launched;
 use crate::master::provisioner::ec2::client::Client;
+use crate::master::provisioner::ec2::credentials::CredentialsFrom;
 use crate::master::provisioner::ec2::error::CallError;
 use crate::master::provisioner::ec2::error::ErrorClass;
 use crate::master::provisioner::ec2::query::Query;
@@ -74,7 +75,10 @@ impl Ec2Provisioner {
         let client = Client::new(
             &settings.region,
             settings.endpoint.as_deref(),
-            settings.profile.as_deref(),
+            CredentialsFrom {
+                file: settings.credentials_file.clone(),
+                profile: settings.profile.clone(),
+            },
         )?;
         let candidates = settings.candidates();
         Ok(Ec2Provisioner { client, settings, candidates, master, pool })

@@ -1,6 +1,7 @@
 //! `[pool.ec2]` as it is meant. `config/ec2.rs` makes it of the file.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// How a pool's instances are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,7 +10,9 @@ pub struct Ec2Settings {
     pub region: String,
     /// Only for stand-ins of EC2: scheme, host and port.
     pub endpoint: Option<String>,
-    /// The profile of the shared credentials file; default: the usual chain.
+    /// The shared credentials file; default: where every AWS program looks.
+    pub credentials_file: Option<PathBuf>,
+    /// A profile of that file; default: the usual chain.
     pub profile: Option<String>,
     /// What the root disk is made of.
     pub image: Image,
@@ -130,6 +133,7 @@ pub(super) mod tests {
         Ec2Settings {
             region: "eu-west-1".to_owned(),
             endpoint: None,
+            credentials_file: None,
             profile: None,
             image: Image::Id("ami-1".to_owned()),
             instance_types: vec!["c7i.large".to_owned(), "c6i.large".to_owned()],

@@ -1,0 +1,142 @@
+//! `busybee doctor`: asks the clouds and the disk whether a master's file would work.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::master::commands::user_data;
+use crate::master::config::Config;
+use crate::master::config::PoolConfig;
+use crate::master::launch_facts::LaunchFacts;
+use crate::master::provisioner::Finding;
+use crate::master::provisioner::PrepareOrder;
+use crate::master::provisioner::Verdict;
+use crate::master::provisioner::ec2::Ec2Provisioner;
+use crate::model::ids::LaunchId;
+use crate::model::ids::WorkerName;
+use crate::runtime::clock;
+use crate::runtime::random;
+
+/// Below this the master soon has no room for logs.
+const DISK_FREE_MIN: u64 = 2 * 1024 * 1024 * 1024;
+
+/// What a doctor found, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examination {
+    parts: Vec<(String, Vec<Finding>)>,
+}
+
+impl Examination {
+    /// Whether builds would run.
+    pub fn is_well(&self) -> bool {
+        let findings = self.parts.iter().flat_map(|(_, findings)| findings);
+        findings.into_iter().all(|finding| finding.verdict != Verdict::Bad)
+    }
+
+    /// For people: each part with its findings, each with its fix.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (part, findings) in &self.parts {
+            text.push_str(&format!("{part}\n"));
+            for finding in findings {
+                text.push_str(&format!("  {:<5} {}\n", word(finding.verdict), finding.what));
+                if !finding.fix.is_empty() {
+                    text.push_str(&format!("        → {}\n", finding.fix));
+                }
+            }
+        }
+        text.push_str(match self.is_well() {
+            true => "Nothing here keeps builds from running.",
+            false => "Builds will not run before what is marked \"bad\" is mended.",
+        });
+        text
+    }
+
+    /// The same as one JSON document.
+    pub fn json(&self) -> String {
+        let parts = self.parts.iter().map(|(part, findings)| {
+            let findings = findings.iter().map(|finding| {
+                json!({
+                    "verdict": word(finding.verdict),
+                    "what": finding.what,
+                    "fix": finding.fix,
+                })
+            });
+            json!({ "part": part, "findings": findings.collect::<Vec<_>>() })
+        });
+        json!({ "ok": self.is_well(), "parts": parts.collect::<Vec<_>>() }).to_string()
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Good => "good",
+        Verdict::Doubtful => "look",
+        Verdict::Bad => "bad",
+    }
+}
+
+/// Examines what a master's file names. Starts and changes nothing.
+///
+/// # Errors
+/// The file is wrong, or names files that cannot be read; for people.
+pub fn doctor(file: &Path) -> Result<Examination, String> {
+    let config = Config::load(file).map_err(|why| format!("the master's file is wrong:\n{why}"))?;
+    let facts = user_data::facts(&config).map_err(|error| format!("failed to {error:#}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|why| format!("failed to start the runtime: {why}"))?;
+    let mut parts = vec![("this machine".to_owned(), vec![disk(&config.master.data_dir)])];
+    for pool in config.pools.iter().filter(|pool| pool.ec2.is_some()) {
+        let findings = runtime.block_on(examine_pool(&config, pool, &facts));
+        parts.push((format!("pool \"{}\"", pool.settings.name), findings));
+    }
+    Ok(Examination { parts })
+}
+
+/// Room for what the master keeps, where its folder is or will be.
+fn disk(data_dir: &Path) -> Finding {
+    let there = data_dir.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    match rustix::fs::statvfs(there) {
+        Err(why) => Finding::bad(
+            format!("{} cannot be looked at: {why}", there.display()),
+            "choose a data_dir that the master's user can write",
+        ),
+        Ok(disk) => {
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            let what = format!("{} has {} MiB free", data_dir.display(), free / 1024 / 1024);
+            match free < DISK_FREE_MIN {
+                true => Finding::doubtful(what, "logs and checkouts want 2 GiB at least"),
+                false => Finding::good(what),
+            }
+        }
+    }
+}
+
+async fn examine_pool(config: &Config, pool: &PoolConfig, facts: &LaunchFacts) -> Vec<Finding> {
+    let Some(settings) = pool.ec2.clone() else { return Vec::new() };
+    let mut findings = Vec::new();
+    if config.master.id.is_none() {
+        findings.push(Finding::doubtful(
+            "the master has no id of its own".to_owned(),
+            "write id = \"…\" into [master]: with one in data_dir alone, what runs is lost with it",
+        ));
+    }
+    let master = config.master.id.clone().unwrap_or_else(|| "doctor".to_owned());
+    let name = pool.settings.name.clone();
+    let worker = WorkerName(format!("{name}-doctor"));
+    let order = PrepareOrder {
+        launch: LaunchId(format!("doctor-{:016x}", random::number())),
+        candidate: 0,
+        user_data: crate::master::perform::Briefing::user_data(facts, &name, &worker),
+        worker,
+        expires_at: clock::now() + pool.settings.max_lifetime,
+    };
+    match Ec2Provisioner::new(settings, master, name) {
+        Ok(provisioner) => findings.extend(provisioner.examine(order).await),
+        Err(why) => {
+            let fix = "see the pool's endpoint, and this machine's certificates";
+            findings.push(Finding::bad(format!("{why:#}"), fix));
+        }
+    }
+    findings
+}

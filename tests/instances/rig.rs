@@ -1,0 +1,96 @@
+//! The stand-in for EC2 of `tests/rig`, for one test at a time.
+
+use std::process::Command;
+use std::process::Output;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use serde_json::Value;
+
+/// There is one rig on a computer.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A rig that is up. Goes down when dropped.
+pub(crate) struct Rig {
+    facts: Value,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Whether the tests that need root may run; says so by name where not.
+pub(crate) fn may_run(test: &str) -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    assert!(std::env::var_os("BUSYBEE_REQUIRE_TOOLS").is_none(), "{test} needs root");
+    println!("SKIPPED {test}: it boots instances, and needs root for that");
+    false
+}
+
+fn rig(arguments: &[&str]) -> Output {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rig/rig");
+    Command::new(program).args(arguments).output().expect("the rig's script starts")
+}
+
+impl Rig {
+    /// Brings a rig up, with these ports of the loopback interface reachable from instances.
+    pub(crate) fn up(exposed: &[u16], image: &str) -> Rig {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let ports: Vec<String> = exposed.iter().map(ToString::to_string).collect();
+        let mut arguments = vec!["up", "--image", image];
+        for port in &ports {
+            arguments.extend(["--expose", port]);
+        }
+        let output = rig(&arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "the rig does not come up: {said}");
+        let facts = serde_json::from_slice(&output.stdout).expect("the rig prints JSON");
+        Rig { facts, _turn: turn }
+    }
+
+    /// A fact of its JSON: `endpoint`, `host`, `gateway`.
+    pub(crate) fn fact(&self, name: &str) -> &str {
+        self.facts[name].as_str().expect("the rig tells it")
+    }
+
+    /// What the API says of every instance.
+    pub(crate) fn instances(&self) -> Vec<Value> {
+        let output = rig(&["instances"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let list: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{said}"));
+        list.as_array().expect("a list").clone()
+    }
+
+    /// Those that somebody pays for.
+    pub(crate) fn alive(&self) -> Vec<Value> {
+        let is_alive = |one: &Value| one["state"] != "terminated";
+        self.instances().into_iter().filter(is_alive).collect()
+    }
+
+    /// Everything that an instance has said.
+    pub(crate) fn logs(&self, id: &str) -> String {
+        String::from_utf8_lossy(&rig(&["logs", id]).stdout).into_owned()
+    }
+
+    /// From now on nothing gets from instances to this computer, as without a way out in their group.
+    pub(crate) fn cut_off(&self) {
+        let link = ["-n", "ec2rig", "link", "set", "host", "down"];
+        let status = Command::new("ip").args(link).status().expect("ip is there");
+        assert!(status.success());
+    }
+
+    /// Takes it down, and makes sure that nothing is left.
+    pub(crate) fn down(self) {
+        rig(&["down"]);
+        let left = rig(&["left-over"]);
+        let said = String::from_utf8_lossy(&left.stdout).into_owned();
+        assert!(left.status.success(), "left over: {said}");
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        rig(&["down"]);
+    }
+}
