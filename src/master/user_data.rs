@@ -8,8 +8,11 @@ pub const RUNURL: &str = include_str!("../../bootstrap/runurl");
 
 /// The scripts that come with Busybee, by the name under which a pool's `bootstrap` asks for them.
 /// `agent.sh` is not among them: it is served as [`render_agent_sh`] makes it.
-pub const BOOTSTRAP_SCRIPTS: &[(&str, &str)] =
-    &[("debian.sh", include_str!("../../bootstrap/debian.sh"))];
+pub const BOOTSTRAP_SCRIPTS: &[(&str, &str)] = &[
+    ("debian.sh", include_str!("../../bootstrap/debian.sh")),
+    ("fedora.sh", include_str!("../../bootstrap/fedora.sh")),
+    ("ec2-run-user-data", include_str!("../../bootstrap/ec2-run-user-data")),
+];
 
 /// Aim for the whole user-data. EC2 takes 16 KiB; this leaves room and keeps it readable.
 pub const MAX_BYTES: usize = 4096;

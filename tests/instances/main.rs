@@ -100,6 +100,23 @@ jobs:
 }
 
 #[test]
+fn vanilla_images_of_every_kind_become_workers() {
+    if !may_run("vanilla_images_of_every_kind_become_workers") {
+        return;
+    }
+    let images = ["trixie", "bookworm-nocurl", "bookworm-noexec", "bookworm-nocloudinit"];
+    for image in images {
+        let pool = format!("{POOL}\nbootstrap = \"debian.sh\"");
+        let house = House::open(&Plan { pipeline: TRUE, pool: &pool, image, ..Plan::default() });
+        house.push(&[("more.txt", "more")], "try it");
+        let build = house.finished(1, 120);
+        assert_eq!(build["status"], "passed", "{image}: {build:#}\n{}", house.story());
+        house.everything_has_ended(60);
+        house.close();
+    }
+}
+
+#[test]
 fn never_more_instances_live_than_the_pool_may_have() {
     if !may_run("never_more_instances_live_than_the_pool_may_have") {
         return;
