@@ -2,14 +2,13 @@
 import argparse
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
-from . import api, cgroups, metadata, names, network
+from . import api, authority, cgroups, metadata, names, network
 from .hypervisor import Hypervisor
 from .relay import Relay, registries
 from .tools import GATEWAY, HERE, HOST, IMAGES, REGION, RUN, VAR, log, read, sh
@@ -20,8 +19,10 @@ STEP_SECONDS = 0.1
 
 
 def up(given):
-    if os.path.exists(RUN):
-        down(given)
+    running = servers()
+    if running:
+        sys.exit(f"rig: one is up already (process {running[0]}); `rig down` ends it")
+    down(given)  # what a crash has left
     for suite in given.image or ["bookworm"]:
         image(suite)
     os.makedirs(f"{RUN}/i")
@@ -48,11 +49,9 @@ def serve(given):
         os.makedirs(folder, exist_ok=True)
         with open(f"{folder}/cgroup.procs", "w") as file:
             file.write(str(os.getpid()))
-    if given.auth:
-        # The first calls, with which a user and its policy are made, need no authority.
-        os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = os.environ.get("RIG_FREE_CALLS", "5")
     from moto.server import ThreadedMotoServer
     api.hook()
+    auth = authority.enable() if given.auth else None
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     port = moto.get_host_and_port()[1]
@@ -71,6 +70,8 @@ def serve(given):
         "endpoint": f"http://127.0.0.1:{port}", "endpoint_inside": f"http://{GATEWAY}:{port}", "region": REGION,
         "host": HOST, "gateway": GATEWAY, "registries": len(known),
         "images": {api.image_name(os.path.basename(folder)): id for id, folder in images.items()}}
+    if auth:
+        facts["auth"] = auth
     with open(f"{RUN}/ready.new", "w") as file:
         json.dump(facts, file)
     os.rename(f"{RUN}/ready.new", f"{RUN}/ready")
@@ -85,7 +86,6 @@ def serve(given):
 
 def api_alone(given):
     """The API without machines behind it, until standard input ends. Needs no root."""
-    from moto import settings
     from moto.server import ThreadedMotoServer
     api.hook()
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
@@ -93,26 +93,41 @@ def api_alone(given):
     endpoint = "http://%s:%s" % moto.get_host_and_port()
     facts = {"endpoint": endpoint, "image": api.register_one("debian-12-amd64")}
     if given.policy:
-        facts["users"] = {name: api.make_user(endpoint, name, policy) for name, policy in (
-            ("master", read(given.policy)), ("stranger", api.LOOK_ONLY))}
-        settings.INITIAL_NO_AUTH_ACTION_COUNT = 0.0  # from here on every call is checked
+        facts["users"] = {name: authority.make_user(name, policy) for name, policy in (
+            ("master", read(given.policy)), ("stranger", authority.LOOK_ONLY))}
+        authority.check_every_call()
     print(json.dumps(facts), flush=True)
     sys.stdin.read()
 
 
+def servers():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and is_server(name)]
+
+
+def is_server(process):
+    """Of whichever RIG_VAR, if it is in this network: it has the names that ours would have."""
+    def network_of(process):
+        try:
+            return os.readlink(f"/proc/{process}/ns/net")
+        except OSError:
+            return None
+    is_one = "-m\0ec2rig\0serve\0" in read(f"/proc/{process}/cmdline")
+    return is_one and network_of(process) == network_of("self")
+
+
 def is_ours(process):
-    is_server = "ec2rig\0serve" in read(f"/proc/{process}/cmdline")
-    return is_server and f"RIG_VAR={VAR}\0" in read(f"/proc/{process}/environ") + "\0"
+    return f"RIG_VAR={VAR}\0" in read(f"/proc/{process}/environ") + "\0"
 
 
 def down(_):
-    process = int(read(f"{RUN}/pid", "0") or 0)
-    if process and is_ours(process):
+    for process in servers():
+        if not is_ours(process):
+            sys.exit(f"rig: process {process} is the rig of another RIG_VAR")
         os.kill(process, signal.SIGTERM)
         deadline = time.monotonic() + DOWN_SECONDS
-        while is_ours(process) and time.monotonic() < deadline:
+        while is_server(process) and time.monotonic() < deadline:
             time.sleep(STEP_SECONDS)
-        if is_ours(process):
+        if is_server(process):
             os.kill(process, signal.SIGKILL)
     for name in cgroups.members():  # whatever a crash has left, too
         cgroups.kill(name)
@@ -129,7 +144,7 @@ def left_over(_):
     found += [f"cgroup {folder}" for folder in cgroups.folders() if os.path.isdir(folder)]
     for process in filter(str.isdigit, os.listdir("/proc")):
         command = read(f"/proc/{process}/cmdline")
-        if is_ours(process) or (f"{RUN}/i/" in command and int(process) != os.getpid()):
+        if is_server(process) or (f"{RUN}/i/" in command and int(process) != os.getpid()):
             found.append(f"process {process} {command[:100]!r}")
     if os.path.exists(RUN):
         found.append(f"folder {RUN}")
@@ -138,9 +153,10 @@ def left_over(_):
 
 
 def image(suite):
-    if not os.path.exists(f"{IMAGES}/{suite}/.rig-image"):
-        print(f"rig: building the image {suite}", file=sys.stderr)
-        subprocess.run([f"{HERE}/mkimage", suite], check=True, stdout=sys.stderr, env={**os.environ, "RIG_VAR": VAR})
+    """Does nothing if it is there and up to date."""
+    made = subprocess.run([f"{HERE}/mkimage", suite], stdout=sys.stderr, env={**os.environ, "RIG_VAR": VAR})
+    if made.returncode:
+        sys.exit(f"rig: there is no image {suite}")
 
 
 def status(_):
@@ -153,8 +169,9 @@ def instances(_):
     """What the API says of every instance there ever was."""
     import boto3
     facts = json.loads(read(f"{RUN}/ready"))
+    key = facts.get("auth", {"id": "x", "secret": "x"})
     ec2 = boto3.client("ec2", region_name=facts["region"], endpoint_url=facts["endpoint"],
-                       aws_access_key_id="x", aws_secret_access_key="x")
+                       aws_access_key_id=key["id"], aws_secret_access_key=key["secret"])
     found = []
     for page in ec2.get_paginator("describe_instances").paginate():
         for reservation in page["Reservations"]:
@@ -175,11 +192,11 @@ def logs(given):
 
 def enter(given):
     """Runs a command inside, as root."""
-    for process in cgroups.processes(given.id):
-        if re.search(r"^NSpid:\s+\d+\s+1$", read(f"/proc/{process}/status"), re.M):
-            clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"]
-            command = given.command[1:] if given.command[:1] == ["--"] else given.command
-            os.execvp("nsenter", ["nsenter", "-t", str(process), "-a", *clean, *command])
+    first = cgroups.first_process(given.id)
+    if first:
+        clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"]
+        command = given.command[1:] if given.command[:1] == ["--"] else given.command
+        os.execvp("nsenter", ["nsenter", "-t", str(first), "-a", *clean, *command])
     sys.exit(f"{given.id} does not run")
 
 
@@ -196,7 +213,7 @@ def main():
         made = command(name, work, "bring it up; prints JSON" if name == "up" else argparse.SUPPRESS)
         made.add_argument("--image", action="append", help="build this image first; default: bookworm")
         made.add_argument("--expose", type=int, action="append", default=[], help="a port of this host's loopback")
-        made.add_argument("--auth", action="store_true", help="with moto's authentication on")
+        made.add_argument("--auth", action="store_true", help="check signatures and policies")
     made = command("api", api_alone, "the API alone, until standard input ends; needs no root")
     made.add_argument("--policy", help="check every call; the user \"master\" may do what this file says")
     command("down", down, "end it, also after a crash")

@@ -1,11 +1,13 @@
 """What moto leaves out of EC2's API: states that take time, ClientTokens, console output, real images."""
 import base64
+import copy
 import datetime
 import hashlib
-import json
 import os
 import re
+import threading
 
+from . import refusals
 from .tools import ACCOUNT, IMAGES, REGION, RUN
 
 CONSOLE_BYTES = 64 * 1024
@@ -15,11 +17,16 @@ DISTRIBUTIONS = {
 
 # ClientToken -> (digest of the request, the reservation).
 launched = {}
+launching = threading.Lock()
+
+# Requests and the hypervisor both change states: held from the look at one to its change.
+changing = threading.RLock()
 
 
 def hook():
     slow_states()
-    client_tokens()
+    refusals.hook()
+    client_tokens()  # last: the same request again is not checked again
     console_output()
 
 
@@ -34,6 +41,7 @@ def register_images():
     from moto.ec2.models import ec2_backends
     from moto.ec2.models.amis import Ami
     backend = ec2_backends[ACCOUNT][REGION]
+    backend.amis.clear()  # moto's own, of which none boots
     known = {}
     for folder in sorted(os.listdir(IMAGES)):
         if not os.path.exists(f"{IMAGES}/{folder}/.rig-image"):
@@ -48,10 +56,6 @@ def register_images():
     return known
 
 
-LOOK_ONLY = """{"Version": "2012-10-17", "Statement": [
-  {"Effect": "Allow", "Action": ["ec2:DescribeInstances", "ec2:DescribeImages"], "Resource": "*"}]}"""
-
-
 def register_one(name):
     """An AMI with nothing behind it."""
     from moto.ec2.models import ec2_backends
@@ -61,24 +65,6 @@ def register_one(name):
     backend.amis[id] = Ami(backend, id, name=name, description=name, architecture="x86_64",
                            virtualization_type="hvm", root_device_type="ebs", root_device_name="/dev/xvda")
     return id
-
-
-def actions_of(policy):
-    """A policy by its actions alone: moto looks at neither resources nor conditions."""
-    statements = [{"Effect": one["Effect"], "Action": one["Action"], "Resource": "*"}
-                  for one in json.loads(policy)["Statement"]]
-    return json.dumps({"Version": "2012-10-17", "Statement": statements})
-
-
-def make_user(endpoint, name, policy):
-    """A user with this policy, and its key."""
-    import boto3
-    iam = boto3.client("iam", region_name=REGION, endpoint_url=endpoint,
-                       aws_access_key_id="x", aws_secret_access_key="x")
-    iam.create_user(UserName=name)
-    iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=actions_of(policy))
-    key = iam.create_access_key(UserName=name)["AccessKey"]
-    return {"id": key["AccessKeyId"], "secret": key["SecretAccessKey"]}
 
 
 def slow_states():
@@ -100,21 +86,40 @@ def slow_states():
         init(self, backend, image_id, user_data, groups, **options)
         self.alive = False
         self._state = model.InstanceState("pending", 0)
+        self.state_reason = model.StateReason("pending", "pending")
 
-    def takes_time(change, name, code, only_alive=True):
+    def ends(change, name, code):
         def changed(self, *arguments):
-            if self._state.name == "terminated":
-                return self._state  # as EC2: an end that has come is no error
-            before = change(self, *arguments)
-            if self.alive or not only_alive:
-                self._state.name, self._state.code = name, code
-            return before
+            with changing:
+                if self._state.name in ("shutting-down", "terminated"):
+                    if name == "stopping":
+                        raise wrong_state(self, "stopped")
+                    return copy.copy(self._state)
+                before = change(self, *arguments)
+                if self.alive:
+                    self._state.name, self._state.code = name, code
+                return before
         return changed
 
+    def starts(self, *arguments):
+        with changing:
+            if self._state.name in ("pending", "running"):
+                return copy.copy(self._state)
+            if self._state.name != "stopped":
+                raise wrong_state(self, "started")
+            before = start(self, *arguments)
+            self._state.name, self._state.code = "pending", 0
+            return before
+
     kind.__init__ = begin
-    kind.terminate = takes_time(terminate, "shutting-down", 32)
-    kind.stop = takes_time(stop, "stopping", 64)
-    kind.start = takes_time(start, "pending", 0, only_alive=False)
+    kind.terminate = ends(terminate, "shutting-down", 32)
+    kind.stop = ends(stop, "stopping", 64)
+    kind.start = starts
+
+
+def wrong_state(row, wanted):
+    message = f"The instance '{row.id}' is not in a state from which it can be {wanted}."
+    return refusals.refusal("IncorrectInstanceState", message)
 
 
 def client_tokens():
@@ -122,24 +127,29 @@ def client_tokens():
     idempotency". Also the filter `client-token`."""
     from moto.core.responses import ActionResult
     from moto.ec2 import utils
-    from moto.ec2.exceptions import EC2ClientError
     from moto.ec2.responses.instances import InstanceResponse
     utils.filter_dict_attribute_mapping["client-token"] = "client_token"
+    # An instance that was there before is not pending in the answer.
+    InstanceResponse.RESPONSE_KEY_PATH_TO_TRANSFORMER.pop("RunInstances.Reservation.Instances.Instance.State")
     run = InstanceResponse.run_instances
 
     def once(self):
+        with launching:
+            return once_at_a_time(self)
+
+    def once_at_a_time(self):
         token = self._get_param("ClientToken")
-        if not token:
+        if not token or self._get_param("DryRun"):
             return run(self)
         digest = hashlib.sha256(repr(sorted(self.data.items())).encode()).hexdigest()
         if token in launched:
             before, reservation = launched[token]
             if before != digest:
                 message = "Arguments on this idempotent request are inconsistent with arguments used before."
-                raise EC2ClientError("IdempotentParameterMismatch", message)
+                raise refusals.refusal("IdempotentParameterMismatch", message)
             if all(one._state.name in ("shutting-down", "terminated") for one in reservation.instances):
                 message = f"The instance of client token {token} was terminated."
-                raise EC2ClientError("IdempotentInstanceTerminated", message)
+                raise refusals.refusal("IdempotentInstanceTerminated", message)
             return ActionResult(reservation)
         result = run(self)
         launched[token] = (digest, result.result)

@@ -1,7 +1,10 @@
 """Each instance has its cgroup: for its limits, and so that nothing of it can stay behind."""
 import os
+import re
 import signal
 import time
+
+from .tools import read
 
 ROOT = "/sys/fs/cgroup"
 
@@ -34,6 +37,14 @@ def processes(name):
             except OSError:
                 pass
     return found
+
+
+def first_process(name):
+    """The one that is PID 1 in its own namespace, if it has begun."""
+    for process in processes(name):
+        if re.search(r"^NSpid:\s+\d+\s+1$", read(f"/proc/{process}/status"), re.M):
+            return process
+    return None
 
 
 def make(name, memory_mib):

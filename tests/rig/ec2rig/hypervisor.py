@@ -4,9 +4,12 @@ import ipaddress
 import os
 
 from . import metadata
+from .api import changing
 from .instance import REBOOTED, Instance
 from .network import in_background
 from .tools import ACCOUNT, NET, log
+
+ENDING = ("shutting-down", "terminated", "stopping", "stopped")
 
 
 class Hypervisor:
@@ -23,12 +26,15 @@ class Hypervisor:
 
     def look_at(self, backend, row):
         state, instance = row._state.name, self.running.get(row.id)
-        if state == "pending" and instance is None:
-            self.boot(backend, row)
-        elif instance is None or instance.ending:
+        if instance is None:
+            if state == "pending":
+                self.boot(backend, row)
+            elif state == "terminated" and row.id in self.stopped:
+                self.forget(self.stopped.pop(row.id))
+        elif instance.ending:
             return
-        elif state in ("shutting-down", "terminated", "stopping", "stopped"):
-            self.end(row, instance, state in ("shutting-down", "terminated"))
+        elif state in ENDING:
+            self.end(row, instance)
         elif instance.status() == REBOOTED:
             log("reboot", id=row.id)
             instance.release()
@@ -37,6 +43,7 @@ class Hypervisor:
             self.shut_itself_down(row, instance)
 
     def boot(self, backend, row):
+        instance = None
         try:
             instance = self.stopped.pop(row.id, None) or Instance(self.facts(backend, row))
             facts = instance.facts
@@ -47,13 +54,20 @@ class Hypervisor:
             self.running[row.id], row.alive = instance, True
             metadata.by_address[facts["ip"]] = facts
             instance.start()
-            set_state(row, "running", 16)
+            with changing:
+                # Its end may have been asked for meanwhile.
+                if row._state.name == "pending":
+                    set_state(row, "running", 16)
+                    row.state_reason = None
         except Exception as error:
             log("launch-failed", id=row.id, why=f"{error} {getattr(error, 'stderr', '')}")
             self.running.pop(row.id, None)
             row.alive = False
             row.terminate()
             give_reason(row, "Server.InternalError", str(error))
+            if instance:
+                instance.release()
+                self.forget(instance)
 
     def facts(self, backend, row):
         card, options = row.nics[0], row.metadata_options
@@ -70,30 +84,38 @@ class Hypervisor:
     def shut_itself_down(self, row, instance):
         terminates = row.instance_initiated_shutdown_behavior == "terminate"
         log("shut-itself-down", id=row.id, status=instance.status(), terminates=terminates)
-        if terminates:
-            row.terminate()
-        else:
-            row.stop()
-        give_reason(row, "Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
-        self.end(row, instance, terminates)
+        with changing:
+            if row._state.name not in ENDING:
+                if terminates:
+                    row.terminate()
+                else:
+                    row.stop()
+                give_reason(row, "Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
+        self.end(row, instance)
 
-    def end(self, row, instance, terminates):
+    def end(self, row, instance):
         instance.ending = True
-        in_background(self.end_now, row, instance, terminates)
+        in_background(self.end_now, row, instance)
 
-    def end_now(self, row, instance, terminates):
+    def end_now(self, row, instance):
         instance.stop()
-        row.alive = False
-        if terminates:
-            metadata.by_address.pop(instance.facts["ip"], None)
-            instance.delete()
-            set_state(row, "terminated", 48)
-        else:
-            self.stopped[row.id] = instance
-            set_state(row, "stopped", 80)
-        self.running.pop(row.id, None)
-        instance.ending = False
+        with changing:
+            # Only now: a stop may have become a termination on the way.
+            terminates = row._state.name in ("shutting-down", "terminated")
+            row.alive = False
+            if terminates:
+                self.forget(instance)
+                set_state(row, "terminated", 48)
+            else:
+                self.stopped[row.id] = instance
+                set_state(row, "stopped", 80)
+            self.running.pop(row.id, None)
+            instance.ending = False
         log(row._state.name, id=row.id)
+
+    def forget(self, instance):
+        metadata.by_address.pop(instance.facts["ip"], None)
+        instance.delete()
 
 
 def set_state(row, name, code):

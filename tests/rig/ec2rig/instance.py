@@ -2,6 +2,7 @@
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -11,8 +12,12 @@ from .tools import NAMESPACE, RUN, log, read, sh
 
 MEMORY_MIB = {"nano": 512, "micro": 1024, "small": 2048, "medium": 4096}
 MEMORY_MIB_DEFAULT = 4096
+# /tmp is what the image says it is, not nspawn's own.
+NSPAWN = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_TMPFS_TMP": "0"}
 REBOOTED = 133  # systemd-nspawn's exit status for it
 SHUTDOWN_SECONDS = 20
+SHUTDOWN_SIGNAL = signal.SIGRTMIN + 3  # systemd's: halt
+ASK_AGAIN_SECONDS = 0.5
 
 # cloud-init believes that it is on EC2 by this file, as on Xen: there is no DMI in a container.
 BOOT = """
@@ -24,7 +29,7 @@ mount -t tmpfs tmpfs /run/systemd/nspawn
 # Where /sys can be written systemd-nspawn believes that there is a udev, and waits for its word.
 mount -o remount,bind,ro /sys
 exec nsenter --net=/run/netns/{namespace} systemd-nspawn --quiet --register=no --keep-unit \\
-  --kill-signal=SIGRTMIN+3 --directory={folder}/root --machine={id} --private-network \\
+  --directory={folder}/root --machine={id} --private-network \\
   --network-interface=eth0 --resolv-conf=off --timezone=off --link-journal=no --console=read-only \\
   /bin/sh -c 'mount -o remount,bind,rw /sys; mkdir -p /sys/hypervisor
 echo {uuid} >/sys/hypervisor/uuid; mount -o remount,bind,ro /sys; exec /sbin/init --show-status=1'
@@ -63,13 +68,14 @@ class Instance:
                              namespace=self.namespace, id=self.id, uuid=self.uuid)
         with open(f"{self.folder}/console.log", "ab") as console:
             # `slave`: mounts made here are seen nowhere else, and unmounts outside are seen here.
-            # Its clocks begin at its boot, as those of a machine of its own do.
+            # Its clocks begin at its boot, as those of a machine of its own do. No `--fork`: this process
+            # is then systemd-nspawn itself, and hears a SIGTERM; its children have the clocks.
             uptime = int(float(read("/proc/uptime").split()[0]))
             self.process = subprocess.Popen(
-                ["unshare", "-m", "--propagation", "slave", "--fork", "--kill-child", "--time",
-                 "--boottime", str(-uptime), "--monotonic", str(-uptime), "sh", "-c", script],
+                ["unshare", "-m", "--propagation", "slave", "--time", "--boottime", str(-uptime),
+                 "--monotonic", str(-uptime), "sh", "-c", script],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
-                env={"PATH": os.environ["PATH"], "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"})
+                env={"PATH": os.environ["PATH"], **NSPAWN})
         log("boot", id=self.id, ip=self.facts["ip"], took=round(time.time() - began, 3))
 
     def status(self):
@@ -78,13 +84,27 @@ class Instance:
 
     def stop(self):
         """As EC2: an orderly shutdown first, then the plug."""
-        if self.status() is None:
-            self.process.terminate()  # nspawn passes it on as SIGRTMIN+3
+        deadline = time.monotonic() + SHUTDOWN_SECONDS
+        while self.status() is None and time.monotonic() < deadline:
+            self.ask_to_shut_down()
             try:
-                self.process.wait(SHUTDOWN_SECONDS)
+                self.process.wait(ASK_AGAIN_SECONDS)
             except subprocess.TimeoutExpired:
-                log("forced", id=self.id)
+                pass
+        if self.status() is None:
+            log("forced", id=self.id)
         self.release()
+
+    def ask_to_shut_down(self):
+        """Again and again: a PID 1 that has just begun does not hear it yet."""
+        first = cgroups.first_process(self.id)
+        try:
+            if first:
+                os.kill(first, SHUTDOWN_SIGNAL)
+            else:
+                self.process.terminate()
+        except ProcessLookupError:
+            pass  # it went by itself
 
     def release(self):
         log("gone", id=self.id, status=self.status())

@@ -1,5 +1,6 @@
 """The instance metadata service, version 2: tokens, their hop limit, the tree, user-data."""
 import base64
+import collections
 import http.server
 import json
 import re
@@ -17,6 +18,7 @@ TOKEN_SECONDS_MAX = 21600
 # The instances, by address; the hypervisor keeps it.
 by_address = {}
 tokens = {}
+fetched = collections.Counter()
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):
@@ -78,7 +80,8 @@ class Metadata(http.server.BaseHTTPRequestHandler):
         if path == "":
             return self.answer(200, "dynamic\nmeta-data\nuser-data")
         if path == "user-data":
-            log("user-data", id=instance["id"])
+            fetched[instance["id"]] += 1
+            log("user-data", id=instance["id"], nth=fetched[instance["id"]])
             return self.answer(200, instance["user_data"]) if instance["user_data"] else self.answer(404)
         node = tree(instance)
         for part in path.split("/"):

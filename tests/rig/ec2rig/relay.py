@@ -8,14 +8,15 @@ import subprocess
 import urllib.parse
 
 from .network import in_background, in_namespace, tcp_listener
-from .tools import GATEWAY, log, sh
+from .tools import GATEWAY, IMAGES, log, read, sh
 
 IDLE_SECONDS = 300
 HEAD_BYTES_MAX = 65536
 
 
 def registries():
-    """Host names out of apt's, pip's, npm's and cargo's settings on this machine; more by RIG_HOSTS."""
+    """Host names out of apt's, pip's and npm's settings on this machine, and the images' mirrors; more by
+    RIG_HOSTS."""
     def said(*command):
         try:
             return sh(*command, check=False, timeout=20).stdout.split()
@@ -27,6 +28,8 @@ def registries():
                  "from pip._internal.models.index import PyPI as p; print(p.url, 'https://' + p.file_storage_domain)")
     urls += said("pip", "config", "get", "global.index-url")
     urls += said("npm", "config", "get", "registry")
+    for folder in os.listdir(IMAGES) if os.path.isdir(IMAGES) else []:
+        urls += read(f"{IMAGES}/{folder}/.rig-image").split()
     names = {urllib.parse.urlparse(url).hostname for url in urls}
     return {name for name in names | set(os.environ.get("RIG_HOSTS", "").split()) if name}
 
