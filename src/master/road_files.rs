@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::master::http::RoadFile;
 use crate::master::user_data;
+use crate::runtime::digest::sha256_hex;
 
 /// The agent beside busybee itself, and what agents are called in `agent_dir`: this, or this with
 /// `-ARCHITECTURE` behind it.
@@ -128,12 +129,6 @@ impl RoadFiles {
     pub fn runurl_sha256(&self) -> &str {
         &self.inner.runurl_sha256
     }
-}
-
-/// A SHA-256 as the road writes it.
-fn sha256_hex(bytes: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ pub const RUNURL: &str = include_str!("../../bootstrap/runurl");
 pub const BOOTSTRAP_SCRIPTS: &[(&str, &str)] = &[
     ("debian.sh", include_str!("../../bootstrap/debian.sh")),
     ("fedora.sh", include_str!("../../bootstrap/fedora.sh")),
-    ("ec2-run-user-data", include_str!("../../bootstrap/ec2-run-user-data")),
 ];
 
 /// Aim for the whole user-data. EC2 takes 16 KiB; this leaves room and keeps it readable.

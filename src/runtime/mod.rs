@@ -3,6 +3,8 @@
 pub mod clock;
 #[cfg(feature = "master")]
 pub mod config_file;
+#[cfg(feature = "master")]
+pub mod digest;
 pub mod private_file;
 pub mod random;
 pub mod tcp;

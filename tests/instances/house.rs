@@ -232,6 +232,13 @@ poll = "1s"
         build["jobs"][0]["reason"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Waits until EC2 has taken the first launch.
+    pub(crate) fn launch_is_accepted(&self) {
+        self.eventually(30, "the launch is accepted", |house| {
+            house.ledger().first().is_some_and(|row| !row["cloud_id"].is_null())
+        });
+    }
+
     /// Waits until nothing is alive, neither for the API nor in the ledger.
     pub(crate) fn everything_has_ended(&self, seconds: u64) {
         self.eventually(seconds, "every instance has ended", |house| {

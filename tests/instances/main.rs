@@ -205,9 +205,7 @@ fn an_instance_that_never_calls_is_ended_and_its_console_kept() {
     let pool = "max_instances = 1\nboot_timeout = \"12s\"";
     let house = House::open(&Plan { pipeline: TRUE, pool, ..Plan::default() });
     house.push(&[("more.txt", "more")], "try it");
-    house.eventually(30, "the launch is accepted", |house| {
-        house.ledger().first().is_some_and(|row| !row["cloud_id"].is_null())
-    });
+    house.launch_is_accepted();
     // As a security group without a way out: nothing gets from the instance to the master.
     house.rig().cut_off();
     house.eventually(60, "it is given up", |house| {
@@ -257,9 +255,7 @@ fn a_master_killed_while_its_instance_boots_adopts_it() {
     }
     let mut house = House::open(&Plan { pipeline: TRUE, pool: POOL, ..Plan::default() });
     house.push(&[("more.txt", "more")], "try it");
-    house.eventually(30, "the launch is accepted", |house| {
-        house.ledger().first().is_some_and(|row| !row["cloud_id"].is_null())
-    });
+    house.launch_is_accepted();
     house.kill_master();
     house.start_master();
     let build = house.finished(1, 60);
@@ -276,9 +272,7 @@ fn an_instance_of_an_earlier_life_of_the_master_is_ended() {
     }
     let mut house = House::open(&Plan { pipeline: TRUE, pool: POOL, ..Plan::default() });
     house.push(&[("more.txt", "more")], "try it");
-    house.eventually(30, "the launch is accepted", |house| {
-        house.ledger().first().is_some_and(|row| !row["cloud_id"].is_null())
-    });
+    house.launch_is_accepted();
     house.kill_master();
     std::fs::remove_dir_all(house.path("data")).expect("the master's memory is lost");
     std::fs::remove_file(house.path("master.log")).expect("its log too");

@@ -21,6 +21,7 @@ use crate::master::provisioner::ec2::error::ErrorClass;
 use crate::master::provisioner::ec2::query::Query;
 use crate::model::backoff::Backoff;
 use crate::runtime::clock;
+use crate::runtime::digest::sha256_hex;
 use crate::runtime::random;
 use crate::runtime::tls;
 
@@ -176,9 +177,4 @@ fn reason(error: &reqwest::Error) -> String {
         cause = next;
     }
     cause.to_string()
-}
-
-fn sha256_hex(bytes: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
