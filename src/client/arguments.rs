@@ -18,6 +18,7 @@ use crate::client::arguments::fleet::WorkerArguments;
 use crate::client::arguments::here::CheckArguments;
 use crate::client::arguments::here::CompletionsArguments;
 use crate::client::arguments::here::DemoArguments;
+use crate::client::arguments::here::DoctorArguments;
 use crate::client::arguments::here::PipelineArguments;
 use crate::client::arguments::here::ServeArguments;
 use crate::client::arguments::here::UserDataArguments;
@@ -72,12 +73,14 @@ pub enum Command {
     /// Each finding has its file, line and column, what is wrong and what to do about it. Exits
     /// with 1 if the file is wrong; warnings alone do not count.
     Check(CheckArguments),
-    /// Ask the cloud and the disk whether a master's file would work.
+    /// Ask the cloud, the repositories and this machine whether a master's file would work.
     ///
-    /// For each pool of EC2: credentials and clock, the image, the types and where they are
-    /// offered, subnets and groups, and a dry run of the real request. Each finding says what to
-    /// do. Starts and changes nothing; exits with 1 if builds will not run.
-    Doctor(CheckArguments),
+    /// Looks at the disk, the address that instances are told and what answers there, each
+    /// repository, and for each pool of EC2 at credentials and clock, the image, the types and
+    /// where they are offered, subnets and groups, and makes a dry run of the real request. Each
+    /// finding says what to do. Starts and changes nothing, but with --launch; exits with 1 if
+    /// builds will not run.
+    Doctor(DoctorArguments),
     /// Run the master.
     ///
     /// Creates its data directory, certificate authority and first token if need be, then serves

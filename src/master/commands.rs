@@ -10,4 +10,6 @@ pub mod init;
 pub mod pipeline;
 mod sample;
 pub mod serve;
+mod throwaway;
+pub mod trial;
 pub mod user_data;

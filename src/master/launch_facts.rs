@@ -69,7 +69,7 @@ impl LaunchFacts {
     }
 
     /// `host:port` of the channel.
-    fn master(&self) -> String {
+    pub fn master(&self) -> String {
         let authority = self.url.strip_prefix("https://").unwrap_or(&self.url);
         let has_port = authority.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
         if has_port { authority.to_owned() } else { format!("{authority}:{HTTPS_PORT}") }

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::house::House;
 use crate::house::Plan;
 
+mod doctor;
 mod foreign;
 mod house;
 mod wire;
@@ -13,7 +14,7 @@ mod wire;
 /// Ends idle workers at once, so that a test sees their end.
 const POOL: &str = "max_instances = 2\nidle_timeout = \"1s\"";
 
-const HELLO: &str = "version: 1
+pub(crate) const HELLO: &str = "version: 1
 jobs:
   test:
     steps:

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::process::Stdio;
 
 use busybee::master::domain::event::LaunchFailure;
+use busybee::master::provisioner::Finding;
 use busybee::master::provisioner::PrepareOrder;
 use busybee::master::provisioner::Provisioner;
 use busybee::master::provisioner::ec2::Ec2Provisioner;
@@ -35,8 +36,8 @@ impl Drop for Api {
     }
 }
 
-/// Nothing where there is no moto; the test is skipped by name then.
-fn api(test: &str, arguments: &[&str]) -> Option<Api> {
+/// The Python that has moto and botocore; where there is none, the test is skipped by name.
+pub(crate) fn python(test: &str) -> Option<String> {
     let var = std::env::var("RIG_VAR").unwrap_or_else(|_| "/var/tmp/busybee-rig".to_owned());
     let python = format!("{var}/venv/bin/python");
     if !std::path::Path::new(&python).exists() {
@@ -44,6 +45,12 @@ fn api(test: &str, arguments: &[&str]) -> Option<Api> {
         println!("SKIPPED {test}: there is no moto at {python}; tests/run makes it");
         return None;
     }
+    Some(python)
+}
+
+/// Nothing where there is no moto.
+fn api(test: &str, arguments: &[&str]) -> Option<Api> {
+    let python = python(test)?;
     let mut process = Command::new(python)
         .args(["-m", "ec2rig", "api"])
         .args(arguments)
@@ -61,25 +68,39 @@ fn api(test: &str, arguments: &[&str]) -> Option<Api> {
     Some(Api { process, facts, folder: tempfile::tempdir().expect("a folder") })
 }
 
+/// Of a pool like any other.
+pub(crate) fn settings() -> Ec2Settings {
+    Ec2Settings {
+        region: "us-east-1".to_owned(),
+        endpoint: None,
+        credentials_file: None,
+        profile: None,
+        image: Image::Newest { owners: vec!["self".into()], name: "debian-12-*".into() },
+        instance_types: vec!["t3.small".to_owned()],
+        subnets: Vec::new(),
+        market: Market::OnDemand,
+        max_price: None,
+        security_groups: Vec::new(),
+        key_name: None,
+        instance_profile: None,
+        public_ip: None,
+        root_disk: RootDisk::default(),
+        tags: BTreeMap::from([("team".to_owned(), "a+b *~ü".to_owned())]),
+    }
+}
+
 impl Api {
     /// A provisioner whose key is this one, by way of a profile of its own.
     fn provisioner(&self, id: &str, secret: &str) -> Ec2Provisioner {
+        self.provisioner_of(id, secret, settings())
+    }
+
+    fn provisioner_of(&self, id: &str, secret: &str, settings: Ec2Settings) -> Ec2Provisioner {
         let settings = Ec2Settings {
-            region: "us-east-1".to_owned(),
             endpoint: self.facts["endpoint"].as_str().map(str::to_owned),
             credentials_file: Some(self.credentials(id, secret)),
             profile: Some("test".to_owned()),
-            image: Image::Newest { owners: vec!["self".into()], name: "debian-12-*".into() },
-            instance_types: vec!["t3.small".to_owned()],
-            subnets: Vec::new(),
-            market: Market::OnDemand,
-            max_price: None,
-            security_groups: Vec::new(),
-            key_name: None,
-            instance_profile: None,
-            public_ip: None,
-            root_disk: RootDisk::default(),
-            tags: BTreeMap::from([("team".to_owned(), "a+b *~ü".to_owned())]),
+            ..settings
         };
         Ec2Provisioner::new(settings, "test".to_owned(), "cloud".into()).expect("it is set up")
     }
@@ -146,4 +167,54 @@ async fn a_right_key_works_and_every_wrong_one_is_told_in_awss_words() {
     assert_eq!(refused.failure, LaunchFailure::Denied, "{refused}");
     let told = "is not authorized to perform: ec2:RunInstances";
     assert!(refused.sentence.contains(told), "{refused}");
+}
+
+/// What a doctor finds, one a line.
+async fn examined(provisioner: &Ec2Provisioner) -> String {
+    let findings = provisioner.examine(an_order()).await;
+    let one = |finding: &Finding| format!("{:?}: {}\n", finding.verdict, finding.what);
+    findings.iter().map(one).collect()
+}
+
+#[tokio::test]
+async fn a_doctor_says_what_a_launch_would_lack() {
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/iam-policy.json");
+    let Some(api) = api("a_doctor_says_what_a_launch_would_lack", &["--policy", policy]) else {
+        return;
+    };
+    let (id, secret) = api.key("master");
+    let right = api.provisioner(&id, &secret);
+    let told = examined(&right).await;
+    assert!(!told.contains("Bad"), "{told}");
+    for line in [
+        "Good: EC2 answers, and the clocks agree",
+        "Good: image ami-",
+        "Good: t3.small runs images for x86_64",
+        "Good: the master may launch t3.small (dry run)",
+        "Good: whether the master may end instances shows only on one that is there",
+    ] {
+        assert!(told.contains(line), "{line} is not in\n{told}");
+    }
+    let order = contract::order(&right, &an_order().launch, "true").await;
+    right.launch(order.clone()).await.expect("it may");
+    let told = examined(&right).await;
+    assert!(told.contains("Good: the master may end instances (dry run)"), "{told}");
+    assert!(told.contains("Good: the master may read their consoles"), "{told}");
+    right.terminate(order.launch, None).await.expect("it ends");
+
+    let arm = Ec2Settings { instance_types: vec!["t4g.small".to_owned()], ..settings() };
+    let told = examined(&api.provisioner_of(&id, &secret, arm)).await;
+    assert!(told.contains("Bad: t4g.small is for arm64, the image for x86_64"), "{told}");
+    let subnet = Ec2Settings { subnets: vec!["subnet-0bad".to_owned()], ..settings() };
+    let told = examined(&api.provisioner_of(&id, &secret, subnet)).await;
+    assert!(told.contains("Bad: ") && told.contains("InvalidSubnetID.NotFound"), "{told}");
+    let group = Ec2Settings { security_groups: vec!["sg-0bad".to_owned()], ..settings() };
+    let told = examined(&api.provisioner_of(&id, &secret, group)).await;
+    assert!(told.contains("Bad: ") && told.contains("InvalidGroup.NotFound"), "{told}");
+
+    let (id, secret) = api.key("stranger");
+    let told = examined(&api.provisioner(&id, &secret)).await;
+    assert!(told.contains("Bad: ") && told.contains("ec2:RunInstances"), "{told}");
+    let told = examined(&api.provisioner("AKIAUNKNOWNKEY", "any")).await;
+    assert!(told.contains("Bad: ") && told.contains("AuthFailure"), "{told}");
 }

@@ -13,6 +13,7 @@ use crate::contract::order;
 
 mod contract;
 mod ec2;
+mod signatures;
 
 /// Machines end themselves after a time that no test needs.
 fn local(dir: &Path) -> LocalProvisioner {

@@ -43,6 +43,21 @@ pub struct CheckArguments {
     pub json: bool,
 }
 
+/// `busybee doctor …`
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// The master's file, busybee.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// If all is well, also start one machine of this pool, run `true` on it and end it, and say
+    /// how long each part took and what it cost. The master must not be running meanwhile
+    #[arg(long, value_name = "POOL")]
+    pub launch: Option<String>,
+    /// Answer with one JSON document (one a line, with --launch)
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `busybee user-data …`
 #[derive(Debug, Args)]
 pub struct UserDataArguments {

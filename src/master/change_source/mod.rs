@@ -5,6 +5,7 @@
 //! become builds, is the domain's.
 
 mod credential;
+pub mod examine;
 mod git;
 mod git_message;
 mod git_poller;

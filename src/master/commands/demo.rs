@@ -8,32 +8,29 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::master::app;
 use crate::master::app::Running;
 use crate::master::commands::sample::Sample;
 use crate::master::commands::serve;
+use crate::master::commands::throwaway;
+use crate::master::commands::throwaway::Looks;
+use crate::master::commands::throwaway::Scratch;
 use crate::master::config::Config;
 use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Job;
-use crate::master::domain::event::Request;
 use crate::model::ids::BuildNumber;
 use crate::model::ids::ProjectName;
 use crate::model::ids::WorkerName;
 use crate::model::status::BuildStatus;
 use crate::model::status::JobStatus;
 use crate::runtime::private_file;
-use crate::runtime::random;
 
 /// The whole demo takes seconds; on a very slow computer it gives up after this.
 const DEMO_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// Ending a worker takes its processes' grace and a little.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Should a notice get lost, things are looked at this often anyway.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What the demo is told.
 #[derive(Clone, Debug)]
@@ -53,7 +50,7 @@ pub struct DemoOptions {
 pub fn demo(options: &DemoOptions) -> Result<BuildStatus, String> {
     let runtime = serve::runtime()?;
     let done = runtime.block_on(async {
-        let scratch = Scratch::create(options.data_dir.as_deref())?;
+        let scratch = Scratch::create("demo", options.data_dir.as_deref())?;
         let status = in_scratch(options, &scratch).await;
         scratch.remove()?;
         status
@@ -82,7 +79,8 @@ async fn in_scratch(options: &DemoOptions, scratch: &Scratch) -> anyhow::Result<
         say("Ctrl-C ends the demo and everything it started");
         serve::told_to_stop().await?;
     }
-    end_workers(&running).await?;
+    throwaway::end_workers(&running, &"local".into(), END_TIMEOUT).await?;
+    say("the worker is gone");
     running.stop().await;
     status
 }
@@ -128,25 +126,6 @@ async fn push_and_watch(running: &Running, sample: &Sample) -> anyhow::Result<Bu
     };
     let timed = tokio::time::timeout(DEMO_TIMEOUT, all).await;
     timed.context("finish in time: the build did not end")?
-}
-
-/// Wakes when something has changed, or after a while.
-struct Looks {
-    notices: tokio::sync::broadcast::Receiver<crate::master::notices::Notice>,
-}
-
-impl Looks {
-    fn new(running: &Running) -> Looks {
-        Looks { notices: running.notices.watch() }
-    }
-
-    async fn next(&mut self) {
-        let news = tokio::time::timeout(LOOK_EVERY, self.notices.recv()).await;
-        if matches!(news, Ok(Err(RecvError::Closed))) {
-            // Only a master that ends closes it; the next look sees the last state.
-            tokio::task::yield_now().await;
-        }
-    }
 }
 
 /// What was said already.
@@ -204,51 +183,7 @@ fn say_job(job: &Job, told: &mut Told) {
     told.jobs.push(now);
 }
 
-/// Ends what the demo started: a master that serves leaves its workers running, a demo does not.
-async fn end_workers(running: &Running) -> anyhow::Result<()> {
-    running.inbox.ask(Request::PausePool("local".into())).await;
-    for worker in running.store.workers().await? {
-        running.inbox.ask(Request::StopWorker(worker.name)).await;
-    }
-    let gone = async {
-        let mut looks = Looks::new(running);
-        while !running.store.active_instances().await?.is_empty() {
-            looks.next().await;
-        }
-        Ok::<(), anyhow::Error>(())
-    };
-    tokio::time::timeout(END_TIMEOUT, gone).await.context("end its workers in time")??;
-    say("the worker is gone");
-    Ok(())
-}
-
 /// A line for whoever watches. Nobody watching is no reason to fail.
 fn say(line: &str) {
     let _closed = writeln!(std::io::stdout(), "{line}");
-}
-
-/// The demo's directory.
-struct Scratch {
-    dir: PathBuf,
-    goes_away: bool,
-}
-
-impl Scratch {
-    fn create(wanted: Option<&Path>) -> anyhow::Result<Scratch> {
-        let dir = match wanted {
-            Some(dir) => dir.to_owned(),
-            None => std::env::temp_dir().join(format!("busybee-demo-{:016x}", random::number())),
-        };
-        private_file::create_folder(&dir)?;
-        let dir = dir.canonicalize().context("find its own directory")?;
-        Ok(Scratch { dir, goes_away: wanted.is_none() })
-    }
-
-    fn remove(&self) -> anyhow::Result<()> {
-        if !self.goes_away {
-            return Ok(());
-        }
-        std::fs::remove_dir_all(&self.dir)
-            .with_context(|| format!("remove its directory {}", self.dir.display()))
-    }
 }

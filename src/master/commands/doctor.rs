@@ -1,12 +1,17 @@
-//! `busybee doctor`: asks the clouds and the disk whether a master's file would work.
+//! `busybee doctor`: asks the clouds, the repositories and this machine whether a master's file would work.
+
+mod address;
 
 use std::path::Path;
 
 use serde_json::json;
 
+use crate::master::change_source::examine::examine as examine_repository;
+use crate::master::commands::throwaway::Scratch;
 use crate::master::commands::user_data;
 use crate::master::config::Config;
 use crate::master::config::PoolConfig;
+use crate::master::config::ProjectConfig;
 use crate::master::launch_facts::LaunchFacts;
 use crate::master::provisioner::Finding;
 use crate::master::provisioner::PrepareOrder;
@@ -85,11 +90,21 @@ pub fn doctor(file: &Path) -> Result<Examination, String> {
     let facts = user_data::facts(&config).map_err(|error| format!("failed to {error:#}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|why| format!("failed to start the runtime: {why}"))?;
-    let mut parts = vec![("this machine".to_owned(), vec![disk(&config.master.data_dir)])];
+    let mut here = vec![disk(&config.master.data_dir)];
+    let authority = user_data::authority_if_made(&config);
+    here.extend(runtime.block_on(address::examine(&config, &facts.master(), authority)));
+    let mut parts = vec![("this machine".to_owned(), here)];
     for pool in config.pools.iter().filter(|pool| pool.ec2.is_some()) {
         let findings = runtime.block_on(examine_pool(&config, pool, &facts));
         parts.push((format!("pool \"{}\"", pool.settings.name), findings));
     }
+    // Not data_dir: what root would write there now, the master's user could not write later.
+    let scratch = Scratch::create("doctor", None).map_err(|why| format!("failed to {why:#}"))?;
+    for project in &config.projects {
+        let finding = runtime.block_on(repository(project, &scratch.dir));
+        parts.push((format!("project \"{}\"", project.source.project), vec![finding]));
+    }
+    scratch.remove().map_err(|why| format!("failed to {why:#}"))?;
     Ok(Examination { parts })
 }
 
@@ -108,6 +123,34 @@ fn disk(data_dir: &Path) -> Finding {
                 true => Finding::doubtful(what, "logs and checkouts want 2 GiB at least"),
                 false => Finding::good(what),
             }
+        }
+    }
+}
+
+/// Whether a project's repository answers, and has what is watched.
+async fn repository(project: &ProjectConfig, scratch: &Path) -> Finding {
+    let address = project.source.remote.as_str();
+    match examine_repository(&project.source, scratch).await {
+        Err(why) => Finding::bad(
+            why,
+            "see the address and the project's key or token, and that they are readable for the master's user",
+        ),
+        Ok(sight) if sight.refs == 0 => Finding::doubtful(
+            format!("{address} answers, and is empty"),
+            "push a branch with a .busybee.yaml; `busybee init` writes one",
+        ),
+        Ok(sight) if sight.watched == 0 => Finding::doubtful(
+            format!("{address} has {} branches and tags, and none of them is watched", sight.refs),
+            "see the project's branches and tags: they are patterns, as in \"release/*\"",
+        ),
+        Ok(sight) => {
+            let head = sight.head.map(|head| format!("; its default branch is {head}"));
+            Finding::good(format!(
+                "{address} answers: {} of {} branches and tags are watched{}",
+                sight.watched,
+                sight.refs,
+                head.unwrap_or_default()
+            ))
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The sample repository of `busybee demo`: small, real, and pleasant to watch.
+//! The repositories that commands make: the sample of `busybee demo`, small, real, and pleasant to watch,
+//! and that of a trial launch.
 
 use std::path::Path;
 use std::process::Command;
@@ -109,6 +110,29 @@ impl Sample {
     }
 }
 
+/// The pipeline of a trial launch: nothing that a bare machine could lack.
+const TRIAL_PIPELINE: &str = "version: 1
+jobs:
+  trial:
+    checkout: false
+    steps: [{ run: \"true\" }]
+";
+
+/// Makes a repository below `dir` whose only job is `true`, and says where it is.
+///
+/// # Errors
+/// When git is missing or fails; the message holds what it said.
+pub(super) fn trial_repository(dir: &Path) -> anyhow::Result<std::path::PathBuf> {
+    let work = dir.join("trial");
+    let path = work.to_str().context("its directory is not named in UTF-8")?;
+    git(dir, &["init", "--quiet", "--initial-branch=main", path])?;
+    let file = work.join(".busybee.yaml");
+    std::fs::write(&file, TRIAL_PIPELINE).with_context(|| format!("write {}", file.display()))?;
+    git(&work, &["add", "--all"])?;
+    git(&work, &["commit", "--quiet", "-m", "Try a machine"])?;
+    Ok(work)
+}
+
 /// Runs git without anybody's settings.
 fn git(dir: &Path, arguments: &[&str]) -> anyhow::Result<()> {
     let output = Command::new("git")
@@ -119,7 +143,7 @@ fn git(dir: &Path, arguments: &[&str]) -> anyhow::Result<()> {
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .output()
-        .context("start git (the demo needs it: install the package \"git\")")?;
+        .context("start git (it is needed here: install the package \"git\")")?;
     let said = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "git {}: {}", arguments.join(" "), said.trim());
     Ok(())

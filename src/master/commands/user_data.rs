@@ -46,16 +46,25 @@ pub(super) fn facts(config: &Config) -> anyhow::Result<LaunchFacts> {
     Ok(LaunchFacts::new(config, keys, authority(config)?, road))
 }
 
-/// The authority that instances are told to trust; nothing: their system's.
+/// The authority that instances are told to trust, or will be; nothing: their system's.
 fn authority(config: &Config) -> anyhow::Result<Option<String>> {
+    let own = config.master.data_dir.join(app::CA_FILE);
+    match config.master.certificate {
+        None if !own.exists() => Ok(Some(NO_AUTHORITY.to_owned())),
+        _ => authority_if_made(config),
+    }
+}
+
+/// The authority that instances are told to trust; nothing: their system's.
+///
+/// # Errors
+/// It cannot be read, or the master has not made it yet.
+pub(super) fn authority_if_made(config: &Config) -> anyhow::Result<Option<String>> {
     let read = |path: &Path| {
         std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
     };
     match &config.master.certificate {
         Some(files) => files.ca_file.as_deref().map(read).transpose(),
-        None => {
-            let own = config.master.data_dir.join(app::CA_FILE);
-            Ok(Some(if own.exists() { read(&own)? } else { NO_AUTHORITY.to_owned() }))
-        }
+        None => Ok(Some(read(&config.master.data_dir.join(app::CA_FILE))?)),
     }
 }

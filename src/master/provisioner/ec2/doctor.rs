@@ -29,6 +29,9 @@ const CLOCK_MAX_SECS: i64 = 5 * 60;
 /// Part of that after which one should look.
 const CLOCK_WARN_SECS: i64 = 30;
 
+/// Ways to launch that are tried dry, at most: each is a request, and EC2 counts them.
+const DRY_RUNS_MAX: usize = 12;
+
 /// The policy that comes with Busybee.
 const POLICY: &str = "give the master's role or user what deploy/iam-policy.json says";
 
@@ -51,6 +54,7 @@ impl Ec2Provisioner {
         self.types(&image, &subnets, &mut found).await;
         found.extend(self.groups().await);
         found.extend(self.dry_runs(order).await);
+        found.extend(self.endings().await);
         found
     }
 
@@ -203,23 +207,62 @@ impl Ec2Provisioner {
         groups.map(|group| about(group.group_id, !group.ip_permissions.item.is_empty())).collect()
     }
 
-    /// The real requests, with `DryRun`.
+    /// The real requests, with `DryRun`: each way to launch is one.
     async fn dry_runs(&self, order: PrepareOrder) -> Vec<Finding> {
-        let Some(candidate) = self.candidates.first() else { return Vec::new() };
+        let mut found = Vec::new();
+        for (number, candidate) in (0u32..).zip(self.candidates.iter().take(DRY_RUNS_MAX)) {
+            let order = PrepareOrder { candidate: number, ..order.clone() };
+            found.push(self.dry_run(&format!("launch {candidate}"), order).await);
+        }
+        let left_out = self.candidates.len().saturating_sub(DRY_RUNS_MAX);
+        if left_out > 0 {
+            found.push(Finding::good(format!("{left_out} more ways to launch were not tried")));
+        }
+        found
+    }
+
+    async fn dry_run(&self, what: &str, order: PrepareOrder) -> Finding {
         let launch = match self.prepare_now(order).await {
             Ok(prepared) => serde_json::from_str::<Query>(&prepared.request),
-            Err(error) => return vec![Finding::bad(error.sentence, POLICY)],
+            Err(error) => return Finding::bad(error.sentence, POLICY),
         };
         let launch = launch.map_err(|why| why.to_string());
-        let launch = launch.and_then(|query| run_instances::ready(query, str::to_owned));
-        match launch {
-            Err(why) => vec![Finding::bad(why, "shorten what the pool adds to the user-data")],
+        match launch.and_then(|query| run_instances::ready(query, str::to_owned)) {
+            Err(why) => Finding::bad(why, "shorten what the pool adds to the user-data"),
             Ok(query) => {
-                let query = query.with("DryRun", "true");
-                let answer = self.client.call::<serde::de::IgnoredAny>(&query).await;
-                vec![about_dry_run(&format!("launch {candidate}"), answer)]
+                let answer = self.client.call(&query.with("DryRun", "true")).await;
+                about_dry_run(what, answer)
             }
         }
+    }
+
+    /// Whether instances may be ended, and their consoles read: tags allow it, so only an instance that
+    /// carries them can tell.
+    async fn endings(&self) -> Vec<Finding> {
+        let query = Query::new("DescribeInstances")
+            .with_filter(1, "tag-key", &[run_instances::TAG_MASTER])
+            .with_filter(2, "instance-state-name", &["pending", "running", "stopping", "stopped"])
+            .with("MaxResults", "5");
+        let page = match self.client.call::<InstancesPage>(&query).await {
+            Ok(page) => page,
+            // The listing of our own was told already.
+            Err(_) => return Vec::new(),
+        };
+        let mut instances =
+            page.reservation_set.item.into_iter().flat_map(|r| r.instances_set.item);
+        let Some(instance) = instances.next() else {
+            let what = "whether the master may end instances shows only on one that is there";
+            return vec![Finding::good(format!("{what}: --launch tries it"))];
+        };
+        let mut found = Vec::new();
+        for (action, what, id) in [
+            ("TerminateInstances", "end instances", "InstanceId.1"),
+            ("GetConsoleOutput", "read their consoles", "InstanceId"),
+        ] {
+            let query = Query::new(action).with(id, &instance.instance_id).with("DryRun", "true");
+            found.push(about_dry_run(what, self.client.call(&query).await));
+        }
+        found
     }
 }
 

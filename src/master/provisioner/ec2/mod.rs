@@ -9,6 +9,7 @@ mod client;
 mod credentials;
 pub mod doctor;
 mod error;
+pub mod prices;
 mod query;
 mod run_instances;
 pub mod settings;
