@@ -181,8 +181,8 @@ impl House {
     pub(crate) async fn dial(&self, exporter: [u8; 32]) -> Caller {
         let (near, far) = tokio::io::duplex(1 << 20);
         let agents = self.agents.clone();
-        let admission = agents.admit().await;
-        let peer = "127.0.0.1:1".parse().unwrap();
+        let peer: std::net::SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let admission = agents.admit(peer.ip()).await;
         tokio::spawn(async move { agents.serve(admission, far, exporter, peer).await });
         let connection = ConnectionId(self.dials.fetch_add(1, Ordering::Relaxed) + 1);
         Caller { stream: near, frames: Frames::before_welcome(), connection }

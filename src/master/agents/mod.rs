@@ -1,9 +1,10 @@
 //! The agent channel, master's end. Speaks with agents and decides nothing: what they say becomes
 //! events, what the domain wants told becomes messages, log bytes go to the log files.
 //!
-//! `greeting` finds out who calls, `connection` listens, `outgoing` speaks; `attempts` knows whose
+//! `admission` and `greeting` find out who calls, `connection` listens, `outgoing` speaks; `attempts` knows whose
 //! attempts a connection may write about, `reports` and `log_intake` carry what it writes.
 
+mod admission;
 mod attempts;
 mod connection;
 mod greeting;
@@ -13,6 +14,7 @@ mod reports;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,9 +26,9 @@ use std::sync::atomic::Ordering;
 
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::Semaphore;
 
+pub use crate::master::agents::admission::Admission;
+use crate::master::agents::admission::Admissions;
 use crate::master::agents::attempts::Attempts;
 use crate::master::agents::outgoing::Outgoing;
 use crate::master::domain::decision::ToAgent;
@@ -49,9 +51,6 @@ use crate::wire::message::FromMaster;
 use crate::wire::message::GoodbyeCode;
 
 pub use crate::wire::message::Bootstrap as BootstrapOrder;
-
-/// Agent connections before their greeting is proven, at most; others wait before TLS.
-const UNPROVEN_MAX: usize = 256;
 
 /// A worker's row, or why it cannot be read.
 pub type WorkerRow = Pin<Box<dyn Future<Output = anyhow::Result<Option<Worker>>> + Send>>;
@@ -84,7 +83,7 @@ pub struct Agents {
 struct House {
     wiring: Wiring,
     key: SigningKey,
-    unproven: Arc<Semaphore>,
+    admissions: Admissions,
     next_connection: AtomicU64,
     connections: Mutex<HashMap<ConnectionId, Connected>>,
     /// Connections that broke a rule before their greeting was proven: closed without a word.
@@ -99,10 +98,6 @@ struct Connected {
     attempts: Arc<Attempts>,
 }
 
-/// The right to greet: given back when the greeting is proven or the connection ends.
-#[derive(Debug)]
-pub struct Admission(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
-
 impl Agents {
     /// The agents of a master that just started: none.
     pub fn new(wiring: Wiring) -> Agents {
@@ -111,7 +106,7 @@ impl Agents {
             house: Arc::new(House {
                 wiring,
                 key,
-                unproven: Arc::new(Semaphore::new(UNPROVEN_MAX)),
+                admissions: Admissions::new(),
                 next_connection: AtomicU64::new(1),
                 connections: Mutex::new(HashMap::new()),
                 broken_greetings: AtomicU64::new(0),
@@ -119,13 +114,9 @@ impl Agents {
         }
     }
 
-    /// Waits until one more connection may greet. The caller has a deadline.
-    ///
-    /// # Panics
-    /// Never: the semaphore is not closed.
-    pub async fn admit(&self) -> Admission {
-        let permit = self.house.unproven.clone().acquire_owned().await;
-        Admission(permit.expect("the semaphore is never closed"))
+    /// Waits until one more connection from this address may greet. The caller has a deadline.
+    pub async fn admit(&self, address: IpAddr) -> Admission {
+        self.house.admissions.admit(address).await
     }
 
     /// Drives one connection to its end. `exporter` is that of its TLS session.

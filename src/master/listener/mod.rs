@@ -195,7 +195,7 @@ async fn open(port: &Port, mut stream: TcpStream, address: SocketAddr) -> anyhow
     if offered.any(|protocol| protocol == tls::ALPN_AGENT) {
         drop(offered);
         // Before the costly part of TLS, so that agents in a crowd leave the processor to pages.
-        let admission = port.agents.admit().await;
+        let admission = port.agents.admit(address.ip()).await;
         let stream = start.into_stream(port.for_agents.clone()).await?;
         let exporter = tls::exporter(stream.get_ref().1)?;
         return Ok(Opened::Agent(Box::new(stream), exporter, admission));
