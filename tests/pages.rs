@@ -159,6 +159,23 @@ async fn any_line_of_a_long_log_has_an_address_that_needs_no_script() {
 }
 
 #[tokio::test]
+async fn a_window_in_a_logs_middle_begins_in_the_colour_that_was_set_before_it() {
+    let archive = Archive::empty().await;
+    history::seed(&archive, clock::now()).await;
+    let mut log = "plain\n\x1b[31mred from here\n".to_owned();
+    log.extend((3..=900).map(|number| format!("line {number}\n")));
+    log.push_str("\x1b[0mplain again\n");
+    log.extend((902..=1200).map(|number| format!("line {number}\n")));
+    archive.step_log(591, 1, log.as_bytes()).await;
+    let web = SeededWeb::new(archive).await;
+    let page = "/projects/hello/builds/40?job=lint&step=1";
+    let red = web.text(&format!("{page}&from=600")).await;
+    assert!(red.contains("<span><b class=\"f1\">line 600</b></span>"), "{red}");
+    let plain = web.text(&format!("{page}&from=950")).await;
+    assert!(plain.contains("<span>line 950</span>"));
+}
+
+#[tokio::test]
 async fn a_line_of_many_megabytes_does_not_hide_the_lines_around_it() {
     let archive = Archive::empty().await;
     history::seed(&archive, clock::now()).await;

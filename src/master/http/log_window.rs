@@ -21,6 +21,9 @@ const READ_BYTES_MAX: u64 = 256 * 1024;
 /// Log bytes read at once, and of one line at most: more does not fit on a line of the page.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
+/// Log bytes before a window in which its first style is looked for.
+const STYLE_BYTES_MAX: usize = 64 * 1024;
+
 /// A line, ready for the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
@@ -110,6 +113,18 @@ async fn line_start(logs: &LogStore, key: &LogKey, line: u64) -> anyhow::Result<
     Ok(logs.read_lines(key, line.saturating_sub(1), 1, 0).await?.offset)
 }
 
+/// The style that the bytes before a line leave, as far as they are looked at: a colour that was set and
+/// not reset since. What was set long before is not found, so that any line opens at the same cost.
+async fn style_before(logs: &LogStore, key: &LogKey, offset: u64) -> anyhow::Result<Style> {
+    let from = offset.saturating_sub(STYLE_BYTES_MAX as u64);
+    let wanted = usize::try_from(offset - from)?;
+    let mut before = Renderer::new(Style::PLAIN);
+    if wanted > 0 {
+        before.feed(&logs.read_at(key, from, wanted).await?.bytes);
+    }
+    Ok(before.style())
+}
+
 /// The first of the last lines: fewer where they are long, so that what is read stays bounded.
 async fn first_of_tail(
     logs: &LogStore,
@@ -152,9 +167,9 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Renders lines until there are enough; where the log ended before that, its end.
     async fn from(&mut self, first: u64, stop_when_full: bool) -> anyhow::Result<Option<Position>> {
-        let mut renderer = Renderer::new(Style::PLAIN);
         let mut number = first;
         let mut offset = line_start(self.logs, self.key, first).await?;
+        let mut renderer = Renderer::new(style_before(self.logs, self.key, offset).await?);
         let mut read = 0;
         loop {
             let position = Position { offset, line: number, style: renderer.style() };
