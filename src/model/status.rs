@@ -107,6 +107,18 @@ status!(
 );
 
 status!(
+    /// What is to become of a worker.
+    WorkerFate {
+        /// It takes jobs.
+        Serves = "serves",
+        /// It finishes the job it has, and ends.
+        Drains = "drains",
+        /// It was told to end; only its lease, or its machine's end, is waited for.
+        Ends = "ends",
+    }
+);
+
+status!(
     /// Where an instance stands.
     InstanceStatus {
         /// Asked for; the provisioner has not answered.

@@ -27,6 +27,7 @@ use busybee::model::ids::RefName;
 use busybee::model::status::BuildStatus;
 use busybee::model::status::InstanceStatus;
 use busybee::model::status::JobStatus;
+use busybee::model::status::WorkerFate;
 use busybee::model::status::WorkerStatus;
 use busybee::model::step::StepOutcome;
 use busybee::model::time::Timestamp;
@@ -153,7 +154,7 @@ pub fn worker(name: &str, instance: Option<u64>, status: WorkerStatus, at: Times
         project: Some("hello".into()),
         jobs_given: 3,
         attempt: None,
-        draining: false,
+        fate: WorkerFate::Serves,
         created_at: at,
         idle_since: (status == WorkerStatus::Idle).then(|| Timestamp(at.0 + 60 * S)),
         ended_at: (status == WorkerStatus::Gone).then(|| Timestamp(at.0 + 600 * S)),

@@ -9,6 +9,7 @@ use crate::master::domain::timers::Timer;
 use crate::master::domain::workers;
 use crate::model::ids::PoolName;
 use crate::model::ids::WorkerName;
+use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
 
 /// Silence after which a connected agent counts as lost: more than three heartbeats of 10 s.
@@ -141,7 +142,7 @@ impl Coordinator {
             }
             return self.set_lease_timer(name, &worker);
         }
-        if live.worker.instance.is_some() || live.worker.draining {
+        if live.worker.instance.is_some() || live.worker.fate != WorkerFate::Serves {
             return self.worker_gone(name, "its agent has not been heard of");
         }
         if let Some(attempt) = live.worker.attempt {
@@ -163,6 +164,7 @@ pub(super) fn silence_of(worker: &Worker) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::master::domain::decision::Answer;
     use crate::master::domain::event::AgentEvent;
     use crate::master::domain::event::Proof;
     use crate::master::domain::event::Request;
@@ -240,6 +242,31 @@ mod tests {
         rig.ask(Request::DrainWorker(mac));
         rig.wait(1800 + 31);
         assert_eq!(rig.status("test"), JobStatus::Queued);
+    }
+
+    #[test]
+    fn a_drained_machine_of_ones_own_that_was_away_finishes_its_job_and_ends() {
+        let (mut rig, mac, connection) = busy_mac();
+        rig.ask(Request::DrainWorker(mac.clone()));
+        rig.agent(AgentEvent::Disconnected { worker: mac.clone(), connection });
+        rig.wait(300);
+        assert_eq!(rig.worker(&mac).status, WorkerStatus::Lost);
+        let attempt = rig.worker(&mac).attempt.expect("its lease is not over");
+        rig.connect(&mac, rig::hello(Proof::Key), &[(attempt, false)]);
+        assert_eq!(rig.worker(&mac).status, WorkerStatus::Draining);
+        rig.finish(&mac, attempt, AttemptOutcome::Passed);
+        assert_eq!(rig.status("test"), JobStatus::Passed);
+        assert_eq!(rig.worker(&mac).status, WorkerStatus::Gone);
+    }
+
+    #[test]
+    fn a_machine_of_ones_own_that_was_told_to_end_may_not_come_back() {
+        let (mut rig, mac, connection) = busy_mac();
+        rig.ask(Request::StopWorker(mac.clone()));
+        rig.agent(AgentEvent::Disconnected { worker: mac.clone(), connection });
+        rig.ask(Request::DrainWorker(mac.clone()));
+        let (_, answer) = rig.greet(&mac, rig::hello(Proof::Key));
+        assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
     }
 
     #[test]

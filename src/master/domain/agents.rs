@@ -22,6 +22,7 @@ use crate::model::attempt::AttemptRef;
 use crate::model::ids::ConnectionId;
 use crate::model::ids::WorkerName;
 use crate::model::status::InstanceStatus;
+use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
 use crate::model::step::StepOutcome;
 
@@ -112,7 +113,7 @@ impl Coordinator {
     fn judge(&self, name: &WorkerName, hello: &AgentHello) -> Verdict {
         let Some(live) = self.workers.get(name) else { return Verdict::Refuse };
         let worker = &live.worker;
-        if worker.draining && worker.status == WorkerStatus::Lost {
+        if worker.fate == WorkerFate::Ends {
             return Verdict::Refuse;
         }
         if let Some(instance) = worker.instance {
@@ -181,6 +182,7 @@ impl Coordinator {
             };
             if worker.status == WorkerStatus::Lost {
                 worker.status = match worker.attempt {
+                    Some(_) if worker.fate == WorkerFate::Drains => WorkerStatus::Draining,
                     Some(_) => WorkerStatus::Busy,
                     None if worker.bootstrapped => WorkerStatus::Idle,
                     None => WorkerStatus::Starting,

@@ -25,6 +25,7 @@ use crate::model::ids::WorkerName;
 use crate::model::status::BuildStatus;
 use crate::model::status::InstanceStatus;
 use crate::model::status::JobStatus;
+use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
 use crate::model::step::StepOutcome;
 use crate::model::time::Timestamp;
@@ -196,8 +197,8 @@ pub struct Worker {
     pub jobs_given: u32,
     /// What it is at.
     pub attempt: Option<AttemptRef>,
-    /// Whether it takes no further job.
-    pub draining: bool,
+    /// What is to become of it.
+    pub fate: WorkerFate,
     /// When it came to be.
     pub created_at: Timestamp,
     /// Since when it is idle.

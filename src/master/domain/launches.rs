@@ -22,6 +22,7 @@ use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
 use crate::model::ids::WorkerName;
 use crate::model::status::InstanceStatus;
+use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
 use crate::model::time::Timestamp;
 
@@ -237,7 +238,7 @@ impl Coordinator {
             project: None,
             jobs_given: 0,
             attempt: None,
-            draining: false,
+            fate: WorkerFate::Serves,
             created_at: self.now,
             idle_since: None,
             ended_at: None,

@@ -19,6 +19,7 @@ use crate::model::ids::ProjectName;
 use crate::model::ids::WorkerName;
 use crate::model::status::BuildStatus;
 use crate::model::status::JobStatus;
+use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
 
 /// A worker's name is also a folder's and a host's.
@@ -208,7 +209,8 @@ impl Coordinator {
             self.end_worker(name, "somebody drained it");
         } else {
             self.change_worker(name, |worker, _| {
-                worker.draining = true;
+                // What was told to end does not go back to finishing its job.
+                worker.fate = worker.fate.max(WorkerFate::Drains);
                 // A lost one stays lost: the end of its lease must still find it.
                 if worker.status != WorkerStatus::Lost {
                     worker.status = WorkerStatus::Draining;

@@ -14,6 +14,7 @@ use crate::master::domain::pool::Pool;
 use crate::master::domain::timers::Timer;
 use crate::model::ids::ConnectionId;
 use crate::model::ids::WorkerName;
+use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
 use crate::model::time::Timestamp;
 
@@ -98,7 +99,10 @@ impl Coordinator {
         let worker = live.worker.clone();
         if let Some(pool) = self.pools.get_mut(&worker.pool) {
             pool.unset_idle(name);
-            if worker.status == WorkerStatus::Idle && is_connected && !worker.draining {
+            if worker.status == WorkerStatus::Idle
+                && is_connected
+                && worker.fate == WorkerFate::Serves
+            {
                 pool.set_idle(name, worker.project.as_ref());
             }
             if is_coming(&worker) && worker.instance.is_some() {
@@ -129,7 +133,7 @@ impl Coordinator {
             WorkerStatus::Starting
             | WorkerStatus::Bootstrapping
             | WorkerStatus::Idle
-            | WorkerStatus::Busy => worker.draining,
+            | WorkerStatus::Busy => worker.fate != WorkerFate::Serves,
         };
         let Some(pool) = self.pools.get(&worker.pool) else { return };
         let limit = pool.settings.jobs_per_instance;
@@ -185,7 +189,7 @@ impl Coordinator {
             self.change_worker(name, |worker, _| {
                 worker.status = WorkerStatus::Lost;
                 worker.reason = Some(why.to_owned());
-                worker.draining = true;
+                worker.fate = WorkerFate::Ends;
             });
             self.set_lease_timer(name, &worker);
         } else {

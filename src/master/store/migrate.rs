@@ -14,6 +14,7 @@ use rusqlite::Connection;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_first_tables.sql"),
     include_str!("migrations/0002_launch_requests.sql"),
+    include_str!("migrations/0003_worker_fate.sql"),
 ];
 
 /// Applies those of `migrations` that the file at `path` has not seen.

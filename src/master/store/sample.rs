@@ -25,6 +25,7 @@ use crate::model::ids::JobId;
 use crate::model::status::BuildStatus;
 use crate::model::status::InstanceStatus;
 use crate::model::status::JobStatus;
+use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
 use crate::model::step::RunsAfter;
 use crate::model::step::Shell;
@@ -147,7 +148,7 @@ pub(super) fn worker(name: &str, enrolment: Enrolment) -> Worker {
         project: Some("hello".into()),
         jobs_given: 3,
         attempt: Some(AttemptRef { attempt: AttemptId(1), fence: Fence(8) }),
-        draining: true,
+        fate: WorkerFate::Drains,
         created_at: Timestamp(100),
         idle_since: Some(Timestamp(200)),
         ended_at: Some(Timestamp(300)),

@@ -74,13 +74,13 @@ pub(super) fn write(connection: &Connection, worker: &Worker) -> rusqlite::Resul
     let mut statement = connection.prepare_cached(
         "INSERT INTO workers (name, pool, launch, instance, status, reason, enrolment, \
          password_expires_at, public_key, instance_claim, epoch, boot_id, bootstrapped, project, \
-         jobs_given, attempt, attempt_fence, draining, created_at, idle_since, ended_at) \
+         jobs_given, attempt, attempt_fence, fate, created_at, idle_since, ended_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
          ?18, ?19, ?20, ?21) \
          ON CONFLICT (name) DO UPDATE SET pool = ?2, launch = ?3, instance = ?4, status = ?5, \
          reason = ?6, enrolment = ?7, password_expires_at = ?8, public_key = ?9, \
          instance_claim = ?10, epoch = ?11, boot_id = ?12, bootstrapped = ?13, project = ?14, \
-         jobs_given = ?15, attempt = ?16, attempt_fence = ?17, draining = ?18, created_at = ?19, \
+         jobs_given = ?15, attempt = ?16, attempt_fence = ?17, fate = ?18, created_at = ?19, \
          idle_since = ?20, ended_at = ?21",
     )?;
     statement.execute(params![
@@ -101,7 +101,7 @@ pub(super) fn write(connection: &Connection, worker: &Worker) -> rusqlite::Resul
         worker.jobs_given,
         columns::put_opt(worker.attempt.map(|at| at.attempt.0)),
         columns::put_opt(worker.attempt.map(|at| at.fence.0)),
-        worker.draining,
+        worker.fate.as_str(),
         columns::put(worker.created_at.0),
         columns::put_time_opt(worker.idle_since),
         columns::put_time_opt(worker.ended_at),
@@ -176,7 +176,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Worker> {
         project: row.get::<_, Option<String>>("project")?.map(ProjectName),
         jobs_given: row.get("jobs_given")?,
         attempt: attempt.zip(fence).map(|(attempt, fence)| AttemptRef { attempt, fence }),
-        draining: row.get("draining")?,
+        fate: columns::word(row, "fate")?,
         created_at: columns::time(row, "created_at")?,
         idle_since: columns::time_opt(row, "idle_since")?,
         ended_at: columns::time_opt(row, "ended_at")?,

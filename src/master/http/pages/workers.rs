@@ -29,6 +29,7 @@ use crate::master::http::pages::panel::Panel;
 use crate::master::http::query;
 use crate::master::http::words;
 use crate::model::ids::WorkerName;
+use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
 use crate::model::time::Timestamp;
 
@@ -121,7 +122,7 @@ pub async fn show(
     let page = WorkerPage {
         w: view(&web, &worker, &work, frame.now),
         is_gone,
-        draining: worker.draining,
+        draining: worker.fate != WorkerFate::Serves,
         instance: worker.instance.map(|instance| instance.0),
         enrolment: enrolment(&worker.enrolment),
         created: Moment::new(worker.created_at, frame.now),
