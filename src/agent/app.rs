@@ -11,6 +11,7 @@ use crate::agent::event_loop::End;
 use crate::agent::event_loop::EventLoop;
 use crate::agent::files;
 use crate::agent::identity::Identity;
+use crate::agent::instance_id;
 use crate::agent::metadata_guard;
 use crate::agent::privileges;
 
@@ -46,7 +47,7 @@ pub fn run(config: Config) -> anyhow::Result<End> {
         ca_pem,
         worker: config.name.clone(),
         password: config.password.clone(),
-        instance_claim: String::new(),
+        instance_claim: instance_claim(&config)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -64,6 +65,20 @@ pub fn run(config: Config) -> anyhow::Result<End> {
         let _the_dead_man_does_it_otherwise = std::process::Command::new("poweroff").status();
     }
     Ok(end)
+}
+
+/// Which instance this is; empty where it is none, or where nobody says.
+fn instance_claim(config: &Config) -> anyhow::Result<String> {
+    if config.road != Road::Cloud {
+        return Ok(String::new());
+    }
+    instance_id::ask().or_else(|why| {
+        let sentence = format!("the metadata service does not say which instance this is: {why:#}");
+        tracing::warn!("{sentence}");
+        bootstrap::say(&config.home, &format!("WARNING: {sentence}"))
+            .context("write into the boot log")?;
+        Ok(String::new())
+    })
 }
 
 /// Keeps the steps' user out of what is ours: the agent's home and the cloud's metadata service.

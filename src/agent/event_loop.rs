@@ -181,6 +181,11 @@ impl EventLoop {
         self.sessions.send_replace(Some(outgoing.logs));
         self.attempts.tell_again();
         self.send_heartbeat().await;
+        if self.config.road == Road::Cloud {
+            // What user-data has said is worth reading even where no script follows.
+            self.ship_boot_log();
+            self.look_at_boot(None);
+        }
         if let Some(result) = self.boot_result.clone() {
             self.send(result).await;
         }
@@ -260,14 +265,18 @@ impl EventLoop {
             return;
         }
         self.boot_running = true;
-        let spool = bootstrap::log_path(&self.config.home);
-        let session = self.sessions.subscribe();
-        self.boot.get_or_insert_with(|| Shipping::start(LogOwner::Boot, spool, session));
+        self.ship_boot_log();
         let (config, done) = (self.config.clone(), self.boot_done.0.clone());
         tokio::spawn(async move {
             let result = bootstrap::run(&config, bootstrap).await;
             let _agent_ended = done.send(result).await;
         });
+    }
+
+    fn ship_boot_log(&mut self) {
+        let spool = bootstrap::log_path(&self.config.home);
+        let session = self.sessions.subscribe();
+        self.boot.get_or_insert_with(|| Shipping::start(LogOwner::Boot, spool, session));
     }
 
     async fn boot_ended(&mut self, result: FromAgent) {

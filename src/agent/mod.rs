@@ -15,6 +15,7 @@ pub mod domain;
 pub mod event_loop;
 mod files;
 pub mod identity;
+mod instance_id;
 mod log_shipper;
 mod machine;
 mod metadata_guard;

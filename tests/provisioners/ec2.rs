@@ -8,6 +8,7 @@ use std::process::Command;
 use std::process::Stdio;
 
 use busybee::master::domain::event::LaunchFailure;
+use busybee::master::domain::event::MachineState;
 use busybee::master::provisioner::Finding;
 use busybee::master::provisioner::PrepareOrder;
 use busybee::master::provisioner::Provisioner;
@@ -167,6 +168,27 @@ async fn a_right_key_works_and_every_wrong_one_is_told_in_awss_words() {
     assert_eq!(refused.failure, LaunchFailure::Denied, "{refused}");
     let told = "is not authorized to perform: ec2:RunInstances";
     assert!(refused.sentence.contains(told), "{refused}");
+}
+
+#[tokio::test]
+async fn an_instance_that_was_stopped_is_listed_so_and_can_be_started_again() {
+    let Some(api) = api("an_instance_that_was_stopped_is_listed_so", &[]) else { return };
+    let provisioner = api.provisioner("AKIAANY", "any");
+    let order = contract::order(&provisioner, &an_order().launch, "true").await;
+    let id = provisioner.launch(order.clone()).await.expect("it is launched");
+    let is = async |state: MachineState| {
+        let machines = provisioner.list().await.expect("the listing works");
+        machines.iter().any(|machine| machine.cloud_id == id && machine.state == state)
+    };
+    provisioner.stop(&id).await.expect("what is there can be stopped");
+    contract::eventually("it is stopped", async || is(MachineState::Stopped).await).await;
+    provisioner.start(&id).await.expect("what is stopped can be started");
+    contract::eventually("it starts", async || is(MachineState::Starting).await).await;
+    provisioner.terminate(order.launch, Some(id.clone())).await.expect("it ends");
+    let gone = provisioner.start(&id).await.expect_err("it has ended");
+    assert!(gone.sentence.contains("StartInstances"), "{gone}");
+    let unknown = provisioner.stop(&"i-0123456789abcdef0".into()).await.expect_err("there is none");
+    assert!(unknown.contains("InvalidInstanceID.NotFound"), "{unknown}");
 }
 
 /// What a doctor finds, one a line.

@@ -12,6 +12,7 @@ use crate::master::domain::decision::ToAgent;
 use crate::master::domain::decision::Welcome;
 use crate::master::domain::entities::AttemptState;
 use crate::master::domain::entities::Enrolment;
+use crate::master::domain::entities::Worker;
 use crate::master::domain::event::AgentEvent;
 use crate::master::domain::event::AgentHello;
 use crate::master::domain::event::InventoryItem;
@@ -123,6 +124,9 @@ impl Coordinator {
                 Some(_) | None => return Verdict::Refuse,
             }
         }
+        if self.calls_from_elsewhere(worker, hello) {
+            return Verdict::Alarm;
+        }
         match (&worker.enrolment, hello.proof) {
             (Enrolment::Unused { expires_at }, Proof::Password) => match expires_at {
                 Some(at) if *at <= self.now => Verdict::Refuse,
@@ -141,6 +145,17 @@ impl Coordinator {
                     Proof::Key => Verdict::Refuse,
                 }
             }
+        }
+    }
+
+    /// Whether a proof that is right comes from another machine than the one that was started: somebody
+    /// has carried its password, or its disk, away. What does not say where it is proves nothing.
+    fn calls_from_elsewhere(&self, worker: &Worker, hello: &AgentHello) -> bool {
+        let started = worker.instance.and_then(|instance| self.instances.get(&instance));
+        let started = started.and_then(|live| live.instance.cloud_id.as_ref());
+        match (started, worker.enrolment == Enrolment::Alarmed) {
+            (Some(id), false) => !hello.instance_claim.is_empty() && *id.0 != *hello.instance_claim,
+            (None, _) | (_, true) => false,
         }
     }
 
@@ -388,6 +403,27 @@ mod tests {
         assert!(rig.done.iter().any(|action| matches!(action, Action::Alarm(_))));
         assert!(rig.ends(instance));
         assert!(is_refused(&rig.greet(&worker, rig::hello(Proof::Key)).1), "nor may the first");
+    }
+
+    #[test]
+    fn a_password_or_key_that_was_carried_to_another_instance_raises_the_alarm() {
+        for carried in [Proof::Password, Proof::Key] {
+            let mut rig = Rig::new(vec![scripted()]);
+            rig.build("app", vec![rig::job("test", &[])]);
+            let (instance, _, worker) = rig.launches()[0].clone();
+            rig.accept(instance);
+            let at = |claim: &str, proof| AgentHello {
+                instance_claim: claim.to_owned(),
+                ..rig::hello(proof)
+            };
+            if carried == Proof::Key {
+                rig.connect(&worker, at(&format!("i-{instance}"), Proof::Password), &[]);
+            }
+            let (_, answer) = rig.greet(&worker, at("i-elsewhere", carried));
+            assert!(is_refused(&answer), "{answer:?}");
+            assert!(rig.done.iter().any(|action| matches!(action, Action::Alarm(_))));
+            assert!(rig.ends(instance));
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(super) fn hello(proof: Proof) -> AgentHello {
         proof,
         public_key: b"its key".to_vec(),
         epoch: 5,
-        instance_claim: "machine".to_owned(),
+        instance_claim: String::new(),
         boot_id: "boot 1".to_owned(),
         version: "1".to_owned(),
     }

@@ -13,6 +13,7 @@ pub mod prices;
 mod query;
 mod run_instances;
 pub mod settings;
+mod stop_and_start;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

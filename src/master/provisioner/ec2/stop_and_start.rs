@@ -1,0 +1,30 @@
+//! Stopping an instance and starting it again: its disk stays, and with it the key of its agent.
+
+use crate::master::provisioner::LaunchError;
+use crate::master::provisioner::ec2::Ec2Provisioner;
+use crate::master::provisioner::ec2::launch_error;
+use crate::master::provisioner::ec2::query::Query;
+use crate::model::ids::CloudId;
+
+impl Ec2Provisioner {
+    /// Asks for an instance to stop; a listing will show it stopped. Never for spot: a one-time request
+    /// cannot be stopped.
+    ///
+    /// # Errors
+    /// A sentence in EC2's own words.
+    pub async fn stop(&self, cloud_id: &CloudId) -> Result<(), String> {
+        let query = Query::new("StopInstances").with_list("InstanceId", [cloud_id.as_str()]);
+        let answer = self.client.call::<serde::de::IgnoredAny>(&query).await;
+        answer.map(drop).map_err(|error| error.sentence)
+    }
+
+    /// Asks for a stopped instance to start. Its user-data does not run again.
+    ///
+    /// # Errors
+    /// As a launch: there may be no room, no quota, no permission.
+    pub async fn start(&self, cloud_id: &CloudId) -> Result<(), LaunchError> {
+        let query = Query::new("StartInstances").with_list("InstanceId", [cloud_id.as_str()]);
+        let answer = self.client.call::<serde::de::IgnoredAny>(&query).await;
+        answer.map(drop).map_err(launch_error)
+    }
+}
