@@ -30,11 +30,13 @@ pub(crate) struct Plan<'a> {
     pub(crate) scripts: &'a [(&'a str, &'a str)],
     /// Of which image its instances are, by the rig's name.
     pub(crate) image: &'a str,
+    /// Agents other than the one that the tests are built with.
+    pub(crate) agents: Option<&'a Path>,
 }
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Plan { pipeline: "", pool: "", scripts: &[], image: "bookworm" }
+        Plan { pipeline: "", pool: "", scripts: &[], image: "bookworm", agents: None }
     }
 }
 
@@ -88,6 +90,10 @@ impl House {
                 other.strip_prefix("bookworm-").map_or(String::new(), |v| format!("{v}-"))
             ),
         };
+        let agent_dir = match plan.agents {
+            Some(folder) => format!("agent_dir = \"{}\"", folder.display()),
+            None => String::new(),
+        };
         let text = format!(
             r#"[master]
 url = "https://{host}:{port}"
@@ -95,6 +101,7 @@ listen = "{host}:{port}"
 data_dir = "{data}"
 id = "test"
 {bootstrap_dir}
+{agent_dir}
 
 [[pool]]
 name = "cloud"

@@ -1,6 +1,8 @@
 //! The road to EC2, on a stand-in whose instances boot: vanilla image, user-data, bootstrap, build,
 //! terminated. Needs root; `tests/rig` says what is real and what is not.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::gate::Cut;
@@ -114,6 +116,53 @@ fn vanilla_images_of_every_kind_become_workers() {
         house.everything_has_ended(60);
         house.close();
     }
+}
+
+#[test]
+fn an_old_image_runs_the_agent_that_is_built_for_old_images() {
+    let test = "an_old_image_runs_the_agent_that_is_built_for_old_images";
+    let agents = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/agents"));
+    if !may_run(test) {
+        return;
+    }
+    if !agents.exists() {
+        assert!(std::env::var_os("BUSYBEE_REQUIRE_TOOLS").is_none(), "{test} needs its agent");
+        return println!("SKIPPED {test}: deploy/build-agents has not run");
+    }
+    let pool = format!("{POOL}\nbootstrap = \"debian.sh\"");
+    let plan = Plan {
+        pipeline: TRUE,
+        pool: &pool,
+        image: "bullseye",
+        agents: Some(agents),
+        ..Plan::default()
+    };
+    let house = House::open(&plan);
+    house.push(&[("more.txt", "more")], "try it");
+    let build = house.finished(1, 120);
+    assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
+    house.everything_has_ended(60);
+    house.close();
+}
+
+#[test]
+fn a_trial_launch_takes_the_whole_road_and_says_how_long_and_for_how_much() {
+    if !may_run("a_trial_launch_takes_the_whole_road_and_says_how_long_and_for_how_much") {
+        return;
+    }
+    let pool = format!("{POOL}\nbootstrap = \"debian.sh\"");
+    let mut house = House::open(&Plan { pipeline: TRUE, pool: &pool, ..Plan::default() });
+    house.kill_master();
+    let trial = house.busybee(&["doctor", "--launch", "cloud"]);
+    let told = String::from_utf8_lossy(&trial.stdout).into_owned();
+    let said = String::from_utf8_lossy(&trial.stderr).into_owned();
+    assert!(trial.status.success(), "{told}\n{said}\n{}", house.story());
+    for part in ["ran `true`, and is gone", "ready", "paid for   60 s", "about $0.0007"] {
+        assert!(told.contains(part), "{part} is not in\n{told}");
+    }
+    assert!(house.rig().alive().is_empty());
+    println!("{told}");
+    house.close();
 }
 
 #[test]
