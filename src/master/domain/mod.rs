@@ -15,6 +15,7 @@ pub mod decision;
 mod dice;
 pub mod entities;
 pub mod event;
+mod greetings;
 mod instances;
 mod jobs;
 mod launches;
