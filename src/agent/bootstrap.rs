@@ -9,6 +9,7 @@ use tokio::process::Command;
 
 use crate::agent::config::Config;
 use crate::agent::config::Road;
+use crate::agent::machine;
 use crate::model::step::StepOutcome;
 use crate::wire::message::Bootstrap;
 use crate::wire::message::FromAgent;
@@ -16,6 +17,9 @@ use crate::wire::message::TAIL_BYTES_MAX;
 
 /// Between TERM and KILL.
 const TERM_GRACE: Duration = Duration::from_secs(10);
+
+/// With less than this no job could write down what it does: the disk counts as full.
+const DISK_FREE_MIN: u64 = 8 * 1024 * 1024;
 
 /// Where the script's output goes.
 pub(crate) fn log_path(home: &Path) -> PathBuf {
@@ -66,6 +70,11 @@ pub(crate) async fn run(config: &Config, bootstrap: Bootstrap) -> FromAgent {
         Ok(log) => carry_out(config, &bootstrap, log).await,
         Err(why) => StepOutcome::Infra(format!("cannot open the boot log: {why}")),
     };
+    let is_full = machine::disk_free(&config.home).is_some_and(|free| free < DISK_FREE_MIN);
+    let outcome = match is_full && outcome.passed() {
+        true => StepOutcome::Infra("it left no room on the disk".into()),
+        false => outcome,
+    };
     if outcome.passed() {
         let _runs_again_after_a_restart =
             crate::agent::files::write_whole(&config.home.join("bootstrapped"), b"");
@@ -76,6 +85,10 @@ pub(crate) async fn run(config: &Config, bootstrap: Bootstrap) -> FromAgent {
     if from > 0 {
         // Not half a line.
         tail = tail.split_once('\n').map_or(tail.clone(), |(_, rest)| rest.to_owned());
+    }
+    if is_full {
+        // The log is on that disk: what the script said of it may not be there.
+        tail.push_str("\nbusybee: no space is left on this machine's disk\n");
     }
     FromAgent::BootstrapResult { outcome, log_bytes: log.len() as u64, tail }
 }

@@ -8,14 +8,19 @@ use crate::wire::message::Heartbeat;
 pub(crate) fn heartbeat(number: u64, home: &Path, spool_bytes: u64) -> Heartbeat {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0);
-    let disk = rustix::fs::statvfs(home).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     Heartbeat {
         number,
         load,
         memory_available_bytes: memory_available().unwrap_or(0),
-        disk_free_bytes: disk.unwrap_or(0),
+        disk_free_bytes: disk_free(home).unwrap_or(0),
         spool_bytes,
     }
+}
+
+/// Bytes that are free for everybody on the disk of a folder.
+pub(crate) fn disk_free(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 fn memory_available() -> Option<u64> {

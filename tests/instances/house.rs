@@ -30,13 +30,15 @@ pub(crate) struct Plan<'a> {
     pub(crate) scripts: &'a [(&'a str, &'a str)],
     /// Of which image its instances are, by the rig's name.
     pub(crate) image: &'a str,
+    /// Keys of `[pool.ec2]`, as lines of TOML.
+    pub(crate) ec2: &'a str,
     /// Agents other than the one that the tests are built with.
     pub(crate) agents: Option<&'a Path>,
 }
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Plan { pipeline: "", pool: "", scripts: &[], image: "bookworm", agents: None }
+        Plan { pipeline: "", pool: "", scripts: &[], image: "bookworm", ec2: "", agents: None }
     }
 }
 
@@ -114,6 +116,7 @@ region = "us-east-1"
 endpoint = "{endpoint}"
 ami = {{ owners = ["self"], name = "{name}" }}
 instance_types = ["t3.medium"]
+{ec2}
 
 [[project]]
 name = "hello"
@@ -122,6 +125,7 @@ poll = "1s"
 "#,
             data = self.path("data").display(),
             pool = plan.pool,
+            ec2 = plan.ec2,
             endpoint = self.gate.address(),
             gateway = self.rig().fact("gateway"),
             git = self._git.port(),

@@ -206,14 +206,20 @@ fn what_goes_wrong_in_a_bootstrap_script_is_told_and_ends_the_instance() {
         ("fails.sh", "echo installing the compiler; echo no such package: gcc-99 >&2; exit 7\n"),
         ("hangs.sh", "echo waiting for nothing; sleep 1000\n"),
         ("reboots.sh", "echo rebooting; systemctl reboot; sleep 1000\n"),
+        ("fills.sh", "echo filling; cat /dev/zero >/var/zeros\n"),
+        ("fills_and_goes_on.sh", "echo filling; cat /dev/zero >/var/zeros || true\n"),
     ];
     for (script, pool, expected) in [
         ("fails.sh", "boot_timeout = \"1m\"", vec!["ended with 7", "no such package: gcc-99"]),
         ("hangs.sh", "boot_timeout = \"15s\"", vec!["did not end within 15 s"]),
         ("reboots.sh", "boot_timeout = \"25s\"", vec!["within 25 s"]),
+        ("fills.sh", "boot_timeout = \"1m\"", vec!["ended with 1", "no space is left"]),
+        ("fills_and_goes_on.sh", "boot_timeout = \"1m\"", vec!["no room on the disk"]),
     ] {
         let pool = format!("max_instances = 1\nbootstrap = \"{script}\"\n{pool}");
-        let plan = Plan { pipeline: TRUE, pool: &pool, scripts: &scripts, ..Plan::default() };
+        // A small disk, so that it is soon full.
+        let ec2 = "volumes = [{ device = \"root\", size_gb = 1 }]";
+        let plan = Plan { pipeline: TRUE, pool: &pool, ec2, scripts: &scripts, ..Plan::default() };
         let house = House::open(&plan);
         house.push(&[("more.txt", "more")], "try it");
         house.eventually(70, &format!("the reason of {script} is told"), |house| {

@@ -133,6 +133,9 @@ def down(_):
         cgroups.kill(name)
     cgroups.kill("")
     network.down()
+    for line in reversed(read("/proc/mounts").splitlines()):
+        if line.split()[1].startswith(f"{RUN}/"):
+            sh("umount", line.split()[1], check=False)
     shutil.rmtree(RUN, ignore_errors=True)
 
 

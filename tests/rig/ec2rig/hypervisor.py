@@ -79,7 +79,7 @@ class Hypervisor:
             "launched": row.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"), "lifecycle": row.lifecycle or "on-demand",
             "http_tokens": options.http_tokens, "hop_limit": int(options.http_put_response_hop_limit or 1),
             "key": keys[0].material_public if keys else None,
-            "image": self.images.get(row.image_id, f"(none is known by {row.image_id})")}
+            "root_gb": root_gb(row), "image": self.images.get(row.image_id, f"(none is known by {row.image_id})")}
 
     def shut_itself_down(self, row, instance):
         terminates = row.instance_initiated_shutdown_behavior == "terminate"
@@ -116,6 +116,13 @@ class Hypervisor:
     def forget(self, instance):
         metadata.by_address.pop(instance.facts["ip"], None)
         instance.delete()
+
+
+def root_gb(row):
+    """How large a root disk the launch asked for; None: as the image has it."""
+    root = row.block_device_mapping.get("/dev/xvda")
+    size = getattr(root, "size", None)
+    return int(size) if size else None
 
 
 def set_state(row, name, code):

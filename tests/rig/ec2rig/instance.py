@@ -15,6 +15,7 @@ MEMORY_MIB_DEFAULT = 4096
 # /tmp is what the image says it is, not nspawn's own.
 NSPAWN = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_TMPFS_TMP": "0"}
 REBOOTED = 133  # systemd-nspawn's exit status for it
+DISK_GB_MAX = 4  # a root disk that was asked for is really so large, up to here; others are the host's
 SHUTDOWN_SECONDS = 20
 SHUTDOWN_SIGNAL = signal.SIGRTMIN + 3  # systemd's: halt
 ASK_AGAIN_SECONDS = 0.5
@@ -52,6 +53,7 @@ class Instance:
 
     def start(self):
         began = time.time()
+        self.provide_disk()
         for name in ("upper/etc", "work", "root"):
             os.makedirs(f"{self.folder}/{name}", exist_ok=True)
         if not os.path.exists(f"{self.folder}/upper/etc/hostname"):
@@ -77,6 +79,18 @@ class Instance:
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
                 env={"PATH": os.environ["PATH"], **NSPAWN})
         log("boot", id=self.id, ip=self.facts["ip"], took=round(time.time() - began, 3))
+
+    def provide_disk(self):
+        size = self.facts.get("root_gb")
+        if not size or size > DISK_GB_MAX or os.path.exists(f"{self.folder}/disk"):
+            return
+        os.makedirs(f"{self.folder}/disk")
+        sh("truncate", "-s", f"{size}G", f"{self.folder}/disk.img")
+        sh("mkfs.ext4", "-q", f"{self.folder}/disk.img")
+        sh("mount", "-o", "loop", f"{self.folder}/disk.img", f"{self.folder}/disk")
+        for name in ("upper", "work"):
+            os.mkdir(f"{self.folder}/disk/{name}")
+            os.symlink(f"disk/{name}", f"{self.folder}/{name}")
 
     def status(self):
         """How its PID 1 ended; None while it runs."""
@@ -127,4 +141,6 @@ class Instance:
         for name in kept:
             if os.path.exists(f"{self.folder}/{name}"):
                 shutil.copy(f"{self.folder}/{name}", logs)
+        if os.path.exists(f"{self.folder}/disk"):
+            sh("umount", f"{self.folder}/disk", check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
