@@ -10,6 +10,7 @@ use crate::house::House;
 use crate::house::Plan;
 use crate::rig::may_run;
 
+mod dead_man;
 mod gate;
 mod git_server;
 mod house;
@@ -18,7 +19,7 @@ mod rig;
 /// Ends idle instances soon, so that a test sees their end. No bootstrap: ready on connect.
 const POOL: &str = "max_instances = 3\nidle_timeout = \"5s\"\nboot_timeout = \"2m\"";
 
-const TRUE: &str = "version: 1
+pub(crate) const TRUE: &str = "version: 1
 jobs:
   test:
     worker: [cloud]

@@ -73,6 +73,11 @@ impl Rig {
         String::from_utf8_lossy(&rig(&["logs", id]).stdout).into_owned()
     }
 
+    /// Runs a command of the shell inside an instance, as root; whether it succeeded.
+    pub(crate) fn exec(&self, id: &str, command: &str) -> bool {
+        rig(&["exec", id, "--", "sh", "-c", command]).status.success()
+    }
+
     /// From now on nothing gets from instances to this computer, as without a way out in their group.
     pub(crate) fn cut_off(&self) {
         let link = ["-n", "ec2rig", "link", "set", "host", "down"];
