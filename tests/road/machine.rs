@@ -203,7 +203,7 @@ impl Run {
         let file = |path: &Path| fs::File::create(path).expect("a file in the scratch directory");
         self.command.stdout(file(&self.out)).stderr(file(&self.err));
         let child = self.command.spawn().expect("the shell starts");
-        Running { child, has_ended: false, out: self.out, err: self.err }
+        Running { child, out: self.out, err: self.err }
     }
 
     /// Starts it and waits for its end.
@@ -212,10 +212,9 @@ impl Run {
     }
 }
 
-/// A script at work; its whole group is ended when it is dropped before its end.
+/// A script at work; its whole group is ended when it is dropped.
 pub(crate) struct Running {
     child: Child,
-    has_ended: bool,
     out: PathBuf,
     err: PathBuf,
 }
@@ -242,8 +241,6 @@ impl Running {
             status = self.child.try_wait().expect("our own child");
             status.is_some()
         });
-        // What it left behind is not ended for it: tests look for that.
-        self.has_ended = true;
         let status = status.expect("just waited for");
         let code = status.code().unwrap_or_else(|| 128 + status.signal().expect("one of both"));
         Finished { code, out: read(&self.out), err: read(&self.err) }
@@ -252,9 +249,6 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.has_ended {
-            return;
-        }
         if let Some(group) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
             // Gone already is what it should be.
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);

@@ -82,22 +82,6 @@ fn a_signal_ends_a_fetch_and_a_pause_at_once() {
 }
 
 #[test]
-fn a_signal_at_any_moment_of_its_start_leaves_nothing_behind() {
-    let authority = Authority::new("CA of the master");
-    let server = Server::start(&authority);
-    server.serve("/silent", Reply::silence());
-    for machine in Machine::every_shell() {
-        for after_ms in (0..60).step_by(3) {
-            let running = runurl(&machine, &authority, &server, "/silent").start();
-            std::thread::park_timeout(std::time::Duration::from_millis(after_ms));
-            running.signal(Signal::TERM);
-            running.finish().expect(&machine, 143, &[]);
-            assert_nothing_left(&machine);
-        }
-    }
-}
-
-#[test]
 fn the_script_reads_the_stdin_that_runurl_was_given() {
     let authority = Authority::new("CA of the master");
     let server = Server::start(&authority);
