@@ -203,7 +203,7 @@ impl Run {
         let file = |path: &Path| fs::File::create(path).expect("a file in the scratch directory");
         self.command.stdout(file(&self.out)).stderr(file(&self.err));
         let child = self.command.spawn().expect("the shell starts");
-        Running { child, out: self.out, err: self.err }
+        Running { child, has_ended: false, out: self.out, err: self.err }
     }
 
     /// Starts it and waits for its end.
@@ -212,9 +212,10 @@ impl Run {
     }
 }
 
-/// A script at work; its whole group is ended when it is dropped.
+/// A script at work; its whole group is ended when it is dropped before its end.
 pub(crate) struct Running {
     child: Child,
+    has_ended: bool,
     out: PathBuf,
     err: PathBuf,
 }
@@ -237,10 +238,15 @@ impl Running {
     /// Waits for its end.
     pub(crate) fn finish(mut self) -> Finished {
         let mut status = None;
-        wait_until("the script to end", || {
+        let pid = self.child.id();
+        let script = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let script = String::from_utf8_lossy(&script).replace('\0', " ");
+        wait_until(&format!("the end of {script}"), || {
             status = self.child.try_wait().expect("our own child");
             status.is_some()
         });
+        // What it left behind is not ended for it: tests look for that.
+        self.has_ended = true;
         let status = status.expect("just waited for");
         let code = status.code().unwrap_or_else(|| 128 + status.signal().expect("one of both"));
         Finished { code, out: read(&self.out), err: read(&self.err) }
@@ -249,6 +255,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
         if let Some(group) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
             // Gone already is what it should be.
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);

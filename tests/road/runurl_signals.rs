@@ -9,11 +9,13 @@ use crate::server::Server;
 use busybee::master::user_data::RUNURL;
 use rustix::process::Signal;
 
-/// Ends in its own way when it is told to, and says when it is ready for that.
+/// Ends in its own way when it is told to, and says when it is ready for that: not before its child is a
+/// program of its own. Between fork and exec a child has its parent's trap still, and a signal is lost on it.
 const PATIENT: &str = "#!/bin/sh
 trap 'kill $nap; echo told >told; exit 7' TERM
-sleep 600 &
+sh -c 'echo here >napping; exec sleep 600' &
 nap=$!
+until [ -s napping ]; do sleep 0.01; done
 echo ready >ready
 while :; do wait $nap; done
 ";
