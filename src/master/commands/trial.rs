@@ -28,6 +28,7 @@ use crate::master::config::PoolConfig;
 use crate::master::config::ProjectConfig;
 use crate::master::domain::decision::Answer;
 use crate::master::domain::entities::Instance;
+use crate::master::domain::entities::Job;
 use crate::master::domain::event::Request;
 use crate::master::domain::settings::ProvisionerKind;
 use crate::model::ids::BuildNumber;
@@ -195,9 +196,7 @@ fn ended_early(row: &Instance) -> Option<String> {
         .then(|| row.why_ended.clone().unwrap_or_else(|| "it ended by itself".to_owned()))
 }
 
-async fn the_job(
-    running: &Running,
-) -> anyhow::Result<Option<crate::master::domain::entities::Job>> {
+async fn the_job(running: &Running) -> anyhow::Result<Option<Job>> {
     let Some(build) = running.store.build(ProjectName::from(PROJECT), BuildNumber(1)).await? else {
         return Ok(None);
     };

@@ -1,7 +1,8 @@
 //! What an instance costs, roughly: list prices, so that a person sees cents and not only seconds.
 //!
-//! On demand, Linux, us-east-1, by the published list (aws.amazon.com/ec2/pricing/on-demand, 2025).
-//! Other regions cost up to half as much again, and contracts change everything: an estimate, and called so.
+//! On demand, Linux, us-east-1. Not read off AWS's own list: written from memory, and found to agree with
+//! tables that other projects took from it in 2025 and 2026 (to their last digit, where those are rounded).
+//! Other regions and contracts differ: an estimate, and called so.
 
 /// At each start at least this much is billed (EC2 user guide, "On-Demand Instances": Linux by the second).
 pub const BILLED_SECS_MIN: u64 = 60;
