@@ -22,6 +22,7 @@ use crate::model::attempt::AttemptSpec;
 use crate::model::attempt::LogChunk;
 use crate::model::attempt::LogOwner;
 use crate::runtime::clock;
+use crate::runtime::signals::DefaultSignals;
 use crate::wire::message::FromAgent;
 use crate::wire::message::InventoryItem;
 
@@ -343,6 +344,7 @@ fn spawn_supervisor(dir: &AttemptDir, runs_as: &StepsRunAs) -> anyhow::Result<Ch
         .stdin(std::process::Stdio::null())
         .stdout(said.try_clone().context("share the supervisor's log")?)
         .stderr(said);
+    command.as_std_mut().default_signals();
     // SAFETY: setsid is async-signal-safe and touches no memory of ours.
     unsafe {
         command.pre_exec(|| {

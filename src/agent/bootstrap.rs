@@ -11,6 +11,7 @@ use crate::agent::config::Config;
 use crate::agent::config::Road;
 use crate::agent::machine;
 use crate::model::step::StepOutcome;
+use crate::runtime::signals::DefaultSignals;
 use crate::wire::message::Bootstrap;
 use crate::wire::message::FromAgent;
 use crate::wire::message::TAIL_BYTES_MAX;
@@ -111,6 +112,7 @@ async fn carry_out(config: &Config, bootstrap: &Bootstrap, log: std::fs::File) -
         .stdout(log)
         .stderr(second)
         .process_group(0);
+    command.as_std_mut().default_signals();
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(why) => return StepOutcome::Infra(format!("cannot start sh: {why}")),

@@ -7,5 +7,6 @@ pub mod config_file;
 pub mod digest;
 pub mod private_file;
 pub mod random;
+pub mod signals;
 pub mod tcp;
 pub mod tls;

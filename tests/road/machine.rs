@@ -1,6 +1,7 @@
 //! A bare machine as far as the scripts can tell: one shell, one tool to fetch with, a scratch
 //! directory, and nothing else of the machine that the tests run on.
 
+use busybee::runtime::signals::DefaultSignals;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
@@ -155,6 +156,8 @@ impl Machine {
         // A group of its own, as the provisioner makes one; and files for what it says, because a
         // process left behind would keep a pipe open.
         command.process_group(0).stdin(Stdio::null());
+        // As a boot gives them, also where the tests run under nohup.
+        command.default_signals();
         Run { command, out: self.path("stdout"), err: self.path("stderr") }
     }
 

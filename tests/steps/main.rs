@@ -252,6 +252,15 @@ fn a_step_sees_its_own_environment_and_nothing_of_the_agents() {
 }
 
 #[test]
+fn a_step_hears_signals_that_the_agent_was_started_deaf_to() {
+    let heard = "for name in HUP INT QUIT TERM; do trap \"echo $name\" $name; kill -$name $$; done";
+    let mut bench = Bench::with(vec![step(heard)]);
+    let deaf = ["sh", "-c", "trap '' HUP INT QUIT TERM; exec \"$@\"", "sh"];
+    bench.within = deaf.map(str::to_owned).to_vec();
+    assert_eq!(bench.into_done().log(1), "HUP\nINT\nQUIT\nTERM\n");
+}
+
+#[test]
 fn bash_stops_at_the_first_failure_in_a_pipe_and_sh_at_the_first_command() {
     let mut bash = step("false | true; echo not reached");
     bash.shell = Shell::Bash;

@@ -19,6 +19,7 @@ use crate::agent::supervisor::spool::Spool;
 use crate::agent::supervisor::waiting::Waiting;
 use crate::model::step::StepOutcome;
 use crate::runtime::clock;
+use crate::runtime::signals::DefaultSignals;
 
 /// Between TERM and KILL.
 pub(super) const TERM_GRACE: Duration = Duration::from_secs(10);
@@ -107,16 +108,8 @@ pub(super) fn run(
         .stdin(Stdio::null())
         .stdout(input)
         .stderr(second)
-        .process_group(0);
-    // SAFETY: the closure makes system calls only, which are async-signal-safe.
-    unsafe {
-        command.pre_exec(|| {
-            let mut none = std::mem::zeroed::<libc::sigset_t>();
-            libc::sigemptyset(&raw mut none);
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-            Ok(())
-        });
-    }
+        .process_group(0)
+        .default_signals();
     let child = match command.spawn() {
         Ok(child) => child,
         Err(why) => {

@@ -31,6 +31,7 @@ use crate::master::provisioner::process_tree;
 use crate::model::ids::CloudId;
 use crate::model::ids::LaunchId;
 use crate::runtime::clock;
+use crate::runtime::signals::DefaultSignals;
 
 /// A machine that was told to end has this long: its TERM grace and some for a loaded computer.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
@@ -114,6 +115,7 @@ impl LocalProvisioner {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(dir.join("machine.log")).context("create machine.log")?)
+            .default_signals()
             .in_own_session()
             .spawn()
             .with_context(|| format!("start {} local-machine", self.program.display()))?;

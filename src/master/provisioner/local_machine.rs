@@ -21,6 +21,7 @@ use rustix::process::Signal;
 
 use crate::master::provisioner::process_tree;
 use crate::runtime::clock;
+use crate::runtime::signals::DefaultSignals;
 
 /// Processes that got TERM have this long before KILL.
 const TERM_GRACE: Duration = Duration::from_secs(2);
@@ -61,6 +62,8 @@ pub fn run(dir: &Path, lifetime: Duration) -> anyhow::Result<()> {
         .stdin(Stdio::null())
         .stdout(console.try_clone().context("share the console log")?)
         .stderr(console)
+        // Ours are blocked, to be read from a descriptor.
+        .default_signals()
         .spawn()
         .context("start the user-data with sh")?;
     wait(user_data.id(), &ended, lifetime);
