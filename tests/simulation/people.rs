@@ -16,6 +16,7 @@ use busybee::model::ids::BuildNumber;
 use busybee::model::ids::Commit;
 use busybee::model::ids::ProjectName;
 use busybee::model::ids::RefName;
+use busybee::model::inputs::GivenInputs;
 use busybee::model::status::WorkerStatus;
 use busybee::model::step::RunsAfter;
 use busybee::model::step::Shell;
@@ -279,6 +280,6 @@ impl World {
                 steps: vec![step],
             });
         }
-        Pipeline { name: None, jobs }
+        Pipeline { name: None, inputs: GivenInputs::new(), jobs }
     }
 }

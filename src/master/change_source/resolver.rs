@@ -93,7 +93,7 @@ async fn push(
         });
     }
     let facts = get(repository, &commit, &ref_name).await?;
-    Ok(resolved(ChangeEvent::Push, ref_name, commit, facts).await)
+    resolved(EventContext::new(ChangeEvent::Push, ref_name), commit, facts).await
 }
 
 async fn manual(repository: &Repository, wanted: Option<&str>) -> Result<Resolved, Trouble> {
@@ -118,7 +118,7 @@ async fn manual(repository: &Repository, wanted: Option<&str>) -> Result<Resolve
         }
     };
     let facts = get(repository, &commit, &ref_name).await?;
-    Ok(resolved(ChangeEvent::Manual, ref_name, commit, facts).await)
+    resolved(EventContext::new(ChangeEvent::Manual, ref_name), commit, facts).await
 }
 
 async fn containing(
@@ -160,21 +160,22 @@ async fn get(
 }
 
 async fn resolved(
-    event: ChangeEvent,
-    ref_name: RefName,
+    context: EventContext,
     commit: Commit,
     facts: CommitFacts,
-) -> Resolved {
+) -> Result<Resolved, Trouble> {
+    let ref_name = context.ref_name.clone();
     let planned = match facts.pipeline {
         PipelineText::Unreadable(sentence) => Planned::Broken(sentence),
         PipelineText::Text(text) => {
-            let context = EventContext { event, ref_name: ref_name.clone() };
             // A long file full of mistakes takes a while; others must not wait for it.
             let plan = move || pipeline_file::plan(&text, pipeline_file::FILE_NAME, &context);
-            tokio::task::spawn_blocking(plan).await.unwrap_or_else(|_stopped| {
-                Planned::Broken("the pipeline file could not be read to its end".to_owned())
-            })
+            let planned = tokio::task::spawn_blocking(plan).await.unwrap_or_else(|_stopped| {
+                let sentence = "the pipeline file could not be read to its end".to_owned();
+                Ok(Planned::Broken(sentence))
+            });
+            planned.map_err(|sentence| Trouble { sentence, worth_retrying: false })?
         }
     };
-    Resolved { ref_name, commit, subject: facts.subject, author: facts.author, planned }
+    Ok(Resolved { ref_name, commit, subject: facts.subject, author: facts.author, planned })
 }

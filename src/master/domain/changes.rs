@@ -207,6 +207,7 @@ mod tests {
     use crate::master::domain::pipeline::Pipeline;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
+    use crate::model::inputs::GivenInputs;
     use crate::model::status::BuildStatus;
 
     fn listed(rig: &mut Rig, refs: &[(&str, &str)]) {
@@ -219,7 +220,8 @@ mod tests {
     }
 
     fn planned() -> Planned {
-        Planned::Pipeline(Pipeline { name: None, jobs: vec![rig::job("test", &[])] })
+        let inputs = GivenInputs::new();
+        Planned::Pipeline(Pipeline { name: None, inputs, jobs: vec![rig::job("test", &[])] })
     }
 
     /// A rig that has seen `main` at `c1`.

@@ -38,6 +38,7 @@ use crate::model::ids::InstanceId;
 use crate::model::ids::LaunchId;
 use crate::model::ids::RefName;
 use crate::model::ids::WorkerName;
+use crate::model::inputs::GivenInputs;
 use crate::model::status::BuildStatus;
 use crate::model::status::JobStatus;
 use crate::model::time::Timestamp;
@@ -172,7 +173,7 @@ impl Rig {
     pub(super) fn build(&mut self, project: &str, jobs: Vec<JobSpec>) {
         self.ask(Request::StartBuild { project: project.into(), reference: None });
         let change = self.resolving();
-        let planned = Planned::Pipeline(Pipeline { name: None, jobs });
+        let planned = Planned::Pipeline(Pipeline { name: None, inputs: GivenInputs::new(), jobs });
         self.say(Event::ChangeResolved(change, resolved("refs/heads/main", "c1", "work", planned)));
     }
 
