@@ -51,6 +51,7 @@ impl Coordinator {
             subject: resolved.subject,
             author: resolved.author,
             pipeline_name: pipeline.name,
+            inputs: pipeline.inputs,
             created_at: self.now,
             started_at: None,
             finished_at: None,
