@@ -276,6 +276,35 @@ async fn a_started_build_is_answered_with_its_number_and_a_refusal_with_its_sent
 }
 
 #[tokio::test]
+async fn inputs_reach_the_domain_and_what_no_pipeline_takes_is_refused_at_the_door() {
+    let mut web = SeededWeb::with(Archive::empty().await, true, seeded_web::started(7)).await;
+    let start = |inputs: serde_json::Value| {
+        let request = Request::post("/api/v1/projects/hello/builds").header("host", LOCAL);
+        let body = serde_json::json!({ "inputs": inputs }).to_string();
+        request.header("authorization", format!("Bearer {TOKEN}")).body(body.into()).unwrap()
+    };
+    let many: serde_json::Map<String, serde_json::Value> =
+        (0..33).map(|n| (format!("i{n}"), "x".into())).collect();
+    for (inputs, why) in [
+        (many.into(), "33 inputs are more than a pipeline can have"),
+        (serde_json::json!({ "note": "x".repeat(1025) }), "\"note\" has 1025 bytes"),
+        (serde_json::json!({ "note": "a\0" }), "NUL"),
+        (serde_json::json!({ "x".repeat(65): "a" }), "more than 64 bytes"),
+        (serde_json::json!({ "dry_run": true }), "expected a string"),
+    ] {
+        let response = web.send(loopback(), start(inputs)).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let text = body_text(response).await;
+        let error: busybee::api::Error = serde_json::from_str(&text).unwrap();
+        assert!(error.error.contains(why), "{text}");
+    }
+    assert!(web.asked.try_recv().is_err(), "nothing went further");
+    let response = web.send(loopback(), start(serde_json::json!({ "dry_run": "true" }))).await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    assert!(web.asked.recv().await.unwrap().contains("inputs: {\"dry_run\": \"true\"}"));
+}
+
+#[tokio::test]
 async fn an_added_worker_is_told_its_lines_once() {
     let added = Answer::WorkerAdded("mini".into(), "00ff".into());
     let web = SeededWeb::with(Archive::empty().await, true, added).await;

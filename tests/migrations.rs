@@ -49,6 +49,10 @@ async fn a_database_of_every_schema_opens_with_its_builds_jobs_and_fleet() {
         assert_eq!(all[1].status, BuildStatus::Failed, "{name}");
         let failed = store.load_build("hello".into(), BuildNumber(1)).await.unwrap().unwrap();
         assert_eq!(failed.jobs.len(), 1, "{name}");
+        // A build of an older schema was started with nothing.
+        let started_with = failed.build.inputs.get("note").map(String::as_str);
+        let is_known = fixture.file_stem().is_some_and(|name| name >= "0004");
+        assert_eq!(started_with, is_known.then_some("é \"x\"\n"), "{name}");
         let steps = store.steps_of(AttemptId(1)).await.unwrap();
         assert_eq!(steps[1].outcome, Some(StepOutcome::Signalled(9)), "{name}");
         assert_eq!(store.meta("master_id").await.unwrap().as_deref(), Some("m-1"), "{name}");

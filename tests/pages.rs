@@ -203,6 +203,20 @@ async fn a_broken_pipeline_file_is_shown_as_it_was_told() {
 }
 
 #[tokio::test]
+async fn a_build_s_page_says_what_it_was_started_with() {
+    let archive = Archive::empty().await;
+    let now = clock::now();
+    let mut build = history::build(1, "hello", 1, BuildStatus::Queued, now);
+    let without = history::build(2, "hello", 2, BuildStatus::Queued, now);
+    build.inputs = [("dry_run".into(), "false".into()), ("note".into(), String::new())].into();
+    archive.remember(vec![Record::Build(build), Record::Build(without)]).await;
+    let web = SeededWeb::new(archive).await;
+    let text = web.text("/projects/hello/builds/1").await;
+    assert!(text.contains("dry_run=false</span>") && text.contains("note=</span>"), "{text}");
+    assert!(!web.text("/projects/hello/builds/2").await.contains("started with"));
+}
+
+#[tokio::test]
 async fn hostile_names_and_bytes_are_text_on_every_page() {
     const EVIL: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>";
     let archive = Archive::empty().await;
@@ -213,6 +227,7 @@ async fn hostile_names_and_bytes_are_text_on_every_page() {
     build.author = EVIL.into();
     build.reason = Some(EVIL.into());
     build.pipeline_name = Some(EVIL.into());
+    build.inputs = [(EVIL.into(), EVIL.into())].into();
     build.ref_name = RefName(format!("refs/heads/{EVIL}"));
     let mut job = history::job(9001, 900, EVIL, &[EVIL], JobStatus::Failed, now);
     job.reason = Some(EVIL.into());

@@ -69,6 +69,14 @@ fn misfit(schema: &Value, value: &Value, root: &Value, at: &str) -> Option<Strin
                 (length.is_some() && length < rule.as_u64()).then(|| format!("{at} has too little"))
             }
             "propertyNames" => None,
+            "maxItems" => {
+                let length = value.as_array().map(|items| items.len() as u64);
+                (length > rule.as_u64()).then(|| format!("{at} is too long"))
+            }
+            "maxProperties" => {
+                let length = value.as_object().map(|entries| entries.len() as u64);
+                (length > rule.as_u64()).then(|| format!("{at} has too much"))
+            }
             other => panic!("the schema says \"{other}\" at {at}, which this test does not know"),
         };
         if wrong.is_some() {
@@ -118,7 +126,18 @@ fn the_schema_accepts_every_right_file() {
 fn the_schema_refuses_what_busybee_refuses() {
     let job = |job: Value| json!({ "version": 1, "jobs": { "t": job } });
     let step = |step: Value| job(json!({ "steps": [step] }));
+    let inputs = |inputs: Value| {
+        let jobs = json!({ "t": { "steps": [{ "run": "x" }] } });
+        json!({ "version": 1, "triggers": { "manual": { "inputs": inputs } }, "jobs": jobs })
+    };
+    let many: serde_json::Map<String, Value> =
+        (0..33).map(|n| (format!("i{n}"), json!({}))).collect();
     for (value, reason) in [
+        (inputs(json!({ "a": { "type": "bool" } })), "inputs.a"),
+        (inputs(json!({ "a": { "option": [] } })), "may not have option"),
+        (inputs(json!({ "a": { "type": "choice", "options": [] } })), "too short"),
+        (inputs(json!({ "a": null })), "is not \"object\""),
+        (inputs(many.into()), "too much"),
         (json!({ "version": 2, "jobs": { "t": { "steps": [{ "run": "x" }] } } }), "too large"),
         (json!({ "version": 1 }), "has no \"jobs\""),
         (json!({ "version": 1, "jobs": {} }), "too little"),

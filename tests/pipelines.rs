@@ -37,10 +37,26 @@ fn context(event: &str, reference: &str) -> EventContext {
 }
 
 fn planned(text: &str, event: &str, reference: &str) -> Pipeline {
-    match pipeline_file::plan(text, ".busybee.yaml", &context(event, reference)) {
-        Planned::Pipeline(pipeline) => pipeline,
+    planned_for(text, &context(event, reference))
+}
+
+fn planned_for(text: &str, context: &EventContext) -> Pipeline {
+    match pipeline_file::plan(text, ".busybee.yaml", context) {
+        Ok(Planned::Pipeline(pipeline)) => pipeline,
         other => panic!("{other:?}"),
     }
+}
+
+/// One of the right files.
+fn right(wanted: &str) -> String {
+    let mut all = fixtures("right").into_iter().map(|path| read(&path));
+    all.find(|(name, _)| name == wanted).expect("the fixture is there").1
+}
+
+/// A start by hand with these inputs.
+fn start(given: &[(&str, &str)]) -> EventContext {
+    let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    context("manual", "main").with_inputs(given.collect())
 }
 
 #[test]
@@ -72,7 +88,7 @@ fn every_wrong_file_is_told_what_its_snapshot_says() {
 
 #[test]
 fn a_file_means_what_it_says() {
-    let text = read(&fixtures("right")[1]).1;
+    let text = right("everything");
     let pipeline = planned(&text, "push", "main");
     assert_eq!(pipeline.name.as_deref(), Some("build"));
     let [lint, test, deploy] = pipeline.jobs.as_slice() else { panic!("{pipeline:?}") };
@@ -104,7 +120,7 @@ fn a_file_means_what_it_says() {
 
 #[test]
 fn what_is_not_said_is_as_documented() {
-    let pipeline = planned(&read(&fixtures("right")[2]).1, "push", "any/branch");
+    let pipeline = planned(&right("smallest"), "push", "any/branch");
     let job = &pipeline.jobs[0];
     assert_eq!((job.timeout.as_secs(), job.infra_retries), (3600, 2));
     assert_eq!((job.checkout, job.keep_workspace, job.worker.clone()), (true, false, None));
@@ -117,9 +133,11 @@ fn triggers_leave_out_what_they_do_not_name() {
     let check = |triggers: &str, event: &str, reference: &str, is_built: bool| {
         let text = format!("version: 1\n{triggers}\njobs: {{ t: {{ steps: [{{ run: x }}] }} }}\n");
         match pipeline_file::plan(&text, "f", &context(event, reference)) {
-            Planned::Pipeline(_) => assert!(is_built, "{triggers} {event} {reference}"),
-            Planned::NotTriggered(why) => assert!(!is_built, "{triggers} {reference}: {why}"),
-            Planned::Broken(text) => panic!("{text}"),
+            Ok(Planned::Pipeline(_)) => assert!(is_built, "{triggers} {event} {reference}"),
+            Ok(Planned::NotTriggered(why)) => {
+                assert!(!is_built, "{triggers} {reference}: {why}");
+            }
+            other => panic!("{other:?}"),
         }
     };
     check("", "push", "main", true);
@@ -136,12 +154,83 @@ fn triggers_leave_out_what_they_do_not_name() {
     check("triggers: { push: { tags: ['v*'] } }", "push", "main", false);
     check("triggers: { push: {} }", "push", "anything", true);
     check("triggers: {}", "push", "main", false);
+    check("triggers: { manual: {} }", "push", "main", false);
+    check("triggers: { manual: { inputs: {} } }", "manual", "main", true);
     check("triggers: {}", "manual", "main", true);
+}
+
+/// What the steps of the file with inputs get to see, for one change: the variables, and which of
+/// the steps that have a condition run.
+fn seen(context: &EventContext) -> (Vec<String>, [bool; 2]) {
+    let pipeline = planned_for(&right("inputs"), context);
+    let steps = &pipeline.jobs[0].steps;
+    let env = pipeline.jobs[0].env.iter().chain(&steps[0].env);
+    let env = env.map(|(name, value)| format!("{name}={value}")).collect();
+    (env, [steps[1].when.success, steps[2].when.success])
+}
+
+#[test]
+fn inputs_reach_variables_and_conditions() {
+    let (env, runs) = seen(&start(&[("target", "production"), ("dry_run", "false")]));
+    assert_eq!(env[0], "REF=refs/heads/main");
+    assert_eq!(env[1..], ["DRY_RUN=false", "TARGET=deploy-to-production", "NOTE="]);
+    assert_eq!(runs, [true, true]);
+    let (env, runs) = seen(&start(&[("target", "staging"), ("note", "$(id) \"x\"")]));
+    assert_eq!(env[1..], ["DRY_RUN=true", "TARGET=deploy-to-staging", "NOTE=$(id) \"x\""]);
+    assert_eq!(runs, [false, false]);
+    let (env, runs) = seen(&context("push", "main"));
+    assert_eq!(env[1..], ["DRY_RUN=true", "TARGET=deploy-to-", "NOTE="]);
+    assert_eq!(runs, [false, false]);
+}
+
+#[test]
+fn a_build_that_somebody_started_remembers_all_of_its_inputs() {
+    let texts = |pipeline: Pipeline| {
+        pipeline.inputs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    let started = planned_for(&right("inputs"), &start(&[("target", "staging")]));
+    assert_eq!(texts(started), ["dry_run=true", "note=", "target=staging"]);
+    assert!(planned(&right("inputs"), "push", "main").inputs.is_empty());
+}
+
+#[test]
+fn inputs_that_do_not_fit_start_nothing() {
+    let why = |text: &str, given: &[(&str, &str)]| {
+        pipeline_file::plan(text, ".busybee.yaml", &start(given)).expect_err("they do not fit")
+    };
+    let there_are = "the inputs are: dry_run (true or false, default true), \
+                     target (one of staging, production, no default), note (a text, default empty)";
+    let text = right("inputs");
+    assert_eq!(why(&text, &[]), format!("the input \"target\" must be given; {there_are}"));
+    let unknown = why(&text, &[("target", "staging"), ("dryrun", "true")]);
+    let sentence = "there is no input \"dryrun\": did you mean \"dry_run\"?";
+    assert_eq!(unknown, format!("{sentence}; {there_are}"));
+    let none = why(&right("smallest"), &[("x", "1")]);
+    assert!(none.contains("this pipeline takes none"), "{none}");
+    // A broken file is a red build, whatever it was given.
+    let broken = pipeline_file::plan("version: 1\n", "f", &start(&[("x", "1")]));
+    assert!(matches!(broken, Ok(Planned::Broken(_))), "{broken:?}");
+}
+
+#[test]
+fn there_are_not_more_inputs_than_people_fill_in() {
+    let check = |n: usize| {
+        let inputs: String = (0..n).map(|n| format!("      i{n}: {{}}\n")).collect();
+        let text = format!(
+            "version: 1\ntriggers:\n  manual:\n    inputs:\n{inputs}\
+             jobs: {{ t: {{ steps: [{{ run: x, when: event.inputs.i0 == \"\" }}] }} }}\n"
+        );
+        pipeline_file::check(&text, "f").map(|_| ()).map_err(|problems| problems.to_string())
+    };
+    assert_eq!(check(32), Ok(()));
+    let problems = check(33).expect_err("they are too many");
+    assert!(problems.starts_with("f:37:7: 33 inputs are more than 32"), "{problems}");
+    assert_eq!(problems.matches("f:").count(), 1, "{problems}");
 }
 
 #[test]
 fn a_job_that_no_pool_would_serve_is_a_warning() {
-    let pipeline = pipeline_file::check(&read(&fixtures("right")[1]).1, "f").expect("it is right");
+    let pipeline = pipeline_file::check(&right("everything"), "f").expect("it is right");
     let pools = [["linux", "x64"].into_iter().collect()];
     let warnings = pipeline.without_pool(&pools);
     assert_eq!(warnings, ["no pool offers arm64, linux, so jobs.test will wait"]);
@@ -149,12 +238,20 @@ fn a_job_that_no_pool_would_serve_is_a_warning() {
 
 #[test]
 fn a_plan_can_be_read_by_a_program() {
-    let text = read(&fixtures("right")[2]).1;
+    let text = right("smallest");
     let pipeline = pipeline_file::check(&text, "f").expect("it is right");
     let view = plan_view(&pipeline, &context("push", "refs/tags/v1")).expect("it can be planned");
     let json = serde_json::to_value(&view).expect("a view is plain data");
     assert_eq!(json["ref"], "refs/tags/v1");
     assert_eq!(json["jobs"][0]["steps"][0]["runs_after"], serde_json::json!(["success"]));
+    let pipeline = pipeline_file::check(&right("inputs"), "f").expect("it is right");
+    let view = plan_view(&pipeline, &start(&[("target", "staging")])).expect("it can be planned");
+    let json = serde_json::to_value(&view).expect("a view is plain data");
+    let target = serde_json::json!({
+        "name": "target", "type": "choice", "value": "staging", "description": "Where it goes"
+    });
+    assert_eq!(json["inputs"][1], target);
+    assert_eq!(json["jobs"][0]["steps"][0]["env"]["TARGET"], "deploy-to-staging");
 }
 
 #[test]

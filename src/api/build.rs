@@ -1,5 +1,7 @@
 //! Builds, their jobs and steps.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -29,6 +31,9 @@ pub struct Build {
     pub event: String,
     /// `name:` of the pipeline file.
     pub pipeline: Option<String>,
+    /// What it was started with, where somebody started it and its pipeline takes inputs.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, String>,
     /// When it came to be.
     pub created_at: String,
     /// When its first job started.
@@ -121,6 +126,9 @@ pub struct StartBuild {
     /// A branch, tag, full ref or commit; nothing: the remote's HEAD.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// Values for the pipeline's inputs, by name: `{"dry_run": "true"}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, String>,
 }
 
 /// What to run again of a finished build.

@@ -6,6 +6,7 @@
 pub mod build;
 pub mod fleet;
 pub mod here;
+pub mod input;
 pub mod target;
 
 use clap::Parser;

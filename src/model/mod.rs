@@ -6,6 +6,7 @@
 pub mod attempt;
 pub mod backoff;
 pub mod ids;
+pub mod inputs;
 pub mod labels;
 pub mod secret;
 pub mod status;

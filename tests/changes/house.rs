@@ -90,7 +90,17 @@ impl House {
 
     /// Resolves what somebody asked for.
     pub(crate) async fn manual(&self, wanted: Option<&str>) -> Result<Resolved, Failure> {
-        self.resolve(Wanted::Manual(wanted.map(str::to_owned))).await
+        self.manual_with(wanted, &[]).await
+    }
+
+    /// The same with inputs.
+    pub(crate) async fn manual_with(
+        &self,
+        wanted: Option<&str>,
+        inputs: &[(&str, &str)],
+    ) -> Result<Resolved, Failure> {
+        let inputs = inputs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        self.resolve(Wanted::Manual { reference: wanted.map(str::to_owned), inputs }).await
     }
 
     async fn resolve(&self, wanted: Wanted) -> Result<Resolved, Failure> {

@@ -128,6 +128,33 @@ async fn what_somebody_asks_for_is_resolved_at_the_remote() {
 }
 
 #[tokio::test]
+async fn a_start_is_planned_with_its_inputs_and_refused_where_they_do_not_fit() {
+    let origin = Origin::new();
+    let inputs = "triggers: { manual: { inputs: { level: { default: low } } } }\n\
+                  env: { LEVEL: \"${{ event.inputs.level }}\" }\njobs:";
+    let text = PIPELINE.replacen("jobs:", inputs, 1);
+    let commit = origin.commit("main", "take inputs", &[(".busybee.yaml", &text)]);
+    let house = House::new(source(&origin.file_url()));
+    let level = |resolved: &Resolved| match &resolved.planned {
+        Planned::Pipeline(pipeline) => {
+            (pipeline.inputs["level"].clone(), pipeline.jobs[0].env[0].1.clone())
+        }
+        other => panic!("{other:?}"),
+    };
+    let both = |level: &str| (level.to_owned(), level.to_owned());
+    // By its commit too: that question may be answered from memory.
+    for wanted in [Some("main"), Some(commit.as_str())] {
+        assert_eq!(level(&house.manual_with(wanted, &[]).await.unwrap()), both("low"));
+        let high = house.manual_with(wanted, &[("level", "high")]).await.unwrap();
+        assert_eq!(level(&high), both("high"));
+        assert_eq!(level(&house.manual_with(wanted, &[]).await.unwrap()), both("low"));
+        let refused = house.manual_with(wanted, &[("levle", "high")]).await.unwrap_err();
+        assert!(!refused.worth_retrying);
+        assert!(refused.sentence.contains("did you mean \"level\""), "{refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_older_commit_is_found_on_the_branch_that_has_it() {
     let origin = Origin::new();
     let first = origin.rev("HEAD");

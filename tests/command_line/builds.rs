@@ -121,11 +121,36 @@ fn starting_says_which_build_it_became() {
 }
 
 #[test]
-fn inputs_are_refused_until_pipelines_take_them() {
+fn inputs_go_to_the_master_and_are_shown_with_the_build() {
     let master = FakeMaster::start();
-    let ran = ask(&master, "build start hello --input dry_run=true").ended_with(1);
-    assert!(ran.err.contains("no inputs yet"), "{}", ran.err);
-    assert!(master.asked("POST /projects/hello/builds").is_empty());
+    let started = json!({"project": "hello", "number": 1, "url": "https://ci.example.com/hello/1"});
+    master.on("POST /projects/hello/builds", move |_| Reply::json(&started).with_status(201));
+    let given = "build start hello --input note=a=b --input dry_run=true --input empty=";
+    ask(&master, given).ended_with(0);
+    let asked = master.asked("POST /projects/hello/builds");
+    assert_eq!(asked[0].body, r#"{"inputs":{"dry_run":"true","empty":"","note":"a=b"}}"#);
+    let twice = ask(&master, "build start hello --input a=1 --input a=2").ended_with(1);
+    assert!(twice.err.contains("\"a\" is given twice"), "{}", twice.err);
+    assert_eq!(master.asked("POST /projects/hello/builds").len(), 1);
+
+    let mut shown = build("queued", vec![]);
+    shown.inputs = [("dry_run".into(), "true".into()), ("note".into(), "a\x1b[2J".into())].into();
+    master.has("GET /projects/hello/builds/1", &shown);
+    let ran = ask(&master, "build show hello/1").ended_with(0);
+    assert!(ran.text().contains("\n  input    dry_run=true\n  input    note=a"), "{}", ran.text());
+    assert!(!ran.text().contains('\x1b'), "{}", ran.text());
+    let document = ask(&master, "build show hello/1 --json").ended_with(0).json();
+    assert_eq!(document["inputs"]["dry_run"], "true");
+}
+
+#[test]
+fn inputs_that_the_master_refuses_start_nothing_and_end_with_1() {
+    let master = FakeMaster::start();
+    let sentence = "hello: there is no input \"x\"; the inputs are: dry_run (true or false)";
+    let refusal = json!({"error": sentence, "kind": "invalid"});
+    master.on("POST /projects/hello/builds", move |_| Reply::json(&refusal).with_status(400));
+    let ran = ask(&master, "build start hello --input x=1 --wait").ended_with(1);
+    assert!(ran.err.contains(sentence) && ran.out.is_empty(), "{}", ran.err);
 }
 
 #[test]

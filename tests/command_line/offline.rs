@@ -71,6 +71,36 @@ fn a_plan_names_what_runs_after_what_and_on_which_workers() {
 }
 
 #[test]
+fn a_plan_can_be_tried_with_inputs() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "version: 1\ntriggers:\n  manual:\n    inputs:\n      dry_run: { type: boolean, \
+                default: true, description: Only look }\njobs:\n  ship:\n    steps:\n      - \
+                run: ./ship\n        when: \"!event.inputs.dry_run\"\n";
+    std::fs::write(dir.path().join(".busybee.yaml"), text).unwrap();
+    let plan = |words: &str| run_in(dir.path(), &format!("pipeline plan {words}"));
+    insta::assert_snapshot!(plan("--event manual").ended_with(0).text(), @r"
+    pipeline: manual of refs/heads/main builds
+      dry_run: true  (Only look)
+
+    ship  (worker of the first pool, at most 1h)
+      - checkout
+      - ./ship  (does not run here)
+    ");
+    let ran = plan("--input dry_run=false --json").ended_with(0).json();
+    assert_eq!((&ran["event"], &ran["inputs"][0]["value"]), (&"manual".into(), &"false".into()));
+    assert_eq!(ran["jobs"][0]["steps"][0]["runs_after"], serde_json::json!(["success"]));
+    for (words, why) in [
+        ("--input dryrun=1", "did you mean \"dry_run\""),
+        ("--input dry_run=1", "must be true or false"),
+        ("--input dry_run=true --event push", "a push is given no inputs"),
+        ("--input dry_run=true --input dry_run=false", "given twice"),
+    ] {
+        let ran = plan(words).ended_with(1);
+        assert!(ran.err.contains(why), "{words}: {}", ran.err);
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_or_endless_is_told_by_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let ran = run_in(dir.path(), "pipeline check").ended_with(1);

@@ -19,6 +19,7 @@ pub(crate) fn build(status: &str, jobs: Vec<Job>) -> Build {
         author: "Ada <ada@example.com>".into(),
         event: "manual".into(),
         pipeline: None,
+        inputs: [].into(),
         created_at: "2026-01-31T12:00:00.000Z".into(),
         started_at: Some("2026-01-31T12:00:01.000Z".into()),
         finished_at: is_over.then(|| "2026-01-31T12:01:06.500Z".into()),

@@ -159,6 +159,55 @@ fn a_broken_pipeline_file_makes_a_red_build_that_says_why() {
 }
 
 #[test]
+fn a_build_that_somebody_starts_sees_what_it_was_started_with() {
+    const DEPLOY: &str = r#"version: 1
+triggers:
+  manual:
+    inputs:
+      dry_run: { type: boolean, default: true }
+      target: { type: choice, options: [staging, production] }
+jobs:
+  deploy:
+    env: { DRY_RUN: "${{ event.inputs.dry_run }}" }
+    steps:
+      - name: say
+        run: echo "$DRY_RUN $TARGET"
+        env: { TARGET: "to ${{ event.inputs.target }}" }
+      - name: ship
+        run: echo shipped
+        when: "!event.inputs.dry_run"
+"#;
+    let house = House::open(&Plan { pipeline: DEPLOY, pool: POOL });
+    let there_are = "the inputs are: dry_run (true or false, default true), \
+                     target (one of staging, production, no default)";
+    for (input, why) in [
+        ("dry_run=false", "the input \"target\" must be given"),
+        ("target=moon", "must be one of staging, production, not \"moon\""),
+        ("tagret=staging", "did you mean \"target\"?"),
+    ] {
+        let refused = house.busybee(&["build", "start", "hello", "--input", input]);
+        assert_eq!(refused.status.code(), Some(1), "{input}");
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert!(told.contains(why) && told.contains(there_are), "{input}: {told}");
+    }
+    assert!(house.json(&["build", "list"])["builds"].as_array().unwrap().is_empty());
+
+    let inputs = ["--input", "target=production", "--input", "dry_run=false"];
+    let start = [&["build", "start", "hello"], &inputs[..], &["--wait"]].concat();
+    assert_eq!(house.busybee(&start).status.code(), Some(0), "{}", house.story());
+    let log = String::from_utf8(house.log(&["hello/1"])).unwrap();
+    assert!(log.contains("false to production\n") && log.contains("shipped\n"), "{log}");
+    let expected = serde_json::json!({ "dry_run": "false", "target": "production" });
+    assert_eq!(house.json(&["build", "show", "hello/1"])["inputs"], expected);
+
+    assert!(house.busybee(&["build", "retry", "hello/1"]).status.success());
+    let again = house.finished(1);
+    assert_eq!((&again["inputs"], &again["jobs"][0]["attempts"]), (&expected, &2.into()));
+    let log = String::from_utf8(house.log(&["hello/1", "--step", "say"])).unwrap();
+    assert_eq!(log, "false to production\n");
+}
+
+#[test]
 fn a_cancelled_build_ends_its_step_and_exits_3() {
     const ENDLESS: &str = "version: 1
 jobs:

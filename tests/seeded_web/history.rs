@@ -54,6 +54,7 @@ pub fn build(id: u64, project: &str, number: u64, status: BuildStatus, at: Times
         subject: subject(number).into(),
         author: "Ada Byron <ada@example.com>".into(),
         pipeline_name: None,
+        inputs: [].into(),
         created_at: at,
         started_at: (status != BuildStatus::Queued).then(|| Timestamp(at.0 + 2 * S)),
         finished_at: is_final.then(|| Timestamp(at.0 + (20 + number * 37 % 90) * S)),

@@ -16,6 +16,7 @@ use busybee::model::ids::BuildNumber;
 use busybee::model::ids::Commit;
 use busybee::model::ids::ProjectName;
 use busybee::model::ids::RefName;
+use busybee::model::inputs::GivenInputs;
 use busybee::model::status::WorkerStatus;
 use busybee::model::step::RunsAfter;
 use busybee::model::step::Shell;
@@ -164,7 +165,11 @@ impl World {
         match (self.random(12), build, worker) {
             (0..=2, _, _) => {
                 let project = ["app", "lib", "nothing"][self.random(3) as usize].into();
-                self.ask(Request::StartBuild { project, reference: None });
+                self.ask(Request::StartBuild {
+                    project,
+                    reference: None,
+                    inputs: GivenInputs::new(),
+                });
             }
             (3..=4, Some((project, number)), _) => {
                 self.people.cancelled.insert((project.clone(), number));
@@ -201,7 +206,7 @@ impl World {
         }
         let (ref_name, commit) = match change.wanted {
             Wanted::Push { ref_name, commit } => (ref_name, commit),
-            Wanted::Manual(_) => {
+            Wanted::Manual { .. } => {
                 let commit = self.fresh_commit();
                 ("refs/heads/main".into(), commit)
             }
@@ -279,6 +284,6 @@ impl World {
                 steps: vec![step],
             });
         }
-        Pipeline { name: None, jobs }
+        Pipeline { name: None, inputs: GivenInputs::new(), jobs }
     }
 }

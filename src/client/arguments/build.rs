@@ -3,6 +3,7 @@
 use clap::Args;
 use clap::Subcommand;
 
+use crate::client::arguments::input::key_and_value;
 use crate::client::arguments::target::TargetArguments;
 use crate::client::build_name::BuildName;
 
@@ -106,12 +107,4 @@ pub struct LogsArguments {
     /// Stay, and print what comes, until the build has ended
     #[arg(long)]
     pub follow: bool,
-}
-
-/// Splits `KEY=VALUE` at its first `=`.
-fn key_and_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("an input is KEY=VALUE, such as dry_run=true".to_owned()),
-    }
 }

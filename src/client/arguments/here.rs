@@ -7,6 +7,8 @@ use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
 
+use crate::client::arguments::input::key_and_value;
+
 /// The pipeline file that is looked at if none is named.
 pub const PIPELINE_FILE: &str = ".busybee.yaml";
 
@@ -103,9 +105,12 @@ pub struct PlanArguments {
     /// For which ref: main is the branch main, refs/tags/v1 the tag v1
     #[arg(long = "ref", value_name = "REF", default_value = "main")]
     pub reference: String,
-    /// For what kind of event
-    #[arg(long, value_enum, default_value_t = EventWord::Push)]
-    pub event: EventWord,
+    /// For what kind of event; without it: push, or manual where inputs are given
+    #[arg(long, value_enum)]
+    pub event: Option<EventWord>,
+    /// A value for one of the pipeline's inputs; may be given several times
+    #[arg(long = "input", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub inputs: Vec<(String, String)>,
     /// Answer with one JSON document
     #[arg(long)]
     pub json: bool,

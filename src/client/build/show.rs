@@ -74,6 +74,7 @@ fn facts(build: &Build, screen: &Screen) -> Vec<(&'static str, String)> {
     if let Some(pipeline) = &build.pipeline {
         facts.insert(0, ("pipeline", pipeline.clone()));
     }
+    facts.extend(build.inputs.iter().map(|(name, value)| ("input", format!("{name}={value}"))));
     facts
 }
 

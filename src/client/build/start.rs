@@ -10,6 +10,7 @@ use crate::api::build::Build;
 use crate::api::build::BuildRef;
 use crate::api::build::StartBuild;
 use crate::client::arguments::build::StartArguments;
+use crate::client::arguments::input;
 use crate::client::build::show::headline;
 use crate::client::build::show::jobs;
 use crate::client::build_name::BuildName;
@@ -42,13 +43,9 @@ pub async fn run(
     json: bool,
     mut screen: Screen,
 ) -> Result<Exit, Failure> {
-    if let Some((key, _)) = arguments.inputs.first() {
-        return Err(Failure::wrong(format!(
-            "cannot give the input \"{key}\": pipelines take no inputs yet; leave --input out"
-        )));
-    }
+    let inputs = input::by_name(arguments.inputs).map_err(Failure::wrong)?;
     let path = ["projects", arguments.project.as_str(), "builds"];
-    let question = StartBuild { reference: arguments.reference };
+    let question = StartBuild { reference: arguments.reference, inputs };
     let started: BuildRef = connection.post(&path, &question).await?.read()?;
     let name = BuildName {
         project: ProjectName(started.project.clone()),

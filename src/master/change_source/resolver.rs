@@ -19,6 +19,7 @@ use crate::master::pipeline_file;
 use crate::master::pipeline_file::context::EventContext;
 use crate::model::ids::Commit;
 use crate::model::ids::RefName;
+use crate::model::inputs::GivenInputs;
 
 /// Why a change could not be resolved.
 struct Trouble {
@@ -46,7 +47,9 @@ pub(super) async fn resolve(
     let asked = asked(repository, &wanted);
     let result = match wanted {
         Wanted::Push { ref_name, commit } => push(repository, ref_name, commit).await,
-        Wanted::Manual(text) => manual(repository, text.as_deref()).await,
+        Wanted::Manual { reference, inputs } => {
+            manual(repository, reference.as_deref(), inputs).await
+        }
     };
     match result {
         Ok(resolved) => {
@@ -62,17 +65,20 @@ pub(super) async fn resolve(
     }
 }
 
-/// What is asked, if the answer will be the same for ever: a branch moves, a commit does not.
+/// What is asked, if the answer will be the same for ever: a branch moves, a commit does not. What
+/// is asked with inputs is rarely asked again.
 fn asked(repository: &Repository, wanted: &Wanted) -> Option<Asked> {
     let project = repository.source().project.clone();
     match wanted {
         Wanted::Push { ref_name, commit } => {
             Some(Asked { project, commit: commit.clone(), pushed: Some(ref_name.clone()) })
         }
-        Wanted::Manual(Some(text)) if refs::is_commit(text) => {
+        Wanted::Manual { reference: Some(text), inputs }
+            if refs::is_commit(text) && inputs.is_empty() =>
+        {
             Some(Asked { project, commit: Commit::from(text.as_str()), pushed: None })
         }
-        Wanted::Manual(_) => None,
+        Wanted::Manual { .. } => None,
     }
 }
 
@@ -93,10 +99,15 @@ async fn push(
         });
     }
     let facts = get(repository, &commit, &ref_name).await?;
-    Ok(resolved(ChangeEvent::Push, ref_name, commit, facts).await)
+    let context = EventContext::new(ChangeEvent::Push, ref_name);
+    resolved(context, commit, facts).await
 }
 
-async fn manual(repository: &Repository, wanted: Option<&str>) -> Result<Resolved, Trouble> {
+async fn manual(
+    repository: &Repository,
+    wanted: Option<&str>,
+    inputs: GivenInputs,
+) -> Result<Resolved, Trouble> {
     let wanted = wanted.map(str::trim).filter(|text| !text.is_empty());
     let listed = repository.list().await;
     let listed = listed.map_err(|sentence| Trouble { sentence, worth_retrying: true })?;
@@ -118,7 +129,8 @@ async fn manual(repository: &Repository, wanted: Option<&str>) -> Result<Resolve
         }
     };
     let facts = get(repository, &commit, &ref_name).await?;
-    Ok(resolved(ChangeEvent::Manual, ref_name, commit, facts).await)
+    let context = EventContext::new(ChangeEvent::Manual, ref_name).with_inputs(inputs);
+    resolved(context, commit, facts).await
 }
 
 async fn containing(
@@ -160,21 +172,22 @@ async fn get(
 }
 
 async fn resolved(
-    event: ChangeEvent,
-    ref_name: RefName,
+    context: EventContext,
     commit: Commit,
     facts: CommitFacts,
-) -> Resolved {
+) -> Result<Resolved, Trouble> {
+    let ref_name = context.ref_name.clone();
     let planned = match facts.pipeline {
         PipelineText::Unreadable(sentence) => Planned::Broken(sentence),
         PipelineText::Text(text) => {
-            let context = EventContext { event, ref_name: ref_name.clone() };
             // A long file full of mistakes takes a while; others must not wait for it.
             let plan = move || pipeline_file::plan(&text, pipeline_file::FILE_NAME, &context);
-            tokio::task::spawn_blocking(plan).await.unwrap_or_else(|_stopped| {
-                Planned::Broken("the pipeline file could not be read to its end".to_owned())
-            })
+            let planned = tokio::task::spawn_blocking(plan).await.unwrap_or_else(|_stopped| {
+                let sentence = "the pipeline file could not be read to its end".to_owned();
+                Ok(Planned::Broken(sentence))
+            });
+            planned.map_err(|sentence| Trouble { sentence, worth_retrying: false })?
         }
     };
-    Resolved { ref_name, commit, subject: facts.subject, author: facts.author, planned }
+    Ok(Resolved { ref_name, commit, subject: facts.subject, author: facts.author, planned })
 }

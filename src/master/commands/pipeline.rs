@@ -5,11 +5,14 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::master::commands::findings::Findings;
+use crate::master::domain::pipeline::ChangeEvent;
 use crate::master::pipeline_file;
 use crate::master::pipeline_file::FILE_BYTES_MAX;
 use crate::master::pipeline_file::context::EventContext;
 use crate::master::pipeline_file::meaning::CheckedPipeline;
 use crate::master::pipeline_file::plan_view::plan_view;
+use crate::model::inputs;
+use crate::model::inputs::GivenInputs;
 use crate::runtime::config_file::problem::Problems;
 
 /// A plan, as people read it and as one JSON document.
@@ -29,9 +32,14 @@ pub fn check(file: &Path) -> Findings {
 /// Which jobs would run for an event on a ref.
 ///
 /// # Errors
-/// There is no such event or ref, or the file is wrong: all of it, each with its place.
-pub fn plan(file: &Path, event: &str, reference: &str) -> Result<Plan, String> {
-    let context = EventContext::from_words(Some(event), Some(reference))?;
+/// There is no such event, ref or input, or the file is wrong: all of it, each with its place.
+pub fn plan(
+    file: &Path,
+    event: Option<&str>,
+    reference: &str,
+    given: GivenInputs,
+) -> Result<Plan, String> {
+    let context = context(event, reference, given)?;
     // On lines of their own, so that an editor finds the places.
     let pipeline =
         read(file).map_err(|problems| format!("there is nothing to plan:\n{problems}"))?;
@@ -40,6 +48,25 @@ pub fn plan(file: &Path, event: &str, reference: &str) -> Result<Plan, String> {
     let json =
         serde_json::to_string(&view).map_err(|error| format!("cannot write JSON: {error}"))?;
     Ok(Plan { text: view.to_string(), json })
+}
+
+/// For which change is planned: inputs make it a start by hand.
+fn context(
+    event: Option<&str>,
+    reference: &str,
+    given: GivenInputs,
+) -> Result<EventContext, String> {
+    if given.is_empty() {
+        return EventContext::from_words(event, Some(reference));
+    }
+    inputs::check(&given)?;
+    let context = EventContext::from_words(event.or(Some("manual")), Some(reference))?;
+    match context.event {
+        ChangeEvent::Manual => Ok(context.with_inputs(given)),
+        ChangeEvent::Push => {
+            Err("a push is given no inputs; leave --event push out, or --input".to_owned())
+        }
+    }
 }
 
 /// The JSON Schema of pipeline files.

@@ -34,6 +34,7 @@ use crate::master::domain::settings::ProvisionerKind;
 use crate::model::ids::BuildNumber;
 use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
+use crate::model::inputs::GivenInputs;
 use crate::runtime::random;
 
 /// The project of the trial's own repository.
@@ -164,7 +165,8 @@ async fn start_and_watch(
     pool: &PoolName,
     say: &dyn Fn(&str),
 ) -> anyhow::Result<Option<String>> {
-    let request = Request::StartBuild { project: ProjectName::from(PROJECT), reference: None };
+    let project = ProjectName::from(PROJECT);
+    let request = Request::StartBuild { project, reference: None, inputs: GivenInputs::new() };
     if let Answer::Refused(refusal) = running.inbox.ask(request).await {
         anyhow::bail!("start a build: {}", refusal.sentence);
     }

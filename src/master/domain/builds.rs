@@ -12,6 +12,7 @@ use crate::master::domain::pipeline::Planned;
 use crate::model::ids::BuildId;
 use crate::model::ids::BuildNumber;
 use crate::model::ids::ProjectName;
+use crate::model::inputs::GivenInputs;
 use crate::model::status::BuildStatus;
 use crate::model::status::JobStatus;
 
@@ -35,7 +36,7 @@ impl Coordinator {
         let (pipeline, broken) = match resolved.planned {
             Planned::Pipeline(pipeline) => (pipeline, None),
             Planned::NotTriggered(why) | Planned::Broken(why) => {
-                (Pipeline { name: None, jobs: Vec::new() }, Some(why))
+                (Pipeline { name: None, inputs: GivenInputs::new(), jobs: Vec::new() }, Some(why))
             }
         };
         let build = Build {
@@ -50,6 +51,7 @@ impl Coordinator {
             subject: resolved.subject,
             author: resolved.author,
             pipeline_name: pipeline.name,
+            inputs: pipeline.inputs,
             created_at: self.now,
             started_at: None,
             finished_at: None,

@@ -23,6 +23,7 @@ use crate::model::ids::ChangeId;
 use crate::model::ids::Commit;
 use crate::model::ids::ProjectName;
 use crate::model::ids::RefName;
+use crate::model::inputs::GivenInputs;
 
 /// How long until a push whose repository did not answer is looked at again.
 const RESOLVE_BACKOFF: Backoff =
@@ -103,18 +104,16 @@ impl Coordinator {
         reply: ReplyId,
         project: ProjectName,
         reference: Option<String>,
+        inputs: GivenInputs,
     ) {
         if !self.settings.projects.iter().any(|known| known.name == project) {
             let sentence = format!("there is no project \"{project}\" in the master's file");
             return self.refuse(reply, RefusalKind::NotFound, sentence);
         }
         let change = self.next_change();
-        let wanted = Wanted::Manual(reference);
-        self.perform(Action::ResolveChange(Unresolved {
-            change,
-            project: project.clone(),
-            wanted,
-        }));
+        let wanted = Wanted::Manual { reference, inputs };
+        let unresolved = Unresolved { change, project: project.clone(), wanted };
+        self.perform(Action::ResolveChange(unresolved));
         self.changes.insert(change, PendingChange::Manual { project, reply });
     }
 
@@ -203,7 +202,6 @@ mod tests {
     use super::*;
     use crate::master::domain::decision::Answer;
     use crate::master::domain::event::Event;
-    use crate::master::domain::event::Request;
     use crate::master::domain::pipeline::Pipeline;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
@@ -219,7 +217,8 @@ mod tests {
     }
 
     fn planned() -> Planned {
-        Planned::Pipeline(Pipeline { name: None, jobs: vec![rig::job("test", &[])] })
+        let inputs = GivenInputs::new();
+        Planned::Pipeline(Pipeline { name: None, inputs, jobs: vec![rig::job("test", &[])] })
     }
 
     /// A rig that has seen `main` at `c1`.
@@ -306,12 +305,38 @@ mod tests {
     }
 
     #[test]
+    fn what_a_build_is_started_with_goes_to_the_resolver_and_is_remembered() {
+        let mut rig = seen();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let given = GivenInputs::from([pair("dry_run", "false")]);
+        rig.ask(rig::start("app".into(), given.clone()));
+        let wanted = Wanted::Manual { reference: None, inputs: given };
+        let asks_for = |action: &Action| match action {
+            Action::ResolveChange(unresolved) => unresolved.wanted == wanted,
+            _ => false,
+        };
+        assert!(rig.done.iter().any(asks_for), "{:?}", rig.done);
+
+        let inputs = GivenInputs::from([pair("dry_run", "false"), pair("note", "")]);
+        let jobs = vec![rig::job("test", &[])];
+        let plan = Planned::Pipeline(Pipeline { name: None, inputs: inputs.clone(), jobs });
+        let change = rig.resolving();
+        let resolved = rig::resolved("refs/heads/main", "c1", "work", plan);
+        rig.say(Event::ChangeResolved(change, resolved));
+        let remembers = |record: &Record| match record {
+            Record::Build(build) => build.inputs == inputs,
+            _ => false,
+        };
+        assert!(rig.written.iter().any(remembers), "{:?}", rig.written);
+    }
+
+    #[test]
     fn who_asks_for_an_unknown_project_or_a_change_without_trigger_is_told_why() {
         let mut rig = seen();
         let project = "nothing".into();
-        let answer = rig.ask(Request::StartBuild { project, reference: None });
+        let answer = rig.ask(rig::start(project, GivenInputs::new()));
         assert!(matches!(answer, Some(Answer::Refused(_))), "{answer:?}");
-        rig.ask(Request::StartBuild { project: "app".into(), reference: None });
+        rig.ask(rig::start("app".into(), GivenInputs::new()));
         let plan = Planned::NotTriggered("only tags are built".to_owned());
         let change = rig.resolving();
         let resolved = rig::resolved("refs/heads/main", "c1", "work", plan);

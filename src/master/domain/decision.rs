@@ -21,6 +21,7 @@ use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
 use crate::model::ids::RefName;
 use crate::model::ids::WorkerName;
+use crate::model::inputs::GivenInputs;
 use crate::model::time::Timestamp;
 
 /// The answer to one event. `remember` is committed before anything of `perform` is done.
@@ -173,7 +174,12 @@ pub enum Wanted {
         commit: Commit,
     },
     /// A branch, tag, full ref or commit as somebody typed it; nothing: the remote's HEAD.
-    Manual(Option<String>),
+    Manual {
+        /// Which.
+        reference: Option<String>,
+        /// What its pipeline is to be given.
+        inputs: GivenInputs,
+    },
 }
 
 /// What the master's domain tells an agent. Welcome, acks of logs and heartbeats are the channel's own.

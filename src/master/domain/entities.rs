@@ -22,6 +22,7 @@ use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
 use crate::model::ids::RefName;
 use crate::model::ids::WorkerName;
+use crate::model::inputs::GivenInputs;
 use crate::model::status::BuildStatus;
 use crate::model::status::InstanceStatus;
 use crate::model::status::JobStatus;
@@ -70,6 +71,8 @@ pub struct Build {
     pub author: String,
     /// `name:` of the pipeline file.
     pub pipeline_name: Option<String>,
+    /// What it was started with, where somebody started it and its pipeline takes inputs.
+    pub inputs: GivenInputs,
     /// When it came to be.
     pub created_at: Timestamp,
     /// When its first job started.

@@ -17,6 +17,7 @@ use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
 use crate::model::ids::RefName;
 use crate::model::ids::WorkerName;
+use crate::model::inputs::GivenInputs;
 use crate::model::step::StepOutcome;
 use crate::model::time::Timestamp;
 
@@ -186,6 +187,8 @@ pub enum Request {
         project: ProjectName,
         /// Branch, tag, ref or commit; nothing: the remote's HEAD.
         reference: Option<String>,
+        /// What its pipeline is to be given.
+        inputs: GivenInputs,
     },
     /// End a build's jobs.
     CancelBuild(ProjectName, BuildNumber),

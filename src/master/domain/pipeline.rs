@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::model::ids::JobName;
+use crate::model::inputs::GivenInputs;
 use crate::model::labels::Labels;
 use crate::model::step::StepSpec;
 
@@ -14,6 +15,8 @@ use crate::model::step::StepSpec;
 pub struct Pipeline {
     /// `name:` of the file.
     pub name: Option<String>,
+    /// What it was started with, where somebody started it: every input with its value.
+    pub inputs: GivenInputs,
     /// In the order of the file.
     pub jobs: Vec<JobSpec>,
 }

@@ -35,8 +35,8 @@ pub(super) struct Loading {
 impl Coordinator {
     pub(super) fn asked(&mut self, reply: ReplyId, request: Request) {
         match request {
-            Request::StartBuild { project, reference } => {
-                self.start_asked(reply, project, reference);
+            Request::StartBuild { project, reference, inputs } => {
+                self.start_asked(reply, project, reference, inputs);
             }
             Request::CancelBuild(project, number) => self.cancel_asked(reply, &project, number),
             Request::RetryBuild { project, number, failed_only } => {

@@ -36,8 +36,10 @@ use crate::model::ids::Commit;
 use crate::model::ids::ConnectionId;
 use crate::model::ids::InstanceId;
 use crate::model::ids::LaunchId;
+use crate::model::ids::ProjectName;
 use crate::model::ids::RefName;
 use crate::model::ids::WorkerName;
+use crate::model::inputs::GivenInputs;
 use crate::model::status::BuildStatus;
 use crate::model::status::JobStatus;
 use crate::model::time::Timestamp;
@@ -170,9 +172,9 @@ impl Rig {
 
     /// Somebody asks for a build of these jobs.
     pub(super) fn build(&mut self, project: &str, jobs: Vec<JobSpec>) {
-        self.ask(Request::StartBuild { project: project.into(), reference: None });
+        self.ask(start(project.into(), GivenInputs::new()));
         let change = self.resolving();
-        let planned = Planned::Pipeline(Pipeline { name: None, jobs });
+        let planned = Planned::Pipeline(Pipeline { name: None, inputs: GivenInputs::new(), jobs });
         self.say(Event::ChangeResolved(change, resolved("refs/heads/main", "c1", "work", planned)));
     }
 
@@ -344,6 +346,10 @@ pub(super) fn ends(actions: &[Action], instance: InstanceId) -> bool {
     actions.iter().any(|action| {
         matches!(action, Action::Terminate { instance: Some(ended), .. } if *ended == instance)
     })
+}
+
+pub(super) fn start(project: ProjectName, inputs: GivenInputs) -> Request {
+    Request::StartBuild { project, reference: None, inputs }
 }
 
 pub(super) fn resolved(name: &str, commit: &str, subject: &str, planned: Planned) -> Resolved {

@@ -29,6 +29,7 @@ pub fn build(config: &HttpConfig, build: &Build, jobs: Vec<api::build::Job>) -> 
         author: build.author.clone(),
         event: build.event.as_str().to_owned(),
         pipeline: build.pipeline_name.clone(),
+        inputs: build.inputs.clone(),
         created_at: build.created_at.to_string(),
         started_at: text(build.started_at),
         finished_at: text(build.finished_at),

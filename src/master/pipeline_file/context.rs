@@ -2,6 +2,7 @@
 
 use crate::master::domain::pipeline::ChangeEvent;
 use crate::model::ids::RefName;
+use crate::model::inputs::GivenInputs;
 use crate::runtime::config_file::suggest;
 
 /// What is known of a change before its commit is looked into.
@@ -11,9 +12,21 @@ pub struct EventContext {
     pub event: ChangeEvent,
     /// The full ref.
     pub ref_name: RefName,
+    /// What a manual start was given; nothing for other events.
+    pub given: GivenInputs,
 }
 
 impl EventContext {
+    /// A change that was given no inputs.
+    pub fn new(event: ChangeEvent, ref_name: RefName) -> EventContext {
+        EventContext { event, ref_name, given: GivenInputs::new() }
+    }
+
+    /// The same with what it was given.
+    pub fn with_inputs(self, given: GivenInputs) -> EventContext {
+        EventContext { given, ..self }
+    }
+
     /// From what people type for `busybee pipeline plan`: `--event push`, `--ref main`.
     ///
     /// # Errors
@@ -48,7 +61,7 @@ impl EventContext {
                     refs/tags/v1"
             ));
         }
-        Ok(EventContext { event, ref_name: RefName(full) })
+        Ok(EventContext::new(event, RefName(full)))
     }
 }
 

@@ -1,11 +1,16 @@
 //! What was typed → what it means: defaults filled in, names checked, conditions parsed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::master::pipeline_file::condition::Condition;
+use crate::master::pipeline_file::expression::Scope;
 use crate::master::pipeline_file::graph;
+use crate::master::pipeline_file::input_meaning;
+use crate::master::pipeline_file::inputs::Inputs;
 use crate::master::pipeline_file::need::Need;
 use crate::master::pipeline_file::step_name;
+use crate::master::pipeline_file::template::Template;
 use crate::master::pipeline_file::typed::Defaults;
 use crate::master::pipeline_file::typed::JobFile;
 use crate::master::pipeline_file::typed::PipelineFile;
@@ -50,6 +55,7 @@ pub const STEPS_MAX: usize = 500;
 pub struct CheckedPipeline {
     pub(super) name: Option<String>,
     pub(super) triggers: Option<Option<PushTrigger>>,
+    pub(super) inputs: Inputs,
     pub(super) jobs: Vec<CheckedJob>,
 }
 
@@ -59,7 +65,7 @@ pub(super) struct CheckedJob {
     pub(super) name: JobName,
     pub(super) needs: Vec<JobName>,
     pub(super) worker: Option<Labels>,
-    pub(super) env: Vec<(String, String)>,
+    pub(super) env: Vec<(String, Arc<Template>)>,
     pub(super) checkout: bool,
     pub(super) keep_workspace: bool,
     pub(super) timeout: Duration,
@@ -73,15 +79,15 @@ pub(super) struct CheckedStep {
     pub(super) name: String,
     pub(super) run: String,
     pub(super) shell: Shell,
-    pub(super) env: Vec<(String, String)>,
+    pub(super) env: Vec<(String, Arc<Template>)>,
     pub(super) timeout: Option<Duration>,
     pub(super) when: Option<Condition>,
 }
 
 /// What holds for all jobs of the file.
 struct Common {
-    pipeline_name: String,
-    env: Vec<(String, String)>,
+    scope: Scope,
+    env: Vec<(String, Arc<Template>)>,
     worker: Option<Vec<Label>>,
     timeout: Option<Duration>,
     infra_retries: u32,
@@ -102,14 +108,18 @@ pub(super) fn of(document: &mut Document, file: PipelineFile) -> CheckedPipeline
     if jobs.len() > JOBS_MAX {
         let what = format!("{} jobs are more than {JOBS_MAX}", jobs.len());
         document.report(Problem::new(document.place(file.jobs.id), what));
-        return CheckedPipeline { name: None, triggers: None, jobs: Vec::new() };
+        let inputs = Inputs::default();
+        return CheckedPipeline { name: None, triggers: None, inputs, jobs: Vec::new() };
     }
     check_needs(document, &jobs);
     let name = file.name.map(|title| title.0);
-    let common = common(document, name.clone(), file.env, file.defaults);
+    let inputs = input_meaning::of(document, file.triggers.as_ref());
+    let scope = Scope { pipeline_name: name.clone().unwrap_or_default(), inputs };
+    let common = common(document, scope, file.env, file.defaults);
     let jobs =
         jobs.into_iter().map(|(name, job)| job_meaning(document, &common, name, job)).collect();
-    CheckedPipeline { name, triggers: file.triggers.map(|triggers| triggers.push), jobs }
+    let triggers = file.triggers.map(|triggers| triggers.push);
+    CheckedPipeline { name, triggers, inputs: common.scope.inputs, jobs }
 }
 
 /// Whether the file has something under a key, right or wrong.
@@ -138,14 +148,14 @@ fn check_needs(document: &mut Document, jobs: &[(At<String>, JobFile)]) {
 
 fn common(
     document: &mut Document,
-    name: Option<String>,
-    env: Option<Entries<ScalarText>>,
+    scope: Scope,
+    env: Option<Entries<At<ScalarText>>>,
     defaults: Option<Defaults>,
 ) -> Common {
     let defaults = defaults.unwrap_or(Defaults { worker: None, timeout: None, retry: None });
     Common {
-        pipeline_name: name.unwrap_or_default(),
-        env: variables(document, env),
+        env: variables(document, &scope, env),
+        scope,
         worker: defaults.worker,
         timeout: defaults.timeout.and_then(|timeout| positive(document, &timeout)),
         infra_retries: infra_retries(document, defaults.retry).unwrap_or(INFRA_RETRIES_DEFAULT),
@@ -161,7 +171,7 @@ fn job_meaning(
     refuse(document, name.id, words::check_name(&name.value));
     let checkout = job.checkout.unwrap_or(true);
     let mut env = common.env.clone();
-    let own = variables(document, job.env);
+    let own = variables(document, &common.scope, job.env);
     env.retain(|(key, _)| own.iter().all(|(own_key, _)| own_key != key));
     env.extend(own);
     let infra_retries = infra_retries(document, job.retry).unwrap_or(common.infra_retries);
@@ -228,7 +238,7 @@ fn step_meaning(
     // What has `${{ }}` is reported already; as CEL it would be wrong once more.
     let typed = step.when.filter(|when| !when.value.contains("${{"));
     let when = typed.and_then(|when| {
-        Condition::parse(when.value.trim(), &common.pipeline_name)
+        Condition::parse(when.value.trim(), &common.scope)
             .map_err(|(what, hint)| {
                 document.report(Problem { place: document.place(when.id), what, hint });
             })
@@ -241,18 +251,27 @@ fn step_meaning(
             None | Some(ShellWord::Sh) => Shell::Sh,
             Some(ShellWord::Bash) => Shell::Bash,
         },
-        env: variables(document, step.env),
+        env: variables(document, &common.scope, step.env),
         timeout: step.timeout.and_then(|timeout| positive(document, &timeout)),
         when,
     }
 }
 
-fn variables(document: &mut Document, env: Option<Entries<ScalarText>>) -> Vec<(String, String)> {
+fn variables(
+    document: &mut Document,
+    scope: &Scope,
+    env: Option<Entries<At<ScalarText>>>,
+) -> Vec<(String, Arc<Template>)> {
     let entries = env.unwrap_or_default().0;
     let mut variables = Vec::with_capacity(entries.len());
     for (key, text) in entries {
         refuse(document, key.id, words::check_variable(&key.value));
-        variables.push((key.value, text.0));
+        match Template::parse(&text.value.0, scope) {
+            Ok(template) => variables.push((key.value, Arc::new(template))),
+            Err((what, hint)) => {
+                document.report(Problem { place: document.place(text.id), what, hint });
+            }
+        }
     }
     variables
 }

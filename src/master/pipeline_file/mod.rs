@@ -1,19 +1,23 @@
 //! `.busybee.yaml`: what was typed → what it means (`domain/pipeline.rs`).
 //!
 //! `yaml_reader` makes a tree, `typed` has the keys, `meaning` fills defaults in and checks names
-//! and conditions, `planning` applies it to one change, `plan_view` shows that to people. Nothing
+//! and expressions, `planning` applies it to one change, `plan_view` shows that to people. Nothing
 //! here reads files or the network. A key to come is in `typed::LATER` until then.
 
-pub mod condition;
-mod condition_names;
+mod condition;
 pub mod context;
+mod expression;
+mod expression_names;
 mod graph;
+mod input_meaning;
+mod inputs;
 pub mod meaning;
 mod need;
 mod placeholder;
 pub mod plan_view;
 mod planning;
 mod step_name;
+mod template;
 mod typed;
 mod yaml_reader;
 mod yaml_scalar;
@@ -32,10 +36,13 @@ pub const FILE_NAME: &str = ".busybee.yaml";
 pub const FILE_BYTES_MAX: usize = 256 * 1024;
 
 /// What the pipeline file of a commit says about one change.
-pub fn plan(text: &str, file_name: &str, context: &EventContext) -> Planned {
+///
+/// # Errors
+/// The inputs that it was given do not fit: a sentence for who gave them.
+pub fn plan(text: &str, file_name: &str, context: &EventContext) -> Result<Planned, String> {
     match check(text, file_name) {
         Ok(pipeline) => pipeline.for_change(context),
-        Err(problems) => Planned::Broken(problems.to_string()),
+        Err(problems) => Ok(Planned::Broken(problems.to_string())),
     }
 }
 

@@ -1,4 +1,5 @@
-//! `${{ … }}`: never substituted into a script, and not yet evaluated anywhere else.
+//! `${{ … }}`: never substituted into a script. Variables may hold it (`template` reads those);
+//! anywhere else it is not yet evaluated.
 
 use crate::runtime::config_file::node::Document;
 use crate::runtime::config_file::node::Node;
@@ -7,10 +8,13 @@ use crate::runtime::config_file::node::Value;
 use crate::runtime::config_file::problem::Place;
 use crate::runtime::config_file::problem::Problem;
 
-/// Reports every `${{` of the document, whose text is `text`.
+/// An item of a list, in the path to a value.
+const ITEM: &str = "[]";
+
+/// Reports every `${{` of the document, whose text is `text`, but those of variables.
 pub(super) fn check(document: &mut Document, text: &str) {
     let mut found = Vec::new();
-    walk(&document.root, "", &mut found);
+    walk(&document.root, &mut Vec::new(), &mut found);
     for (id, what, hint) in found {
         let place = within(text, document.place(id));
         document.report(Problem::new(place, what).hint(hint));
@@ -35,26 +39,39 @@ fn within(text: &str, start: Place) -> Place {
     start
 }
 
-fn walk(node: &Node, key: &str, found: &mut Vec<(NodeId, String, String)>) {
+fn walk<'d>(node: &'d Node, path: &mut Vec<&'d str>, found: &mut Vec<(NodeId, String, String)>) {
     match &node.value {
+        Value::Scalar { .. } if is_variable(path) => {}
         Value::Scalar { source, .. } => {
             if let Some((_, after)) = source.split_once("${{") {
                 let inner = after.split("}}").next().unwrap_or_default().trim();
+                let key = path.iter().rfind(|key| **key != ITEM).copied().unwrap_or_default();
                 let (what, hint) = sentence(key, inner);
                 found.push((node.id, what, hint));
             }
         }
-        Value::List(items) => items.iter().for_each(|item| walk(item, key, found)),
+        Value::List(items) => {
+            path.push(ITEM);
+            items.iter().for_each(|item| walk(item, path, found));
+            path.pop();
+        }
         Value::Table(entries) => {
             for (entry_key, value) in entries {
                 if entry_key.text.contains("${{") {
                     let what = "`${{ }}` in a key is never replaced".to_owned();
                     found.push((entry_key.id, what, "write the name out".to_owned()));
                 }
-                walk(value, &entry_key.text, found);
+                path.push(&entry_key.text);
+                walk(value, path, found);
+                path.pop();
             }
         }
     }
+}
+
+/// Whether the value at a path is a variable's.
+fn is_variable(path: &[&str]) -> bool {
+    matches!(path, ["env", _] | ["jobs", _, "env", _] | ["jobs", _, "steps", ITEM, "env", _])
 }
 
 fn sentence(key: &str, inner: &str) -> (String, String) {
@@ -89,6 +106,10 @@ fn variable(inner: &str) -> String {
     let is_word = |text: &str| {
         !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     };
+    if let Some(input) = inner.strip_prefix("event.inputs.").filter(|name| is_word(name)) {
+        let name = input.to_ascii_uppercase();
+        return format!("\"${name}\", with env: {{ {name}: \"${{{{ {inner} }}}}\" }} in the step");
+    }
     match inner.split_once('.') {
         Some(("matrix", axis)) if is_word(axis) => {
             format!("\"$MATRIX_{}\" instead", axis.to_ascii_uppercase())

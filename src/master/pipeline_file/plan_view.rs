@@ -1,5 +1,6 @@
 //! What a change would build, as people and scripts see it: `busybee pipeline plan`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -24,8 +25,24 @@ pub struct PlanView {
     pub triggered: bool,
     /// Why not.
     pub left_out: Option<String>,
+    /// What whoever starts a build by hand may choose, with its value in this plan.
+    pub inputs: Vec<InputView>,
     /// In the order in which they can start.
     pub jobs: Vec<JobView>,
+}
+
+/// An input of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InputView {
+    /// Its name.
+    pub name: String,
+    /// `boolean`, `string` or `choice`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its value here.
+    pub value: String,
+    /// What it is for.
+    pub description: Option<String>,
 }
 
 /// A job of a plan.
@@ -43,6 +60,8 @@ pub struct JobView {
     pub checkout: bool,
     /// How often it is given out again after an infrastructure failure.
     pub infra_retries: u32,
+    /// The pipeline's and the job's variables.
+    pub env: BTreeMap<String, String>,
     /// Its steps.
     pub steps: Vec<StepView>,
 }
@@ -54,6 +73,8 @@ pub struct StepView {
     pub name: String,
     /// Its script.
     pub run: String,
+    /// Its own variables.
+    pub env: BTreeMap<String, String>,
     /// After which outcomes it runs: of `success`, `failure`, `cancel`; none: never.
     pub runs_after: Vec<String>,
     /// How long it may take, where it says so.
@@ -63,16 +84,25 @@ pub struct StepView {
 /// The plan of a pipeline for one change.
 ///
 /// # Errors
-/// A condition that has no answer for this change, as a sentence.
+/// An expression that has no answer for this change, or inputs that do not fit; as a sentence.
 pub fn plan_view(pipeline: &CheckedPipeline, context: &EventContext) -> Result<PlanView, String> {
     let planned = pipeline.pipeline(context)?;
     let left_out = pipeline.left_out(context);
+    let values = pipeline.inputs.values(context)?;
+    let inputs =
+        pipeline.inputs.iter().zip(values.iter()).map(|(input, (name, value))| InputView {
+            name: name.to_owned(),
+            kind: input.kind.word().to_owned(),
+            value: value.to_string(),
+            description: input.description.clone(),
+        });
     Ok(PlanView {
         name: planned.name,
         event: context.event.as_str().to_owned(),
         ref_name: context.ref_name.to_string(),
         triggered: left_out.is_none(),
         left_out,
+        inputs: inputs.collect(),
         jobs: in_order(&planned.jobs).into_iter().map(job_view).collect(),
     })
 }
@@ -108,12 +138,14 @@ fn job_view(job: &JobSpec) -> JobView {
         timeout: format_duration(job.timeout),
         checkout: job.checkout,
         infra_retries: job.infra_retries,
+        env: job.env.iter().cloned().collect(),
         steps: job
             .steps
             .iter()
             .map(|step| StepView {
                 name: step.name.clone(),
                 run: step.run.clone(),
+                env: step.env.iter().cloned().collect(),
                 runs_after: outcomes(step.when),
                 timeout: step.timeout.map(format_duration),
             })
@@ -135,6 +167,12 @@ impl fmt::Display for PlanView {
                 writeln!(f, "{name}: {} of {} builds nothing: {why}", self.event, self.ref_name)?;
             }
         }
+        for input in &self.inputs {
+            let about = input.description.as_deref().map(|text| format!("  ({text})"));
+            let (value, about) = (one_line(&input.value), one_line(&about.unwrap_or_default()));
+            let value = if value.is_empty() { "\"\"" } else { &value };
+            writeln!(f, "  {}: {value}{about}", input.name)?;
+        }
         for job in &self.jobs {
             let worker = match &job.worker {
                 Some(labels) => format!("worker with {}", labels.join(", ")),
@@ -154,6 +192,11 @@ impl fmt::Display for PlanView {
         }
         Ok(())
     }
+}
+
+/// A text of people's own, on one line of a terminal.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// What is said of a step that does not simply run after success.

@@ -1,14 +1,21 @@
 //! A checked pipeline and a change → what is built.
 
+use std::sync::Arc;
+
 use crate::master::domain::pipeline::ChangeEvent;
 use crate::master::domain::pipeline::JobSpec;
 use crate::master::domain::pipeline::Pipeline;
 use crate::master::domain::pipeline::Planned;
 use crate::master::pipeline_file::context::EventContext;
+use crate::master::pipeline_file::expression::Facts;
+use crate::master::pipeline_file::inputs::InputValues;
 use crate::master::pipeline_file::meaning::CheckedJob;
 use crate::master::pipeline_file::meaning::CheckedPipeline;
 use crate::master::pipeline_file::meaning::CheckedStep;
+use crate::master::pipeline_file::template::Budget;
+use crate::master::pipeline_file::template::Template;
 use crate::master::pipeline_file::typed::PushTrigger;
+use crate::model::inputs::GivenInputs;
 use crate::model::labels::Labels;
 use crate::model::step::RunsAfter;
 use crate::model::step::StepSpec;
@@ -17,25 +24,44 @@ use crate::runtime::config_file::globs::Pattern;
 
 impl CheckedPipeline {
     /// What is built for a change.
-    pub fn for_change(&self, context: &EventContext) -> Planned {
+    ///
+    /// # Errors
+    /// The inputs it was given do not fit: a sentence for who gave them.
+    pub fn for_change(&self, context: &EventContext) -> Result<Planned, String> {
         if let Some(sentence) = self.left_out(context) {
-            return Planned::NotTriggered(sentence);
+            return Ok(Planned::NotTriggered(sentence));
         }
-        match self.pipeline(context) {
+        let inputs = self.inputs.values(context)?;
+        Ok(match self.with_inputs(context, &inputs) {
             Ok(pipeline) => Planned::Pipeline(pipeline),
             Err(sentence) => Planned::Broken(sentence),
-        }
+        })
     }
 
     /// The jobs, whether or not the triggers leave the change out.
     ///
     /// # Errors
-    /// A condition that has no answer for this change, as a sentence.
+    /// An expression that has no answer for this change, or inputs that do not fit; as a sentence.
     pub fn pipeline(&self, context: &EventContext) -> Result<Pipeline, String> {
-        let name = self.name.as_deref().unwrap_or_default();
+        self.with_inputs(context, &self.inputs.values(context)?)
+    }
+
+    fn with_inputs(
+        &self,
+        context: &EventContext,
+        inputs: &InputValues,
+    ) -> Result<Pipeline, String> {
+        let pipeline_name = self.name.as_deref().unwrap_or_default();
+        let facts = Facts { context, pipeline_name, inputs };
+        let mut budget = Budget::default();
         let jobs: Result<_, String> =
-            self.jobs.iter().map(|job| job_spec(job, context, name)).collect();
-        Ok(Pipeline { name: self.name.clone(), jobs: jobs? })
+            self.jobs.iter().map(|job| job_spec(job, facts, &mut budget)).collect();
+        let inputs = match context.event {
+            ChangeEvent::Manual => inputs.texts(),
+            // Nobody chose them: they are the commit's own.
+            ChangeEvent::Push => GivenInputs::new(),
+        };
+        Ok(Pipeline { name: self.name.clone(), inputs, jobs: jobs? })
     }
 
     /// What `check` warns of: jobs whose labels no pool of these offers. They would wait.
@@ -77,16 +103,18 @@ impl CheckedPipeline {
     }
 }
 
-fn job_spec(job: &CheckedJob, context: &EventContext, pipeline: &str) -> Result<JobSpec, String> {
+fn job_spec(job: &CheckedJob, facts: Facts<'_>, budget: &mut Budget) -> Result<JobSpec, String> {
+    let env = variables(&job.env, facts, budget)
+        .map_err(|sentence| format!("jobs.{}: {sentence}", job.name))?;
     let steps = job.steps.iter().map(|step| {
-        step_spec(step, context, pipeline)
+        step_spec(step, facts, budget)
             .map_err(|sentence| format!("jobs.{}, step \"{}\": {sentence}", job.name, step.name))
     });
     Ok(JobSpec {
         name: job.name.clone(),
         needs: job.needs.clone(),
         worker: job.worker.clone(),
-        env: job.env.clone(),
+        env,
         checkout: job.checkout,
         keep_workspace: job.keep_workspace,
         timeout: job.timeout,
@@ -95,17 +123,34 @@ fn job_spec(job: &CheckedJob, context: &EventContext, pipeline: &str) -> Result<
     })
 }
 
-fn step_spec(step: &CheckedStep, context: &EventContext, name: &str) -> Result<StepSpec, String> {
+fn step_spec(
+    step: &CheckedStep,
+    facts: Facts<'_>,
+    budget: &mut Budget,
+) -> Result<StepSpec, String> {
     let when = match &step.when {
         None => RunsAfter::SUCCESS,
-        Some(condition) => condition.runs_after(context, name).map_err(|(what, _hint)| what)?,
+        Some(condition) => condition.runs_after(facts).map_err(|(what, _hint)| what)?,
     };
     Ok(StepSpec {
         name: step.name.clone(),
         run: step.run.clone(),
         shell: step.shell,
-        env: step.env.clone(),
+        env: variables(&step.env, facts, budget)?,
         timeout: step.timeout,
         when,
     })
+}
+
+fn variables(
+    env: &[(String, Arc<Template>)],
+    facts: Facts<'_>,
+    budget: &mut Budget,
+) -> Result<Vec<(String, String)>, String> {
+    env.iter()
+        .map(|(name, template)| {
+            let text = template.text(facts, budget);
+            Ok((name.clone(), text.map_err(|why| format!("the variable {name}: {why}"))?))
+        })
+        .collect()
 }

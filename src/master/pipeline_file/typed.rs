@@ -28,8 +28,9 @@ pub(super) struct PipelineFile {
     /// What starts a build. Without it: every push to a watched branch or tag. `busybee build
     /// start` always does.
     pub triggers: Option<Triggers>,
-    /// Variables for every step.
-    pub env: Option<Entries<ScalarText>>,
+    /// Variables for every step. Their values may hold CEL expressions: `${{ event.branch }}`,
+    /// `${{ event.inputs.dry_run }}`.
+    pub env: Option<Entries<At<ScalarText>>>,
     /// What holds for jobs that do not say otherwise.
     pub defaults: Option<Defaults>,
     /// The jobs, by name.
@@ -37,12 +38,55 @@ pub(super) struct PipelineFile {
     pub jobs: At<Entries<JobFile>>,
 }
 
-/// What starts a build.
+/// What starts a build: what is not named here does not, but a start by hand always does.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Triggers {
     /// New commits on a branch, or a new tag.
     pub push: Option<PushTrigger>,
+    /// Starts by hand, which are always possible: what they may be given.
+    pub manual: Option<ManualTrigger>,
+}
+
+/// What a start by hand may be given.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ManualTrigger {
+    /// What whoever starts a build chooses with `busybee build start PROJECT --input NAME=VALUE`,
+    /// by name. Conditions and variables see it as `event.inputs.NAME`.
+    #[schemars(extend(
+        "maxProperties" = 32, "propertyNames" = { "pattern": "^[a-z][a-z0-9_]{0,63}$" }
+    ))]
+    pub inputs: Option<Entries<InputFile>>,
+}
+
+/// An input: what whoever starts a build by hand chooses.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InputFile {
+    /// What it may be. Without it: `string`.
+    #[serde(rename = "type")]
+    pub kind: Option<At<InputType>>,
+    /// Its value where nobody says otherwise. Without it, a start by hand must; builds that nobody
+    /// started by hand see `false`, or an empty text.
+    pub default: Option<At<ScalarText>>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// What a `choice` is of.
+    #[schemars(length(min = 1, max = 64))]
+    pub options: Option<At<Vec<At<ScalarText>>>>,
+}
+
+/// What an input may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum InputType {
+    /// `true` or `false`.
+    Boolean,
+    /// A text of up to 1 KiB.
+    String,
+    /// One of `options`.
+    Choice,
 }
 
 /// Which pushes start a build. Neither key: all that the project watches.
@@ -91,7 +135,7 @@ pub(super) struct JobFile {
     /// `keep`: what an earlier build left in a warm workspace stays.
     pub workspace: Option<Workspace>,
     /// Variables for its steps.
-    pub env: Option<Entries<ScalarText>>,
+    pub env: Option<Entries<At<ScalarText>>>,
     /// How often it is given out again.
     pub retry: Option<Retry>,
     /// What it does, in order.
@@ -118,13 +162,13 @@ pub(super) struct StepFile {
     /// What people call it. Without it: the first line of the script.
     pub name: Option<Title>,
     /// Variables for this step.
-    pub env: Option<Entries<ScalarText>>,
+    pub env: Option<Entries<At<ScalarText>>>,
     /// How long it may take. Without it: as long as the job may.
     pub timeout: Option<At<Span>>,
     /// Who reads the script: `sh -e`, or `bash -eo pipefail`.
     pub shell: Option<ShellWord>,
-    /// After what it runs, as a CEL expression: `failure()`, `event.branch == "main"`. Without
-    /// it: after success.
+    /// After what it runs, as a CEL expression: `failure()`, `event.branch == "main"`,
+    /// `!event.inputs.dry_run`. Without it: after success.
     pub when: Option<At<String>>,
 }
 
@@ -141,7 +185,7 @@ pub(super) enum ShellWord {
 /// What is specified, but not built yet.
 pub(super) const LATER: Later = &[
     ("PipelineFile", &["concurrency", "secrets", "matrix", "services", "cache"]),
-    ("Triggers", &["pull_request", "schedule", "manual"]),
+    ("Triggers", &["pull_request", "schedule"]),
     ("PushTrigger", &["paths", "paths_ignore"]),
     ("Defaults", &["services", "cache", "secrets", "fail_fast"]),
     ("Retry", &["attempts", "exit_codes"]),

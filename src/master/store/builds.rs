@@ -148,11 +148,11 @@ pub(super) fn all_active(connection: &Connection) -> rusqlite::Result<Vec<Build>
 pub(super) fn write(connection: &Connection, build: &Build) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO builds (id, project, number, status, reason, event, ref_name, commit_hash, \
-         subject, author, pipeline_name, created_at, started_at, finished_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+         subject, author, pipeline_name, created_at, started_at, finished_at, inputs) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
          ON CONFLICT (id) DO UPDATE SET status = ?4, reason = ?5, event = ?6, ref_name = ?7, \
          commit_hash = ?8, subject = ?9, author = ?10, pipeline_name = ?11, created_at = ?12, \
-         started_at = ?13, finished_at = ?14",
+         started_at = ?13, finished_at = ?14, inputs = ?15",
     )?;
     statement.execute(params![
         columns::put(build.id.0),
@@ -169,6 +169,7 @@ pub(super) fn write(connection: &Connection, build: &Build) -> rusqlite::Result<
         columns::put(build.created_at.0),
         columns::put_time_opt(build.started_at),
         columns::put_time_opt(build.finished_at),
+        columns::put_texts(&build.inputs),
     ])?;
     Ok(())
 }
@@ -190,6 +191,7 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Build> {
         created_at: columns::time(row, "created_at")?,
         started_at: columns::time_opt(row, "started_at")?,
         finished_at: columns::time_opt(row, "finished_at")?,
+        inputs: columns::texts(row, "inputs")?,
     })
 }
 

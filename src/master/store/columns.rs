@@ -3,6 +3,7 @@
 //! SQLite's integers are signed: ours are kept bit by bit, so that whatever number an agent sends
 //! comes back as it was.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use rusqlite::Row;
@@ -53,6 +54,18 @@ where
 {
     let word: String = row.get(column)?;
     word.parse().map_err(|error: T::Err| unreadable(row, column, error.into()))
+}
+
+/// Puts texts by their names.
+pub(super) fn put_texts(texts: &BTreeMap<String, String>) -> String {
+    let object = texts.iter().map(|(name, text)| (name.clone(), text.as_str().into()));
+    serde_json::Value::Object(object.collect()).to_string()
+}
+
+/// Takes texts by their names.
+pub(super) fn texts(row: &Row<'_>, column: &str) -> rusqlite::Result<BTreeMap<String, String>> {
+    let json: String = row.get(column)?;
+    serde_json::from_str(&json).map_err(|error| unreadable(row, column, error.into()))
 }
 
 /// The error for a column that holds what this program never wrote there.

@@ -15,6 +15,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_first_tables.sql"),
     include_str!("migrations/0002_launch_requests.sql"),
     include_str!("migrations/0003_worker_fate.sql"),
+    include_str!("migrations/0004_build_inputs.sql"),
 ];
 
 /// Applies those of `migrations` that the file at `path` has not seen.

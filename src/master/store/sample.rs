@@ -78,6 +78,7 @@ pub(super) fn build(id: u64) -> Build {
         subject: "make it work".into(),
         author: "Ada <ada@example.com>".into(),
         pipeline_name: Some("ci".into()),
+        inputs: [("dry_run".into(), "true".into()), ("note".into(), "é \"x\"\n".into())].into(),
         created_at: Timestamp(1000 + id),
         started_at: Some(Timestamp(2000 + id)),
         finished_at: Some(Timestamp(3000 + id)),

@@ -33,6 +33,7 @@ use crate::master::store::builds::BuildFilter;
 use crate::master::store::builds::BuildsOf;
 use crate::model::ids::BuildId;
 use crate::model::ids::ProjectName;
+use crate::model::inputs;
 
 /// Builds of a page where the query does not say.
 const BUILDS_USUAL: u32 = 20;
@@ -81,7 +82,9 @@ pub async fn start(
 ) -> Result<(StatusCode, Json<BuildRef>), Problem> {
     let wanted: StartBuild = query::body(&body)?;
     let project = web.project(&project)?.name.clone();
-    let request = Request::StartBuild { project, reference: wanted.reference };
+    inputs::check(&wanted.inputs).map_err(Problem::invalid)?;
+    let StartBuild { reference, inputs } = wanted;
+    let request = Request::StartBuild { project, reference, inputs };
     match ask(&web, request).await? {
         Answer::BuildStarted(project, number) => {
             let url = format!("{}{}", web.config.url, links::build(&project, number));

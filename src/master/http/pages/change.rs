@@ -20,6 +20,7 @@ use crate::master::http::query;
 use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
 use crate::model::ids::WorkerName;
+use crate::model::inputs::GivenInputs;
 
 /// What the start form sends.
 #[derive(Deserialize)]
@@ -47,7 +48,9 @@ pub async fn start_build(
     let project = web.project(&project)?.name.clone();
     let typed = form.reference.trim();
     let reference = (!typed.is_empty()).then(|| typed.to_owned());
-    let request = Request::StartBuild { project: project.clone(), reference };
+    // The form has none: a pipeline that must be given some says so, and which.
+    let inputs = GivenInputs::new();
+    let request = Request::StartBuild { project: project.clone(), reference, inputs };
     match api::ask(&web, request).await? {
         Answer::BuildStarted(project, number) => Ok(Redirect::to(&links::build(&project, number))),
         // The answer says so of nothing else; the project's page shows how things stand.
