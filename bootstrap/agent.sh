@@ -187,12 +187,16 @@ settle_machine() {
 
 # User-data runs at the first boot only; after a reboot, or a stop and start, this is the timer.
 write_deadman() {
+    # Uptime begins anew at each boot; the machine's life does not.
+    read -r up _ </proc/uptime
+    life_ends=$(($(date +%s) - ${up%.*} + BB_LIFE_LIMIT))
     cat >"$AGENT_HOME/deadman" <<END
 #!/bin/sh
-# Powers this machine off when the second of uptime that stands in the file has come.
+# Powers this machine off when the second of uptime that stands in the file has come, or its life is over.
 [ -f $BB_DEADMAN ] || echo $BB_BOOT_LIMIT >$BB_DEADMAN
 while read -r up _ </proc/uptime && read -r end <$BB_DEADMAN &&
-    [ "\${up%.*}" -lt "\$end" ] && [ "\${up%.*}" -lt $BB_LIFE_LIMIT ]; do sleep 15; done
+    [ "\${up%.*}" -lt "\$end" ] && [ "\${up%.*}" -lt $BB_LIFE_LIMIT ] &&
+    [ "\$(date +%s)" -lt $life_ends ]; do sleep 15; done
 poweroff; sleep 90; poweroff -ff; echo o >/proc/sysrq-trigger
 END
     cat >/etc/systemd/system/busybee-deadman.service <<END

@@ -36,3 +36,25 @@ fn an_instance_without_master_and_agent_powers_itself_off_after_a_reboot_too() {
         house.close();
     }
 }
+
+#[test]
+fn a_reboot_does_not_make_a_life_longer() {
+    if !may_run("a_reboot_does_not_make_a_life_longer") {
+        return;
+    }
+    let pool = "max_instances = 1\nidle_timeout = \"10m\"\nmax_lifetime = \"1m\"";
+    let mut house = House::open(&Plan { pipeline: TRUE, pool, ..Plan::default() });
+    house.push(&[("more.txt", "more")], "try it");
+    let build = house.finished(1, 50);
+    assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
+    // The master would end it, too.
+    house.kill_master();
+    let alive = house.rig().alive();
+    let id = alive[0]["id"].as_str().expect("it idles").to_owned();
+    let is_old = "test $(cut -d. -f1 /proc/uptime) -ge 40";
+    house.eventually(60, "most of its life is over", |house| house.rig().exec(&id, is_old));
+    house.rig().exec(&id, "systemctl reboot");
+    // The timer looks every 15 s; by its new uptime alone it would have 60 s from here.
+    house.eventually(50, "its life is over", |house| house.rig().alive().is_empty());
+    house.close();
+}

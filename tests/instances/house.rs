@@ -87,6 +87,7 @@ impl House {
         let name = match plan.image {
             "bullseye" => "debian-11-amd64".to_owned(),
             "trixie" => "debian-13-amd64".to_owned(),
+            "noble" => "ubuntu-24.04-amd64".to_owned(),
             other => format!(
                 "debian-12-{}amd64",
                 other.strip_prefix("bookworm-").map_or(String::new(), |v| format!("{v}-"))

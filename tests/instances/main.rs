@@ -1,8 +1,6 @@
 //! The road to EC2, on a stand-in whose instances boot: vanilla image, user-data, bootstrap, build,
 //! terminated. Needs root; `tests/rig` says what is real and what is not.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::gate::Cut;
@@ -14,10 +12,11 @@ mod dead_man;
 mod gate;
 mod git_server;
 mod house;
+mod images;
 mod rig;
 
 /// Ends idle instances soon, so that a test sees their end. No bootstrap: ready on connect.
-const POOL: &str = "max_instances = 3\nidle_timeout = \"5s\"\nboot_timeout = \"2m\"";
+pub(crate) const POOL: &str = "max_instances = 3\nidle_timeout = \"5s\"\nboot_timeout = \"2m\"";
 
 pub(crate) const TRUE: &str = "version: 1
 jobs:
@@ -99,50 +98,6 @@ jobs:
     let boot = String::from_utf8_lossy(&boot.stdout).into_owned();
     assert!(boot.contains("user-data of Busybee"), "user-data's own log comes first: {boot}");
     assert!(boot.contains("Setting up"), "and then apt's lines");
-    house.close();
-}
-
-#[test]
-fn vanilla_images_of_every_kind_become_workers() {
-    if !may_run("vanilla_images_of_every_kind_become_workers") {
-        return;
-    }
-    let images = ["trixie", "bookworm-nocurl", "bookworm-noexec", "bookworm-nocloudinit"];
-    for image in images {
-        let pool = format!("{POOL}\nbootstrap = \"debian.sh\"");
-        let house = House::open(&Plan { pipeline: TRUE, pool: &pool, image, ..Plan::default() });
-        house.push(&[("more.txt", "more")], "try it");
-        let build = house.finished(1, 120);
-        assert_eq!(build["status"], "passed", "{image}: {build:#}\n{}", house.story());
-        house.everything_has_ended(60);
-        house.close();
-    }
-}
-
-#[test]
-fn an_old_image_runs_the_agent_that_is_built_for_old_images() {
-    let test = "an_old_image_runs_the_agent_that_is_built_for_old_images";
-    let agents = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/agents"));
-    if !may_run(test) {
-        return;
-    }
-    if !agents.exists() {
-        assert!(std::env::var_os("BUSYBEE_REQUIRE_TOOLS").is_none(), "{test} needs its agent");
-        return println!("SKIPPED {test}: deploy/build-agents has not run");
-    }
-    let pool = format!("{POOL}\nbootstrap = \"debian.sh\"");
-    let plan = Plan {
-        pipeline: TRUE,
-        pool: &pool,
-        image: "bullseye",
-        agents: Some(agents),
-        ..Plan::default()
-    };
-    let house = House::open(&plan);
-    house.push(&[("more.txt", "more")], "try it");
-    let build = house.finished(1, 120);
-    assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
-    house.everything_has_ended(60);
     house.close();
 }
 

@@ -27,6 +27,12 @@ pub(crate) fn may_run(test: &str) -> bool {
     false
 }
 
+/// Whether an image is there that the rig does not build by itself.
+pub(crate) fn has_image(name: &str) -> bool {
+    let var = std::env::var("RIG_VAR").unwrap_or_else(|_| "/var/tmp/busybee-rig".to_owned());
+    std::path::Path::new(&var).join("images").join(name).join(".rig-image").exists()
+}
+
 fn rig(arguments: &[&str]) -> Output {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rig/rig");
     Command::new(program).args(arguments).output().expect("the rig's script starts")
