@@ -367,6 +367,7 @@ mod tests {
             project: "hello".into(),
             job: "test".into(),
             env: Vec::new(),
+            secrets: Vec::new(),
             checkout: None,
             keep_workspace: false,
             steps: Vec::new(),

@@ -210,7 +210,8 @@ fn agents(
     facts: &Arc<LaunchFacts>,
     changes: &ChangeSource,
 ) -> Agents {
-    let (store, facts, changes) = (store.clone(), Arc::clone(facts), changes.clone());
+    let (store, facts) = (store.clone(), Arc::clone(facts));
+    let (changes, secrets) = (changes.clone(), changes.clone());
     Agents::new(Wiring {
         inbox: inbox.clone(),
         logs: logs.clone(),
@@ -226,6 +227,12 @@ fn agents(
                 error!(project.name = %project, "no credential for {project}: {why}");
                 GitCredential::None
             })
+        }),
+        secret: Arc::new(move |project: &ProjectName, name: &str| {
+            // The job then ends with that sentence.
+            secrets
+                .secret(project, name)
+                .inspect_err(|why| error!(project.name = %project, "{why}"))
         }),
     })
 }

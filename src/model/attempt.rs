@@ -32,6 +32,8 @@ pub struct AttemptSpec {
     pub job: JobName,
     /// Variables for every step: `BUSYBEE_…`, the pool's, the pipeline's and the job's, later ones win.
     pub env: Vec<(String, String)>,
+    /// The secrets that the job lists: variables of every step, hidden in what they print.
+    pub secrets: Vec<SecretVariable>,
     /// What to check out first; nothing with `checkout: false`.
     pub checkout: Option<CheckoutSpec>,
     /// Whether a warm workspace is kept as it is instead of cleaned.
@@ -42,6 +44,15 @@ pub struct AttemptSpec {
     pub timeout: Duration,
     /// How long it may go on without word from the master.
     pub lease: Duration,
+}
+
+/// A secret, as a variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretVariable {
+    /// The variable's name.
+    pub name: String,
+    /// Its value, or why there is none: then the attempt cannot be carried out.
+    pub value: Result<Secret<String>, String>,
 }
 
 /// Which commit to fetch, and from where.

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Bytes of a secret that is hidden in logs, at least: a shorter one would hide half the log with it.
+pub const MASKED_BYTES_MIN: usize = 4;
+
 /// Something secret: printing it prints `‹secret›`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret<T>(T);

@@ -352,6 +352,32 @@ pub struct AttemptSpec {
     /// How long it may go on without word from the master; milliseconds.
     #[prost(uint64, tag = "9")]
     pub lease_ms: u64,
+    /// The project's secrets that the job lists: variables of every step, hidden in logs.
+    #[prost(message, repeated, tag = "10")]
+    pub secrets: ::prost::alloc::vec::Vec<SecretVariable>,
+}
+/// A secret, as a variable.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SecretVariable {
+    /// The variable's name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What it is; absent: the attempt cannot be carried out.
+    #[prost(oneof = "secret_variable::Content", tags = "2, 3")]
+    pub content: ::core::option::Option<secret_variable::Content>,
+}
+/// Nested message and enum types in `SecretVariable`.
+pub mod secret_variable {
+    /// What it is; absent: the attempt cannot be carried out.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Content {
+        /// Its value; UTF-8 without NUL, 32 KiB at most. Secret.
+        #[prost(string, tag = "2")]
+        Value(::prost::alloc::string::String),
+        /// Why the master cannot give it, as a sentence for people.
+        #[prost(string, tag = "3")]
+        Missing(::prost::alloc::string::String),
+    }
 }
 /// Which commit to fetch, and from where.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,5 +1,6 @@
 //! A change source over some repositories, with the inbox it sends to.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub(crate) fn source(repo: &str) -> Source {
         tags: everything(),
         poll: Duration::from_secs(3600),
         credential: CredentialFiles::None,
+        secret_files: BTreeMap::new(),
     }
 }
 

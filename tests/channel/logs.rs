@@ -31,6 +31,7 @@ pub(crate) fn spec(id: AttemptRef, run: &str) -> AttemptSpec {
         project: "hello".into(),
         job: "make".into(),
         env: Vec::new(),
+        secrets: Vec::new(),
         checkout: None,
         keep_workspace: false,
         steps: vec![StepSpec {

@@ -37,6 +37,9 @@ pub(crate) struct Plan<'a> {
     pub(crate) pool: &'a str,
 }
 
+/// What stands in the project's one secret.
+pub(crate) const SECRET: &str = "hunter2-hunter2";
+
 impl House {
     /// Builds the house and starts its master; the baseline of `hello` has been taken.
     pub(crate) fn open(plan: &Plan) -> House {
@@ -64,6 +67,7 @@ name = "hello"
 repo = "{repo}"
 branches = ["*"]
 poll = "1s"
+secret_files = {{ DEPLOY_TOKEN = "deploy-token" }}
 "#,
             wire_port = house.wire.port(),
             data = house.data_dir().display(),
@@ -71,6 +75,7 @@ poll = "1s"
             repo = house.path("hello.git").display(),
         );
         std::fs::write(house.path("busybee.toml"), config).expect("write busybee.toml");
+        std::fs::write(house.path("deploy-token"), format!("{SECRET}\n")).expect("write a secret");
         house.start_master();
         house
     }

@@ -9,6 +9,7 @@ use crate::house::Plan;
 mod doctor;
 mod foreign;
 mod house;
+mod secrets;
 mod wire;
 
 /// Ends idle workers at once, so that a test sees their end.

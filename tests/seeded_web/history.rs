@@ -76,6 +76,7 @@ pub fn job(
         needs: needs.iter().map(|need| (*need).into()).collect(),
         worker: Some(["linux"].into_iter().collect()),
         env: Vec::new(),
+        secrets: Vec::new(),
         checkout: true,
         keep_workspace: false,
         timeout: Duration::from_secs(1800),

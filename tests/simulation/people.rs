@@ -277,6 +277,7 @@ impl World {
                 needs,
                 worker: labels.map(|labels| labels.iter().copied().collect()),
                 env: Vec::new(),
+                secrets: Vec::new(),
                 checkout: true,
                 keep_workspace: false,
                 timeout: std::time::Duration::from_secs(900),

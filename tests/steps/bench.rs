@@ -65,6 +65,7 @@ impl Bench {
             project: "hello".into(),
             job: "test".into(),
             env: vec![("CI".into(), "true".into())],
+            secrets: Vec::new(),
             checkout: None,
             keep_workspace: false,
             steps,

@@ -19,6 +19,7 @@ mod bench;
 mod builder_user;
 mod checkouts;
 mod metadata;
+mod secrets;
 mod test_user;
 
 /// Longer than a grace for strays, much shorter than what a test would otherwise wait for.

@@ -2,4 +2,6 @@
 
 pub mod job_run;
 pub mod metadata;
+pub(crate) mod redactor;
+mod secret_forms;
 pub mod step_user;

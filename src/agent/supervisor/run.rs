@@ -9,6 +9,7 @@ use anyhow::Context;
 use crate::agent::attempt_dir::AttemptDir;
 use crate::agent::domain::job_run::JobRun;
 use crate::agent::domain::job_run::Next;
+use crate::agent::domain::redactor::Redactor;
 use crate::agent::domain::step_user::StepUser;
 use crate::agent::files;
 use crate::agent::privileges;
@@ -23,6 +24,8 @@ use crate::agent::supervisor::sweep;
 use crate::agent::supervisor::waiting::Waiting;
 use crate::model::attempt::AttemptOutcome;
 use crate::model::attempt::AttemptSpec;
+use crate::model::attempt::GitCredential;
+use crate::model::attempt::SecretVariable;
 use crate::model::step::Shell;
 use crate::model::step::StepOutcome;
 use crate::model::step::StepSpec;
@@ -38,6 +41,8 @@ pub(super) struct Attempt {
     pub(super) stage: Stage,
     /// Variables of every command.
     pub(super) env: Vec<(String, String)>,
+    /// Hides secrets in what they print; each step begins with a copy.
+    redactor: Redactor,
     /// When all of it must be over; monotonic.
     ends: Duration,
 }
@@ -119,9 +124,11 @@ pub fn run(path: &Path, runs_as: &StepsRunAs) -> anyhow::Result<()> {
     let stage = Stage::new(&dir, spec.project.as_str(), user);
     let env = environment(&spec, dir.home(), &stage);
     let ends = clock::monotonic() + spec.timeout;
-    let mut attempt = Attempt { dir, spec, waiting, stage, env, ends };
+    let redactor = redactor(&spec);
+    let mut attempt = Attempt { dir, spec, waiting, stage, env, redactor, ends };
     // A supervisor that was killed has ended nothing; so each begins with what it will end with.
-    let outcome = match clear(&attempt, swept.as_ref()) {
+    let ready = clear(&attempt, swept.as_ref()).and_then(|()| has_secrets(&attempt.spec));
+    let outcome = match ready {
         Ok(()) => carry_out(&mut attempt)?,
         Err(why) => AttemptOutcome::Infra(why),
     };
@@ -134,6 +141,15 @@ pub fn run(path: &Path, runs_as: &StepsRunAs) -> anyhow::Result<()> {
     attempt.dir.write_result(result)?;
     crate::agent::attempt_dir::wake(&attempt.dir.agent_fifo());
     Ok(())
+}
+
+/// Whether the master gave every secret that the job lists.
+fn has_secrets(spec: &AttemptSpec) -> Result<(), String> {
+    match spec.secrets.iter().find_map(|secret| Some((&secret.name, secret.value.as_ref().err()?)))
+    {
+        Some((name, why)) => Err(format!("the secret {name} is missing: {why}")),
+        None => Ok(()),
+    }
 }
 
 /// Ends and removes what an attempt leaves outside of its workspace.
@@ -172,6 +188,28 @@ fn environment(spec: &AttemptSpec, home: &Path, stage: &Stage) -> Vec<(String, S
     env.extend(stage.environment());
     env.extend(spec.env.iter().cloned());
     env
+}
+
+/// The secrets of an attempt, as variables.
+fn secrets(spec: &AttemptSpec) -> impl Iterator<Item = (&str, &str)> {
+    fn given(secret: &SecretVariable) -> Option<(&str, &str)> {
+        Some((&secret.name, secret.value.as_ref().ok()?.reveal()))
+    }
+    spec.secrets.iter().filter_map(given)
+}
+
+/// What no log of the attempt may show: its secrets, and what git proves itself with.
+fn redactor(spec: &AttemptSpec) -> Redactor {
+    let credential = match spec.checkout.as_ref().map(|checkout| &checkout.credential) {
+        Some(GitCredential::Token(token)) => {
+            // A token file may name its user as well, who is no secret.
+            let token = token.reveal().as_str();
+            Some(token.split_once(':').map_or(token, |(_, token)| token))
+        }
+        Some(GitCredential::SshKey { key, .. }) => Some(key.reveal().as_str()),
+        Some(GitCredential::None) | None => None,
+    };
+    Redactor::new(secrets(spec).map(|(_, value)| value).chain(credential))
 }
 
 fn carry_out(attempt: &mut Attempt) -> anyhow::Result<AttemptOutcome> {
@@ -234,7 +272,8 @@ fn step_from_start_to_end(
     let id = attempt.spec.id;
     let (started_at, from) = (clock::now(), clock::monotonic());
     let fifo = attempt.dir.agent_fifo();
-    let mut spool = Spool::create(&attempt.dir.log(step), fifo.clone(), SPOOL_BYTES_MAX)
+    let path = attempt.dir.log(step);
+    let mut spool = Spool::create(&path, fifo.clone(), SPOOL_BYTES_MAX, attempt.redactor.clone())
         .context("create a step's spool")?;
     attempt.dir.write_started(step, FromAgent::StepStarted { attempt: id, step, started_at })?;
     crate::agent::attempt_dir::wake(&fifo);
@@ -289,6 +328,7 @@ fn run_step(
     };
     let mut env = attempt.env.clone();
     env.extend(spec.env.iter().cloned());
+    env.extend(secrets(&attempt.spec).map(|(name, value)| (name.to_owned(), value.to_owned())));
     let bounds = attempt.bounds(spec.timeout, !is_cancelled);
     attempt.stage.adopt(&mut command);
     command::run(command, &attempt.stage.workspace, &env, &bounds, spool)

@@ -1,4 +1,4 @@
-//! What a step prints, on its way to a file: hashed, and bounded.
+//! What a step prints, on its way to a file: without its secrets, hashed, and bounded.
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use ring::digest;
 
 use crate::agent::attempt_dir;
+use crate::agent::domain::redactor::Redactor;
 
 /// A step's log, at most: a runaway step must not fill the worker's disk. The head is kept, and the
 /// last [`TAIL_BYTES`].
@@ -21,6 +22,9 @@ const TAIL_BYTES: usize = 64 * 1024;
 /// A step's spool, open for writing.
 pub(super) struct Spool {
     file: File,
+    redactor: Redactor,
+    /// What the redactor has let through, kept so that not every write needs a new buffer.
+    shown: Vec<u8>,
     wake: PathBuf,
     hash: digest::Context,
     written: u64,
@@ -34,16 +38,41 @@ pub(super) struct Spool {
 
 impl Spool {
     /// Opens a fresh spool. `wake` is the FIFO that tells the agent to look.
-    pub(super) fn create(path: &Path, wake: PathBuf, limit: u64) -> std::io::Result<Spool> {
+    pub(super) fn create(
+        path: &Path,
+        wake: PathBuf,
+        limit: u64,
+        redactor: Redactor,
+    ) -> std::io::Result<Spool> {
         let file =
             OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
         let hash = digest::Context::new(&digest::SHA256);
-        let (tail, failed) = (Vec::new(), None);
-        Ok(Spool { file, wake, hash, written: 0, limit, tail, left_out: 0, failed })
+        let (shown, tail, failed) = (Vec::new(), Vec::new(), None);
+        Ok(Spool {
+            file,
+            redactor,
+            shown,
+            wake,
+            hash,
+            written: 0,
+            limit,
+            tail,
+            left_out: 0,
+            failed,
+        })
     }
 
     /// Takes what a step printed.
     pub(super) fn write(&mut self, bytes: &[u8]) {
+        let mut shown = std::mem::take(&mut self.shown);
+        self.redactor.pass(bytes, &mut shown);
+        self.keep(&shown);
+        shown.clear();
+        self.shown = shown;
+    }
+
+    /// Keeps what may be shown.
+    fn keep(&mut self, bytes: &[u8]) {
         let room = usize::try_from(self.limit.saturating_sub(self.written)).unwrap_or(usize::MAX);
         let (head, rest) = bytes.split_at(bytes.len().min(room));
         self.put(head);
@@ -87,6 +116,9 @@ impl Spool {
 
     /// Ends the spool: how long it is, and its SHA-256.
     pub(super) fn finish(mut self) -> (u64, Vec<u8>) {
+        let mut shown = Vec::new();
+        self.redactor.finish(&mut shown);
+        self.keep(&shown);
         if self.left_out > 0 {
             let keep = self.tail.len().saturating_sub(TAIL_BYTES);
             let tail = self.tail.split_off(keep);
@@ -114,7 +146,8 @@ mod tests {
     fn a_log_beyond_its_limit_keeps_head_marker_and_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("1.log");
-        let mut spool = Spool::create(&path, dir.path().join("wake"), 1000).unwrap();
+        let mut spool =
+            Spool::create(&path, dir.path().join("wake"), 1000, Redactor::new([])).unwrap();
         for number in 0..100_000_u32 {
             spool.write(format!("line {number}\n").as_bytes());
         }

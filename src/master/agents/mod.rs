@@ -44,6 +44,7 @@ use crate::model::ids::ConnectionId;
 use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
 use crate::model::ids::WorkerName;
+use crate::model::secret::Secret;
 use crate::model::step::StepOutcome;
 use crate::wire::handshake::SigningKey;
 use crate::wire::message::Bootstrap;
@@ -57,6 +58,9 @@ pub type WorkerRow = Pin<Box<dyn Future<Output = anyhow::Result<Option<Worker>>>
 
 /// What a pool's workers run first; nothing: the pool has no script (any more).
 pub type BootstrapOf = Arc<dyn Fn(&PoolName) -> Option<Bootstrap> + Send + Sync>;
+
+/// Reads a secret of a project, or says why there is none.
+pub type SecretOf = Arc<dyn Fn(&ProjectName, &str) -> Result<Secret<String>, String> + Send + Sync>;
 
 /// What the channel needs of the rest of the house.
 pub struct Wiring {
@@ -72,6 +76,8 @@ pub struct Wiring {
     pub bootstrap: BootstrapOf,
     /// How git proves itself for a project's repository.
     pub credential: Arc<dyn Fn(&ProjectName) -> GitCredential + Send + Sync>,
+    /// Reads a secret of a project, or says why there is none.
+    pub secret: SecretOf,
 }
 
 /// The agents. Cheap to clone.
@@ -152,7 +158,7 @@ impl Agents {
             }
             ToAgent::Run(spec) => {
                 connected.attempts.given(spec.id, spec.steps.len());
-                FromMaster::RunAttempt(Box::new(self.house.with_credential(*spec)))
+                FromMaster::RunAttempt(Box::new(self.house.with_secrets(*spec)))
             }
             ToAgent::Cancel(attempt) => {
                 connected.attempts.still_wanted(attempt);
@@ -194,7 +200,10 @@ impl House {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with_credential(&self, mut spec: AttemptSpec) -> AttemptSpec {
+    fn with_secrets(&self, mut spec: AttemptSpec) -> AttemptSpec {
+        for secret in &mut spec.secrets {
+            secret.value = (self.wiring.secret)(&spec.project, &secret.name);
+        }
         if let Some(checkout) = &mut spec.checkout {
             checkout.credential = (self.wiring.credential)(&spec.project);
         }

@@ -15,6 +15,7 @@ mod refs;
 pub mod remote;
 mod repository;
 mod resolver;
+pub mod secret_file;
 pub mod source;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ use crate::master::domain::event::Event;
 use crate::master::inbox::Inbox;
 use crate::model::attempt::GitCredential;
 use crate::model::ids::ProjectName;
+use crate::model::secret::Secret;
 
 /// Repositories that are asked at the same time: each is a process, mostly waiting.
 const LISTINGS_AT_ONCE: usize = 8;
@@ -149,6 +151,19 @@ impl ChangeSource {
                 credential::for_worker(project.repository.source(), &self.shared.data_dir)
             }
             None => Ok(GitCredential::None),
+        }
+    }
+
+    /// A secret of a project, for a job that lists it.
+    ///
+    /// # Errors
+    /// Why there is none, as a sentence.
+    pub fn secret(&self, project: &ProjectName, name: &str) -> Result<Secret<String>, String> {
+        let project = self.shared.projects.get(project);
+        let files = project.map(|project| &project.repository.source().secret_files);
+        match files.and_then(|files| files.get(name)) {
+            Some(file) => secret_file::read(file),
+            None => Err(format!("the project has no secret {name} in the master's file")),
         }
     }
 }

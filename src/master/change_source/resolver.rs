@@ -14,12 +14,14 @@ use crate::master::domain::decision::Wanted;
 use crate::master::domain::event::Event;
 use crate::master::domain::event::Resolved;
 use crate::master::domain::pipeline::ChangeEvent;
+use crate::master::domain::pipeline::Pipeline;
 use crate::master::domain::pipeline::Planned;
 use crate::master::pipeline_file;
 use crate::master::pipeline_file::context::EventContext;
 use crate::model::ids::Commit;
 use crate::model::ids::RefName;
 use crate::model::inputs::GivenInputs;
+use crate::runtime::config_file::suggest;
 
 /// Why a change could not be resolved.
 struct Trouble {
@@ -100,7 +102,7 @@ async fn push(
     }
     let facts = get(repository, &commit, &ref_name).await?;
     let context = EventContext::new(ChangeEvent::Push, ref_name);
-    resolved(context, commit, facts).await
+    resolved(repository, context, commit, facts).await
 }
 
 async fn manual(
@@ -130,7 +132,7 @@ async fn manual(
     };
     let facts = get(repository, &commit, &ref_name).await?;
     let context = EventContext::new(ChangeEvent::Manual, ref_name).with_inputs(inputs);
-    resolved(context, commit, facts).await
+    resolved(repository, context, commit, facts).await
 }
 
 async fn containing(
@@ -171,7 +173,30 @@ async fn get(
     })
 }
 
+/// A pipeline that lists a secret which the project does not have is broken: no job of it may run
+/// without what it was promised.
+fn with_secrets(repository: &Repository, pipeline: Pipeline) -> Planned {
+    let source = repository.source();
+    for job in &pipeline.jobs {
+        if let Some(name) = job.secrets.iter().find(|name| !source.secret_files.contains_key(*name))
+        {
+            let known = source.secret_files.keys().map(String::as_str);
+            let hint = suggest::nearest(name, known).map_or_else(
+                || "name its file under secret_files in the master's file".to_owned(),
+                |near| format!("did you mean {near}?"),
+            );
+            let project = &source.project;
+            return Planned::Broken(format!(
+                "jobs.{}.secrets: project {project} has no secret {name}; {hint}",
+                job.name
+            ));
+        }
+    }
+    Planned::Pipeline(pipeline)
+}
+
 async fn resolved(
+    repository: &Repository,
     context: EventContext,
     commit: Commit,
     facts: CommitFacts,
@@ -186,7 +211,10 @@ async fn resolved(
                 let sentence = "the pipeline file could not be read to its end".to_owned();
                 Ok(Planned::Broken(sentence))
             });
-            planned.map_err(|sentence| Trouble { sentence, worth_retrying: false })?
+            match planned.map_err(|sentence| Trouble { sentence, worth_retrying: false })? {
+                Planned::Pipeline(pipeline) => with_secrets(repository, pipeline),
+                other => other,
+            }
         }
     };
     Ok(Resolved { ref_name, commit, subject: facts.subject, author: facts.author, planned })

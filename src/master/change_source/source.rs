@@ -1,5 +1,6 @@
 //! One project as its changes are looked for. `config` makes these.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub struct Source {
     pub poll: Duration,
     /// How the master proves to it who it is.
     pub credential: CredentialFiles,
+    /// The files with the secrets that its jobs may list, by the names of their variables.
+    pub secret_files: BTreeMap<String, PathBuf>,
 }
 
 /// How git proves who it is: files, so that no secret stands in the master's file.

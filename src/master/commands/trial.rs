@@ -5,6 +5,7 @@
 
 mod report;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -149,6 +150,7 @@ fn of_trial(
             tags: Vec::new(),
             poll: POLL,
             credential: CredentialFiles::None,
+            secret_files: BTreeMap::new(),
         },
         hook_token_file: None,
     }];

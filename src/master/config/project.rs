@@ -1,17 +1,22 @@
 //! `[[project]]`: what was typed → what it means.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::master::change_source::remote::Remote;
 use crate::master::change_source::remote::Transport;
+use crate::master::change_source::secret_file;
 use crate::master::change_source::source::CredentialFiles;
 use crate::master::change_source::source::Source;
 use crate::master::config::ProjectConfig;
 use crate::master::config::meaning::Reading;
 use crate::master::config::typed::ProjectFile;
 use crate::model::ids::ProjectName;
+use crate::model::secret::MASKED_BYTES_MIN;
 use crate::runtime::config_file::globs::Pattern;
 use crate::runtime::config_file::placed::At;
+use crate::runtime::config_file::placed::Entries;
 use crate::runtime::config_file::words;
 
 /// How often a repository is asked, where the file does not say.
@@ -36,8 +41,34 @@ pub(super) fn of(reading: &mut Reading<'_>, typed: At<ProjectFile>) -> Option<Pr
         tags: typed.tags.unwrap_or_default(),
         poll,
         credential,
+        secret_files: secret_files(reading, typed.secret_files),
     };
     Some(ProjectConfig { source, hook_token_file })
+}
+
+fn secret_files(
+    reading: &mut Reading<'_>,
+    typed: Option<Entries<At<String>>>,
+) -> BTreeMap<String, PathBuf> {
+    let mut files = BTreeMap::new();
+    for (name, typed) in typed.unwrap_or_default().0 {
+        reading.refuse(name.id, words::check_variable(&name.value));
+        let file = reading.path(&typed);
+        // It is read anew for each job, and may change; what is wrong with it now is only told.
+        match secret_file::read(&file) {
+            Ok(secret) if secret.reveal().len() < MASKED_BYTES_MIN => {
+                let what = format!("{} is too short to be hidden in logs", name.value);
+                let hint = format!("let it have {MASKED_BYTES_MIN} bytes or more");
+                reading.warn(typed.id, what, hint);
+            }
+            Ok(_) => {}
+            Err(why) => {
+                reading.warn(typed.id, why, "jobs that list it cannot run until it is there")
+            }
+        }
+        files.insert(name.value, file);
+    }
+    files
 }
 
 fn credential(

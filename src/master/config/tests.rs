@@ -225,6 +225,44 @@ fn what_is_probably_not_meant_is_a_warning() {
 }
 
 #[test]
+fn a_secret_that_jobs_could_not_get_or_logs_not_hide_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+        format!("{name} = \"{name}\"")
+    };
+    let files = [
+        file("GOOD", b"four\n"),
+        file("SHORT", b"pin\n"),
+        file("EMPTY", b"\n"),
+        file("BINARY", &[0xff, 0xfe, 0xfd, 0xfc]),
+        file("NUL", b"a\0bcd"),
+        file("LONG", &[b'x'; 32 * 1024 + 1]),
+        "LOST = \"LOST\"".to_owned(),
+    ];
+    let text = format!(
+        "[master]\nurl = \"https://x:1\"\n[[project]]\nname = \"a\"\nrepo = \"/srv/a\"\nsecret_files = {{ {} }}\n",
+        files.join(", ")
+    );
+    let config = Config::parse(&text, "busybee.toml", dir.path()).unwrap();
+    let warnings = config.warnings.to_string();
+    assert!(warnings.contains("SHORT is too short to be hidden in logs"), "{warnings}");
+    for (name, why) in [
+        ("EMPTY", "it is empty"),
+        ("BINARY", "not UTF-8"),
+        ("NUL", "the character NUL"),
+        ("LONG", "more than 32768 bytes"),
+        ("LOST", "No such file"),
+    ] {
+        let line = warnings.lines().find(|line| line.contains(&format!("/{name} cannot")));
+        assert!(line.is_some_and(|line| line.contains(why)), "{name}: {warnings}");
+    }
+    assert!(!warnings.contains("/GOOD cannot"), "{warnings}");
+    let wrong = "[master]\nurl = \"https://x:1\"\n[[project]]\nname = \"a\"\nrepo = \"/srv/a\"\nsecret_files = { A-B = \"x\" }\n";
+    assert!(mistakes(wrong)[0].contains("\"A-B\" is not a name for a variable"));
+}
+
+#[test]
 fn a_file_that_is_not_there_says_what_to_do() {
     let problems = Config::load(Path::new("/nowhere/busybee.toml")).expect_err("it is not there");
     let text = problems.to_string();

@@ -197,6 +197,9 @@ pub(super) struct ProjectFile {
     pub token_file: Option<At<String>>,
     /// A file with the token that `POST /hooks/git/PROJECT` must bring when it is not from here.
     pub hook_token_file: Option<At<String>>,
+    /// Files with secrets, by the variables that jobs get them in: a job lists those it wants under
+    /// `secrets`, and what its steps print of them is hidden.
+    pub secret_files: Option<Entries<At<String>>>,
 }
 
 /// What is specified, but not built yet.

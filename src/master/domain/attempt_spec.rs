@@ -6,6 +6,7 @@ use crate::master::domain::entities::Attempt;
 use crate::model::attempt::AttemptSpec;
 use crate::model::attempt::CheckoutSpec;
 use crate::model::attempt::GitCredential;
+use crate::model::attempt::SecretVariable;
 use crate::model::ids::AttemptId;
 
 impl Coordinator {
@@ -49,6 +50,7 @@ impl Coordinator {
             project: build.project.clone(),
             job: job.spec.name.clone(),
             env,
+            secrets: job.spec.secrets.iter().map(|name| not_read(name)).collect(),
             checkout: job.spec.checkout.then(|| CheckoutSpec {
                 repo,
                 commit: build.commit.clone(),
@@ -62,4 +64,9 @@ impl Coordinator {
             lease: pool.settings.lease,
         })
     }
+}
+
+/// The channel's adapter puts the value in: the domain holds no secrets.
+fn not_read(name: &str) -> SecretVariable {
+    SecretVariable { name: name.to_owned(), value: Err("it was not read".to_owned()) }
 }

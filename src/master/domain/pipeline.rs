@@ -32,6 +32,8 @@ pub struct JobSpec {
     pub worker: Option<Labels>,
     /// The pipeline's and the job's variables, the job's last.
     pub env: Vec<(String, String)>,
+    /// The names of the project's secrets that its steps get.
+    pub secrets: Vec<String>,
     /// Whether the commit is checked out first.
     pub checkout: bool,
     /// `workspace: keep`: a warm workspace is not cleaned.

@@ -72,6 +72,7 @@ pub(super) fn job(name: &str, needs: &[&str]) -> JobSpec {
         needs: needs.iter().map(|name| (*name).into()).collect(),
         worker: None,
         env: Vec::new(),
+        secrets: Vec::new(),
         checkout: false,
         keep_workspace: false,
         timeout: Duration::from_secs(3600),

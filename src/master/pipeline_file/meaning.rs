@@ -50,6 +50,9 @@ pub const JOBS_MAX: usize = 256;
 /// Steps of a job.
 pub const STEPS_MAX: usize = 500;
 
+/// Secrets of a job.
+const SECRETS_MAX: usize = 32;
+
 /// A pipeline that is right, before it is known for which change.
 #[derive(Debug)]
 pub struct CheckedPipeline {
@@ -66,6 +69,7 @@ pub(super) struct CheckedJob {
     pub(super) needs: Vec<JobName>,
     pub(super) worker: Option<Labels>,
     pub(super) env: Vec<(String, Arc<Template>)>,
+    pub(super) secrets: Vec<String>,
     pub(super) checkout: bool,
     pub(super) keep_workspace: bool,
     pub(super) timeout: Duration,
@@ -174,6 +178,7 @@ fn job_meaning(
     let own = variables(document, &common.scope, job.env);
     env.retain(|(key, _)| own.iter().all(|(own_key, _)| own_key != key));
     env.extend(own);
+    let secrets = secrets(document, job.secrets.unwrap_or_default(), &env, &job.steps.value);
     let infra_retries = infra_retries(document, job.retry).unwrap_or(common.infra_retries);
     let timeout = job.timeout.and_then(|timeout| positive(document, &timeout));
     let steps = steps_meaning(document, common, &name.value, checkout, job.steps);
@@ -187,6 +192,7 @@ fn job_meaning(
             .collect(),
         worker: worker.map(|labels| labels.into_iter().map(|label| label.0).collect()),
         env,
+        secrets,
         checkout,
         keep_workspace: job.workspace == Some(Workspace::Keep),
         timeout: timeout.or(common.timeout).unwrap_or(JOB_TIMEOUT_DEFAULT),
@@ -274,6 +280,36 @@ fn variables(
         }
     }
     variables
+}
+
+/// The secrets of a job: each a variable that has no other value.
+fn secrets(
+    document: &mut Document,
+    typed: Vec<At<String>>,
+    env: &[(String, Arc<Template>)],
+    steps: &[StepFile],
+) -> Vec<String> {
+    if let Some(first_too_many) = typed.get(SECRETS_MAX) {
+        let what = format!("{} secrets are more than {SECRETS_MAX}", typed.len());
+        document.report(Problem::new(document.place(first_too_many.id), what));
+    }
+    let in_steps = || steps.iter().filter_map(|step| step.env.as_ref());
+    let is_variable = |name: &str| {
+        env.iter().any(|(key, _)| key == name)
+            || in_steps().any(|env| env.0.iter().any(|(key, _)| key.value == name))
+    };
+    let mut secrets: Vec<String> = Vec::with_capacity(typed.len());
+    for At { id, value: name } in typed {
+        refuse(document, id, words::check_variable(&name));
+        if is_variable(&name) {
+            let what = format!("\"{name}\" is a secret, and a variable under env");
+            document.report(Problem::new(document.place(id), what).hint("rename one of them"));
+        }
+        if !secrets.contains(&name) {
+            secrets.push(name);
+        }
+    }
+    secrets
 }
 
 fn infra_retries(document: &mut Document, retry: Option<Retry>) -> Option<u32> {

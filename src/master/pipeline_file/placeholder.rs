@@ -114,7 +114,10 @@ fn variable(inner: &str) -> String {
         Some(("matrix", axis)) if is_word(axis) => {
             format!("\"$MATRIX_{}\" instead", axis.to_ascii_uppercase())
         }
-        Some(("env" | "secrets" | "vars", name)) if is_word(name) => format!("\"${name}\" instead"),
+        Some(("secrets", name)) if is_word(name) => {
+            format!("\"${name}\", with secrets: [{name}] in the job")
+        }
+        Some(("env" | "vars", name)) if is_word(name) => format!("\"${name}\" instead"),
         _ => "\"$NAME\", set in the `env` of the step".to_owned(),
     }
 }

@@ -62,6 +62,8 @@ pub struct JobView {
     pub infra_retries: u32,
     /// The pipeline's and the job's variables.
     pub env: BTreeMap<String, String>,
+    /// The names of the secrets that its steps get.
+    pub secrets: Vec<String>,
     /// Its steps.
     pub steps: Vec<StepView>,
 }
@@ -139,6 +141,7 @@ fn job_view(job: &JobSpec) -> JobView {
         checkout: job.checkout,
         infra_retries: job.infra_retries,
         env: job.env.iter().cloned().collect(),
+        secrets: job.secrets.clone(),
         steps: job
             .steps
             .iter()
@@ -183,6 +186,9 @@ impl fmt::Display for PlanView {
                 needs => format!(", after {}", needs.join(", ")),
             };
             writeln!(f, "\n{}  ({worker}, at most {}{after})", job.name, job.timeout)?;
+            if !job.secrets.is_empty() {
+                writeln!(f, "  with the secrets {}", job.secrets.join(", "))?;
+            }
             if job.checkout {
                 writeln!(f, "  - checkout")?;
             }

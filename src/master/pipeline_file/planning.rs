@@ -115,6 +115,7 @@ fn job_spec(job: &CheckedJob, facts: Facts<'_>, budget: &mut Budget) -> Result<J
         needs: job.needs.clone(),
         worker: job.worker.clone(),
         env,
+        secrets: job.secrets.clone(),
         checkout: job.checkout,
         keep_workspace: job.keep_workspace,
         timeout: job.timeout,

@@ -136,6 +136,10 @@ pub(super) struct JobFile {
     pub workspace: Option<Workspace>,
     /// Variables for its steps.
     pub env: Option<Entries<At<ScalarText>>>,
+    /// Secrets of the project that its steps get as variables; the master's file names them under
+    /// `secret_files`. What the steps print of them is hidden.
+    #[schemars(length(max = 32))]
+    pub secrets: Option<Vec<At<String>>>,
     /// How often it is given out again.
     pub retry: Option<Retry>,
     /// What it does, in order.
@@ -197,7 +201,6 @@ pub(super) const LATER: Later = &[
             "cache",
             "artifacts",
             "outputs",
-            "secrets",
             "concurrency",
             "reports",
             "when",

@@ -56,6 +56,7 @@ pub(super) fn job_spec(name: &str) -> JobSpec {
         needs: vec!["lint".into()],
         worker: Some(["linux", "x64"].into_iter().collect()),
         env: vec![("MODE".into(), "full".into())],
+        secrets: vec!["DEPLOY_TOKEN".into()],
         checkout: true,
         keep_workspace: true,
         timeout: Duration::from_secs(3600),

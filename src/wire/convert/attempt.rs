@@ -7,6 +7,7 @@ use crate::model::attempt::AttemptRef;
 use crate::model::attempt::AttemptSpec;
 use crate::model::attempt::CheckoutSpec;
 use crate::model::attempt::GitCredential;
+use crate::model::attempt::SecretVariable;
 use crate::model::ids::AttemptId;
 use crate::model::ids::Commit;
 use crate::model::ids::Fence;
@@ -26,6 +27,7 @@ use crate::wire::convert::variables_from_proto;
 use crate::wire::convert::variables_to_proto;
 use crate::wire::generated as proto;
 use crate::wire::generated::attempt_result::Kind as AttemptKind;
+use crate::wire::generated::secret_variable::Content;
 use crate::wire::generated::step_outcome::Kind;
 use crate::wire::message::StepResult;
 
@@ -47,6 +49,7 @@ pub(crate) fn spec_to_proto(spec: AttemptSpec) -> proto::AttemptSpec {
         project: spec.project.0,
         job: spec.job.0,
         env: variables_to_proto(spec.env),
+        secrets: spec.secrets.into_iter().map(secret_to_proto).collect(),
         checkout: spec.checkout.map(checkout_to_proto),
         keep_workspace: spec.keep_workspace,
         steps: spec.steps.into_iter().map(step_to_proto).collect(),
@@ -63,12 +66,31 @@ pub(crate) fn spec_from_proto(spec: proto::AttemptSpec) -> Result<AttemptSpec, P
         project: ProjectName(spec.project),
         job: JobName(spec.job),
         env: variables_from_proto(spec.env),
+        secrets: spec.secrets.into_iter().map(secret_from_proto).collect(),
         checkout: spec.checkout.map(checkout_from_proto),
         keep_workspace: spec.keep_workspace,
         steps: steps?,
         timeout: Duration::from_millis(spec.timeout_ms),
         lease: Duration::from_millis(spec.lease_ms),
     })
+}
+
+fn secret_to_proto(secret: SecretVariable) -> proto::SecretVariable {
+    let content = match secret.value {
+        Ok(value) => Content::Value(value.reveal().clone()),
+        Err(why) => Content::Missing(sentence(why)),
+    };
+    proto::SecretVariable { name: secret.name, content: Some(content) }
+}
+
+/// Without the one or the other it is missing: no step may run without what it was promised.
+fn secret_from_proto(secret: proto::SecretVariable) -> SecretVariable {
+    let value = match secret.content {
+        Some(Content::Value(value)) => Ok(Secret::new(value)),
+        Some(Content::Missing(why)) => Err(sentence(why)),
+        None => Err("the master gave it no value".to_owned()),
+    };
+    SecretVariable { name: secret.name, value }
 }
 
 fn checkout_to_proto(checkout: CheckoutSpec) -> proto::Checkout {

@@ -9,6 +9,7 @@ use crate::model::attempt::CheckoutSpec;
 use crate::model::attempt::GitCredential;
 use crate::model::attempt::LogChunk;
 use crate::model::attempt::LogOwner;
+use crate::model::attempt::SecretVariable;
 use crate::model::ids::AttemptId;
 use crate::model::ids::Fence;
 use crate::model::secret::Secret;
@@ -130,7 +131,7 @@ pub(crate) fn of_agent() -> Vec<(&'static str, FromAgent)> {
     ]
 }
 
-fn attempt(credential: GitCredential) -> FromMaster {
+fn attempt(credential: GitCredential, secrets: Vec<SecretVariable>) -> FromMaster {
     let step = |shell, timeout, when| StepSpec {
         name: "test".into(),
         run: "make check\n".into(),
@@ -144,6 +145,7 @@ fn attempt(credential: GitCredential) -> FromMaster {
         project: "hello".into(),
         job: "unit".into(),
         env: vec![("CI".into(), "true".into())],
+        secrets,
         checkout: Some(CheckoutSpec {
             repo: "https://git.example.com/hello.git".into(),
             commit: "0123456789abcdef".into(),
@@ -191,14 +193,30 @@ pub(crate) fn of_master() -> Vec<(&'static str, FromMaster)> {
                 timeout: Duration::from_secs(1200),
             }),
         ),
-        ("run_public", attempt(GitCredential::None)),
-        ("run_token", attempt(GitCredential::Token(Secret::new("t0ken".into())))),
+        ("run_public", attempt(GitCredential::None, Vec::new())),
+        ("run_token", attempt(GitCredential::Token(Secret::new("t0ken".into())), Vec::new())),
         (
             "run_ssh_key",
-            attempt(GitCredential::SshKey {
-                key: Secret::new("KEY".into()),
-                known_hosts: "host ssh-ed25519 AAAA".into(),
-            }),
+            attempt(
+                GitCredential::SshKey {
+                    key: Secret::new("KEY".into()),
+                    known_hosts: "host ssh-ed25519 AAAA".into(),
+                },
+                Vec::new(),
+            ),
+        ),
+        (
+            "run_secrets",
+            attempt(
+                GitCredential::None,
+                vec![
+                    SecretVariable {
+                        name: "DEPLOY_TOKEN".into(),
+                        value: Ok(Secret::new("hunter2".into())),
+                    },
+                    SecretVariable { name: "LOST".into(), value: Err("no such file".into()) },
+                ],
+            ),
         ),
         ("cancel", FromMaster::Cancel(ATTEMPT)),
         ("forget", FromMaster::Forget(ATTEMPT)),
