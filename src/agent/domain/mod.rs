@@ -2,6 +2,6 @@
 
 pub mod job_run;
 pub mod metadata;
-pub(crate) mod redactor;
+pub mod redactor;
 mod secret_forms;
 pub mod step_user;

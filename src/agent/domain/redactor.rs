@@ -18,7 +18,7 @@ const MASK: &[u8] = b"***";
 /// Hides secrets in a stream of bytes. Made once for all streams of an attempt: a copy of a fresh one
 /// is as good as another.
 #[derive(Clone)]
-pub(crate) struct Redactor {
+pub struct Redactor {
     /// Nothing: there is nothing to hide.
     search: Option<Arc<Search>>,
     /// The end of what came, as it may be the beginning of a secret.
@@ -37,7 +37,7 @@ struct Search {
 
 impl Redactor {
     /// Hides these values. Too short ones are not looked for (`secret::MASKED_BYTES_MIN`).
-    pub(crate) fn new<'s>(secrets: impl IntoIterator<Item = &'s str>) -> Redactor {
+    pub fn new<'s>(secrets: impl IntoIterator<Item = &'s str>) -> Redactor {
         let mut patterns: Vec<Vec<u8>> =
             secrets.into_iter().flat_map(secret_forms::of).map(String::into_bytes).collect();
         patterns.sort();
@@ -46,7 +46,7 @@ impl Redactor {
     }
 
     /// Takes what was printed, and adds to `shown` what can be shown of it by now.
-    pub(crate) fn pass(&mut self, printed: &[u8], shown: &mut Vec<u8>) {
+    pub fn pass(&mut self, printed: &[u8], shown: &mut Vec<u8>) {
         let Some(search) = &self.search else { return shown.extend_from_slice(printed) };
         if self.held.is_empty() {
             // The usual case: no byte is copied but to where it belongs.
@@ -62,7 +62,7 @@ impl Redactor {
     }
 
     /// Nothing more will be printed: adds what is held back.
-    pub(crate) fn finish(&mut self, shown: &mut Vec<u8>) {
+    pub fn finish(&mut self, shown: &mut Vec<u8>) {
         if let Some(search) = &self.search {
             search.hide(&self.held, self.hidden, self.held.len(), shown);
         }
