@@ -1,5 +1,5 @@
-//! What of a log is sent, and what may be: offsets and the credit window. Pure; the agent's shipper
-//! reads and compresses what this allows.
+//! What of a log is sent, what may be, and what is answered: offsets and the credit window. Pure; the
+//! agent's shipper reads and compresses what this allows, the master's intake writes.
 
 use std::collections::VecDeque;
 
@@ -69,6 +69,27 @@ impl LogWindow {
     }
 }
 
+/// What the master answers on one connection to chunks of one log that do not begin where its log ends:
+/// the first is told, the ones that were under way behind it are not, or each would make the agent begin
+/// again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Misplaced {
+    /// Where the wrong chunks end that were answered already.
+    until: Option<u64>,
+}
+
+impl Misplaced {
+    /// A chunk was in its place, or the agent is told to send on anyway.
+    pub fn forget(&mut self) {
+        self.until = None;
+    }
+
+    /// A chunk was not in its place: whether the agent is to be told.
+    pub fn note(&mut self, offset: u64, end: u64) -> bool {
+        self.until.replace(end) != Some(offset)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +114,16 @@ mod tests {
         window.acked(150, None, 200);
         window.restart();
         assert_eq!(window.next(), Some(150));
+    }
+
+    #[test]
+    fn chunks_under_way_behind_a_misplaced_one_are_not_answered() {
+        let mut misplaced = Misplaced::default();
+        assert!(misplaced.note(100, 150), "the first is");
+        assert!(!misplaced.note(150, 200) && !misplaced.note(200, 210), "those behind it are not");
+        assert!(misplaced.note(100, 150), "one that begins elsewhere is a new mistake");
+        misplaced.forget();
+        assert!(misplaced.note(150, 200));
     }
 
     #[test]

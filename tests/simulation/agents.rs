@@ -23,7 +23,9 @@ use busybee::model::step::StepOutcome;
 use busybee::model::time::Timestamp;
 
 use crate::cloud::CloudStep;
+use crate::logs::Spool;
 use crate::world::Happening;
+use crate::world::Planted;
 use crate::world::Waiter;
 use crate::world::World;
 
@@ -45,7 +47,7 @@ pub(crate) struct Agent {
     is_enrolled: bool,
     pub(crate) epoch: u64,
     boot: u64,
-    line: Option<Line>,
+    pub(crate) line: Option<Line>,
     /// The answer to the greeting has come.
     pub(crate) is_welcome: bool,
     is_bootstrapped: bool,
@@ -53,13 +55,14 @@ pub(crate) struct Agent {
     /// It was told to end, and has.
     pub(crate) is_off: bool,
     pub(crate) runs: BTreeMap<AttemptRef, Run>,
+    pub(crate) spools: BTreeMap<AttemptRef, Spool>,
     /// Attempts that were cancelled before they came.
     pub(crate) tombstones: BTreeSet<AttemptRef>,
     pub(crate) projects: BTreeSet<ProjectName>,
     lease: Duration,
     lease_until: Timestamp,
     /// Words on one connection arrive in order: when the last one does.
-    up_at: Timestamp,
+    pub(crate) up_at: Timestamp,
     down_at: Timestamp,
 }
 
@@ -74,6 +77,8 @@ pub(crate) enum AgentStep {
     Acked(Line, Timestamp),
     BootstrapEnds(u64),
     RunEnds(AttemptRef, AttemptOutcome),
+    Prints(AttemptRef),
+    LogAcked(Line, AttemptRef, usize, Option<usize>),
     LeaseMayBeOver,
 }
 
@@ -92,6 +97,7 @@ impl Agent {
             is_bootstrapping: false,
             is_off: false,
             runs: BTreeMap::new(),
+            spools: BTreeMap::new(),
             tombstones: BTreeSet::new(),
             projects: BTreeSet::new(),
             lease: Duration::ZERO,
@@ -123,7 +129,7 @@ impl World {
         self.at(at, Happening::ToMaster { life, connection, event: Event::Agent(event) });
     }
 
-    fn send_down(
+    pub(crate) fn send_down(
         &mut self,
         name: &WorkerName,
         step: impl FnOnce(Line) -> AgentStep,
@@ -179,7 +185,10 @@ impl World {
 
     /// The agent notices that its connection is gone, and will call again.
     fn line_lost(&mut self, name: &WorkerName) {
-        let again = 1000 + self.random(20_000);
+        let again = match self.fault("network gone", 60) {
+            true => 60_000 + self.random(3_600_000),
+            false => 1000 + self.random(20_000),
+        };
         let Some(agent) = self.agents.get_mut(name) else { return };
         if agent.line.take().is_none() {
             return;
@@ -231,7 +240,12 @@ impl World {
             AgentStep::Acked(line, sent_at) if is_current(&line) => {
                 agent.lease_until = agent.lease_until.max(sent_at + agent.lease);
             }
+            AgentStep::LogAcked(line, attempt, durable, rewind_to) if is_current(&line) => {
+                self.log_acked(name, attempt, durable, rewind_to);
+            }
+            AgentStep::Prints(attempt) => self.prints(name, attempt),
             AgentStep::Answered(..)
+            | AgentStep::LogAcked(..)
             | AgentStep::Told(..)
             | AgentStep::Beats(_)
             | AgentStep::Acked(..) => {}
@@ -246,7 +260,8 @@ impl World {
                 }
             }
             AgentStep::LeaseMayBeOver => {
-                if agent.line.is_none() && agent.lease_until <= self.now {
+                let is_over = agent.line.is_none() && agent.lease_until <= self.now;
+                if is_over && self.planted != Planted::LeaseIgnored {
                     self.all_runs_end(name, "the lease is over");
                 }
             }
@@ -302,6 +317,7 @@ impl World {
                     attempts: items.collect(),
                 };
                 self.say(name, inventory);
+                self.ship_again(name);
                 self.tell_results(name);
                 self.agent_beats(name, line);
                 return;
@@ -352,6 +368,7 @@ impl World {
         if with_machine {
             agent.boot += 1;
             if !keeps_files {
+                agent.spools.clear();
                 agent.runs.clear();
             }
         }
@@ -380,6 +397,7 @@ impl World {
     pub(crate) fn agent_leaves(&mut self, name: &WorkerName, sentence: String) {
         let Some(agent) = self.agents.get_mut(name) else { return };
         agent.runs.clear();
+        agent.spools.clear();
         let launch = agent.launch.clone();
         self.say(name, AgentEvent::Leaving { worker: name.clone(), sentence });
         if let Some(agent) = self.agents.get_mut(name) {

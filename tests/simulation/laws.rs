@@ -35,6 +35,8 @@ pub(crate) struct Laws {
     changes_seen: BTreeMap<ChangeId, Change>,
     builds_seen: BTreeSet<BuildId>,
     numbers: BTreeMap<ProjectName, u64>,
+    /// What steps printed.
+    printed: BTreeMap<AttemptRef, Vec<u8>>,
 }
 
 impl Laws {
@@ -46,6 +48,20 @@ impl Laws {
         outcome: &AttemptOutcome,
     ) {
         self.truth.insert(attempt, (worker.clone(), outcome.clone()));
+    }
+
+    pub(crate) fn printed(&mut self, attempt: AttemptRef, bytes: &[u8]) {
+        self.printed.entry(attempt).or_default().extend_from_slice(bytes);
+    }
+
+    pub(crate) fn length_printed(&self, attempt: AttemptRef) -> usize {
+        self.printed.get(&attempt).map_or(0, Vec::len)
+    }
+
+    /// The master's log is what was printed, from its first byte on: nothing twice, nothing left out.
+    pub(crate) fn log_is_true(&self, attempt: AttemptRef, log: &[u8]) {
+        let printed = self.printed.get(&attempt).map_or(&[][..], Vec::as_slice);
+        assert!(printed.starts_with(log), "the log of {attempt:?} is not what its step printed");
     }
 
     pub(crate) fn machine_started(&self, settings: &Settings, cloud: &Cloud, pool: &PoolName) {
@@ -278,5 +294,6 @@ impl World {
             assert!(is_gone || !is_ended, "{worker:?} outlives its machine");
         }
         self.laws.now_and_then(&self.disk);
+        self.laws_of_logs();
     }
 }

@@ -6,6 +6,7 @@ mod agents;
 mod cloud;
 mod disk;
 mod laws;
+mod logs;
 mod people;
 mod runs;
 mod world;
@@ -125,15 +126,19 @@ fn the_faults_do_happen() {
         "bootstrap fails",
         "bootstrap hangs",
         "cancel ignored",
+        "chunk lost",
         "commit failed",
         "connection cut",
         "crash before commit",
         "crash between commit and act",
         "launch refused",
         "listing failed",
+        "log disk full",
+        "log incomplete",
         "machine reboots",
         "machine vanishes",
         "master crashes",
+        "network gone",
         "repository down",
         "resolved twice",
         "shutdown ignored",
@@ -168,4 +173,14 @@ fn assignments_forgotten_by_a_restart_would_be_noticed() {
 #[test]
 fn an_accepted_stale_result_would_be_noticed() {
     assert!(caught(Planted::StaleResultAccepted).is_some());
+}
+
+#[test]
+fn an_ack_before_its_log_is_durable_would_be_noticed() {
+    assert!(caught(Planted::AckBeforeDurable).is_some());
+}
+
+#[test]
+fn an_ignored_lease_would_be_noticed() {
+    assert!(caught(Planted::LeaseIgnored).is_some());
 }

@@ -31,6 +31,7 @@ impl World {
             }
             ToAgent::Forget(attempt) => {
                 if let Some(agent) = self.agents.get_mut(name) {
+                    agent.spools.remove(&attempt);
                     agent.runs.remove(&attempt);
                 }
             }
@@ -66,6 +67,7 @@ impl World {
         self.say(name, AgentEvent::AttemptAccepted(worker.clone(), attempt));
         let started_at = self.now;
         self.say(name, AgentEvent::StepStarted { worker, attempt, step, started_at });
+        self.later(100, Happening::Agent(name.clone(), AgentStep::Prints(attempt)));
         let outcome = match self.random(20) {
             0..=14 => AttemptOutcome::Passed,
             15..=17 => AttemptOutcome::Failed,

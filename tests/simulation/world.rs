@@ -28,6 +28,8 @@ use crate::cloud::Cloud;
 use crate::cloud::CloudStep;
 use crate::disk::Disk;
 use crate::laws::Laws;
+use crate::logs::Chunk;
+use crate::logs::Logs;
 use crate::people::People;
 use crate::people::PeopleStep;
 
@@ -44,6 +46,10 @@ pub(crate) enum Planted {
     CommitDropped,
     /// A restart forgets what was given to workers.
     AssignmentsForgotten,
+    /// The agent is told that its log is safe as soon as it is written.
+    AckBeforeDurable,
+    /// An agent goes on with its job when its lease is over.
+    LeaseIgnored,
     /// A late result counts for whatever the job's newest attempt is.
     StaleResultAccepted,
 }
@@ -56,6 +62,9 @@ pub(crate) enum Happening {
         connection: Option<ConnectionId>,
         event: Event,
     },
+    Chunk(Chunk),
+    LogSynced(u64, ConnectionId, WorkerName, AttemptRef),
+    LogRetried(u64, ConnectionId, WorkerName, AttemptRef),
     Cloud(CloudStep),
     Agent(WorkerName, AgentStep),
     People(PeopleStep),
@@ -83,6 +92,7 @@ pub(crate) struct World {
     /// Counts the master's processes.
     pub(crate) life: u64,
     pub(crate) disk: Disk,
+    pub(crate) logs: Logs,
     pub(crate) cloud: Cloud,
     pub(crate) agents: BTreeMap<WorkerName, Agent>,
     pub(crate) people: People,
@@ -110,6 +120,7 @@ impl World {
             it: None,
             life: 0,
             disk: Disk::default(),
+            logs: Logs::default(),
             cloud: Cloud::default(),
             agents: BTreeMap::new(),
             people: People::default(),
@@ -258,11 +269,22 @@ impl World {
                     _ => true,
                 };
                 if life == self.life && is_open && is_wanted && self.it.is_some() {
+                    if self.waits_for_log(&event) {
+                        let again = Happening::ToMaster { life, connection, event };
+                        return self.later(500, again);
+                    }
                     if let Event::Agent(AgentEvent::Disconnected { connection, .. }) = &event {
                         self.open.remove(connection);
                     }
                     self.deliver(event);
                 }
+            }
+            Happening::Chunk(chunk) => self.chunk_comes(chunk),
+            Happening::LogSynced(life, connection, worker, attempt) => {
+                self.log_synced(life, connection, &worker, attempt);
+            }
+            Happening::LogRetried(life, connection, worker, attempt) => {
+                self.log_retried(life, connection, &worker, attempt);
             }
             Happening::Cloud(step) => self.cloud_step(step),
             Happening::Agent(name, step) => self.agent_step(&name, step),
@@ -300,7 +322,7 @@ impl World {
         self.it.iter().for_each(Coordinator::check_invariants);
         if self.planted == Planted::ActBeforeCommit && !remember.is_empty() {
             self.act_all(perform, answers);
-            if self.fault("crash between act and commit", 10) {
+            if self.fault("crash between act and commit", 40) {
                 return self.crash();
             }
             return self.commit(remember);
@@ -371,6 +393,7 @@ impl World {
         self.last_connection = 0;
         self.waiters.clear();
         self.open.clear();
+        self.logs_crash();
         self.connections_end();
         let longest = if self.random(10) == 0 { 900_000 } else { 20_000 };
         let down = 1000 + self.random(longest);

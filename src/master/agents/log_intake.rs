@@ -1,8 +1,7 @@
 //! Log chunks of one connection on their way to the log files, and what the agent is told of them.
 //!
 //! Only the exact next offset of a log is written. Anything else is answered with that offset and
-//! the agent sends on from there; the chunks that follow a wrong one were under way already and
-//! are dropped without a further word, or each would make the agent begin again.
+//! the agent sends on from there.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +21,7 @@ use crate::master::logs::key::LogKey;
 use crate::master::logs::log::Appended;
 use crate::model::attempt::LogChunk;
 use crate::model::attempt::LogOwner;
+use crate::wire::log_window::Misplaced;
 use crate::wire::message::FromMaster;
 
 /// A boot log, in raw bytes at most. A bootstrap script that prints more is stuck in a loop; its
@@ -99,8 +99,7 @@ struct Clerk {
 
 /// A log that this connection writes to.
 struct Open {
-    /// Where the wrong chunks end that were answered already.
-    wrong_until: Option<u64>,
+    misplaced: Misplaced,
     /// Tells the agent what is durable.
     acks: AbortHandle,
 }
@@ -147,7 +146,7 @@ impl Clerk {
         tokio::time::sleep(DISK_PAUSE).await;
         if let Ok(durable) = self.logs.watch_durable(key).await {
             if let Some(open) = self.open.get_mut(&owner) {
-                open.wrong_until = None;
+                open.misplaced.forget();
             }
             self.line.outgoing.rewind(owner, durable.current());
         }
@@ -159,10 +158,9 @@ impl Clerk {
         let appended = self.logs.append(key, chunk).await?;
         let Some(open) = self.open.get_mut(&owner) else { return Ok(()) };
         match appended {
-            Appended::Stored { .. } => open.wrong_until = None,
+            Appended::Stored { .. } => open.misplaced.forget(),
             Appended::Rewind { to } => {
-                let answered = open.wrong_until.replace(end) == Some(offset);
-                if !answered {
+                if open.misplaced.note(offset, end) {
                     self.line.outgoing.rewind(owner, to);
                 }
             }
@@ -187,7 +185,7 @@ impl Clerk {
                 offset = durable.changed().await;
             }
         });
-        self.open.insert(owner, Open { wrong_until: None, acks });
+        self.open.insert(owner, Open { misplaced: Misplaced::default(), acks });
         Ok(())
     }
 
