@@ -86,6 +86,27 @@ impl Ending {
     }
 }
 
+/// What the agent has written down for this supervisor.
+struct Orders {
+    is_cancelled: bool,
+    /// Until when the command may go on; monotonic.
+    lease: Option<Duration>,
+    /// When this was read; monotonic.
+    read_at: Duration,
+}
+
+impl Orders {
+    fn read(dir: &AttemptDir) -> Orders {
+        let read_at = clock::monotonic();
+        Orders { is_cancelled: dir.is_cancelled(), lease: dir.lease(), read_at }
+    }
+
+    /// Whether they must be read again: it is time to, or what they say would end the command.
+    fn is_stale(&self, now: Duration) -> bool {
+        self.read_at + LOOK_EVERY <= now || self.lease.is_some_and(|lease| lease <= now)
+    }
+}
+
 /// Runs a command in the given directory with nothing but the given environment.
 pub(super) fn run(
     mut command: Command,
@@ -121,8 +142,15 @@ pub(super) fn run(
     };
     // Its ends of the pipe are the child's alone now, or the pipe would never end.
     drop(command);
-    Running { child: child.id(), output: Some(output), ending: None, told_at: None, killed: false }
-        .watch(bounds, spool)
+    let running = Running {
+        child: child.id(),
+        output: Some(output),
+        orders: Orders::read(bounds.dir),
+        ending: None,
+        told_at: None,
+        killed: false,
+    };
+    running.watch(bounds, spool)
 }
 
 /// A pipe whose first end is read without blocking.
@@ -139,6 +167,7 @@ fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
 struct Running {
     child: u32,
     output: Option<OwnedFd>,
+    orders: Orders,
     ending: Option<Ending>,
     /// When it got TERM.
     told_at: Option<Duration>,
@@ -154,8 +183,12 @@ impl Running {
             }
             let time = self.look(bounds, spool);
             let output = self.output.as_ref().map(AsFd::as_fd);
-            if bounds.waiting.wait(output, time).output {
+            let ready = bounds.waiting.wait(output, time);
+            if ready.output {
                 self.read(&mut buffer, spool);
+            }
+            if ready.agent || self.orders.is_stale(clock::monotonic()) {
+                self.orders = Orders::read(bounds.dir);
             }
         };
         self.drain(bounds, &mut buffer, spool);
@@ -174,7 +207,7 @@ impl Running {
     fn look(&mut self, bounds: &Bounds, spool: &mut Spool) -> Duration {
         let now = clock::monotonic();
         if self.ending.is_none() {
-            self.ending = must_end(bounds, spool, now);
+            self.ending = self.must_end(bounds, spool, now);
             if let Some(ending) = self.ending {
                 let below = descendants::all();
                 spool.say(&format!("{}: ending {}", ending.sentence(), descendants::names(&below)));
@@ -196,10 +229,25 @@ impl Running {
             }
             return kill_at - now;
         }
-        let lease = bounds.dir.lease();
-        let deadlines = [bounds.step_ends, Some(bounds.attempt_ends), lease];
+        let deadlines = [bounds.step_ends, Some(bounds.attempt_ends), self.orders.lease];
         let next = deadlines.into_iter().flatten().min().unwrap_or(now + LOOK_EVERY);
         next.saturating_sub(now).min(LOOK_EVERY)
+    }
+
+    fn must_end(&self, bounds: &Bounds, spool: &Spool, now: Duration) -> Option<Ending> {
+        if spool.failure().is_some() {
+            return Some(Ending::Disk);
+        }
+        if bounds.heeds_cancel && self.orders.is_cancelled {
+            return Some(Ending::Cancel);
+        }
+        if self.orders.lease.is_some_and(|lease| lease <= now) {
+            return Some(Ending::Lease);
+        }
+        if bounds.attempt_ends <= now {
+            return Some(Ending::Attempt);
+        }
+        bounds.step_ends.is_some_and(|end| end <= now).then_some(Ending::Step)
     }
 
     fn read(&mut self, buffer: &mut [u8], spool: &mut Spool) {
@@ -248,22 +296,6 @@ pub(super) fn end_all(waiting: &Waiting) {
         descendants::signal(&left, Signal::KILL);
         waiting.wait(None, Duration::from_millis(10));
     }
-}
-
-fn must_end(bounds: &Bounds, spool: &Spool, now: Duration) -> Option<Ending> {
-    if spool.failure().is_some() {
-        return Some(Ending::Disk);
-    }
-    if bounds.heeds_cancel && bounds.dir.is_cancelled() {
-        return Some(Ending::Cancel);
-    }
-    if bounds.dir.lease().is_some_and(|lease| lease <= now) {
-        return Some(Ending::Lease);
-    }
-    if bounds.attempt_ends <= now {
-        return Some(Ending::Attempt);
-    }
-    bounds.step_ends.is_some_and(|end| end <= now).then_some(Ending::Step)
 }
 
 fn signal_group(pid: u32, signal: Signal) {

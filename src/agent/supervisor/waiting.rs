@@ -24,6 +24,8 @@ pub(super) struct Ready {
     pub(super) output: bool,
     /// A child may have ended.
     pub(super) child: bool,
+    /// The agent may have changed lease or cancel.
+    pub(super) agent: bool,
 }
 
 impl Waiting {
@@ -53,9 +55,13 @@ impl Waiting {
         let _interrupted = rustix::event::poll(&mut polled, Some(&time));
         let is_ready =
             |index: usize| polled.get(index).is_some_and(|one: &PollFd| !one.revents().is_empty());
-        let ready = Ready { output: is_ready(2), child: is_ready(0) };
-        drain(&self.children);
-        drain(&self.agent);
+        let ready = Ready { output: is_ready(2), child: is_ready(0), agent: is_ready(1) };
+        if ready.child {
+            drain(&self.children);
+        }
+        if ready.agent {
+            drain(&self.agent);
+        }
         ready
     }
 }
