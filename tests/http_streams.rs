@@ -2,12 +2,14 @@
 
 mod seeded_web;
 
+use std::pin::Pin;
+
+use axum::body::Body;
+use axum::body::HttpBody;
 use axum::http::StatusCode;
 use axum::http::header;
 use busybee::master::domain::decision::Record;
 use busybee::master::domain::entities::AttemptState;
-use busybee::master::notices::Notice;
-use busybee::model::ids::BuildNumber;
 use busybee::model::status::BuildStatus;
 use busybee::model::status::JobStatus;
 use busybee::model::step::StepOutcome;
@@ -96,7 +98,7 @@ async fn following_a_log_goes_on_through_the_steps_and_ends_with_the_job() {
     let response = web.get("/api/v1/projects/hello/builds/1/log?job=test&follow=true").await;
     let reading = tokio::spawn(body_text(response));
 
-    let publish = || web.notices.publish(Notice::Build("hello".into(), BuildNumber(1)));
+    let publish = || web.tell_of_build(1, BuildStatus::Passed);
     archive.step_log(1, 0, b"ed\n").await;
     let passed = Some(StepOutcome::Exited(0));
     archive
@@ -127,13 +129,32 @@ async fn the_events_of_a_build_say_where_it_stands_and_end_with_it() {
     assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
     let reading = tokio::spawn(body_text(response));
     archive.remember(vec![build(BuildStatus::Passed)]).await;
-    web.notices.publish(Notice::Build("hello".into(), BuildNumber(2)));
-    web.notices.publish(Notice::Build("hello".into(), BuildNumber(1)));
+    web.tell_of_build(2, BuildStatus::Passed);
+    web.tell_of_build(1, BuildStatus::Passed);
     let events = reading.await.unwrap();
     assert!(events.ends_with(
         "event: build\ndata: {\"project\":\"hello\",\"number\":1,\"status\":\"passed\"}\n\n\
          event: end\ndata: {}\n\n"
     ));
+}
+
+#[tokio::test]
+async fn the_events_of_everything_say_where_each_build_stands() {
+    let web = seeded().await;
+    let mut body = web.get("/api/v1/events").await.into_body();
+    assert_eq!(next_piece(&mut body).await, "event: fleet\ndata: {}\n\n");
+    for (status, word) in [(BuildStatus::Running, "running"), (BuildStatus::Failed, "failed")] {
+        web.tell_of_build(40, status);
+        let told = format!(r#"{{"project":"hello","number":40,"status":"{word}"}}"#);
+        assert_eq!(next_piece(&mut body).await, format!("event: build\ndata: {told}\n\n"));
+    }
+}
+
+/// What a stream says next.
+async fn next_piece(body: &mut Body) -> String {
+    let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await;
+    let bytes = frame.expect("the stream goes on").unwrap().into_data().unwrap();
+    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ FINAL = {"passed", "failed", "cancelled", "infra"}
 
 
 class Events(threading.Thread):
-    """Reads the event stream of everything on a raw socket; calls back once per event."""
+    """Reads the event stream of everything on a raw socket; calls back with what each build's event says."""
 
     def __init__(self, port, on_event):
         super().__init__(daemon=True)
@@ -41,10 +41,15 @@ class Events(threading.Thread):
 
     def run(self):
         try:
+            rest = b""
             while data := self.socket.recv(1 << 16):
-                if b"event:" in data:
-                    self.ready.set()
-                    self.on_event()
+                rest += data
+                # The master writes each event as one piece, so the frames of HTTP lie between the lines.
+                *lines, rest = rest.split(b"\n")
+                for line in lines:
+                    if line.startswith(b"data: "):
+                        self.ready.set()
+                        self.on_event(json.loads(line.removeprefix(b"data: ")))
         except OSError:
             pass
 
@@ -74,6 +79,8 @@ class DriverImpl(Driver):
         self.changed = threading.Event()
         self.condition = threading.Condition()
         self.done = {}
+        # Builds that ended before their number was known here.
+        self.early = {}
         self.waited_for = set()
         self.watching = False
 
@@ -134,14 +141,28 @@ class DriverImpl(Driver):
             self.token = f.read().strip()
         self.http = Http(self.port)
         if subscribe:
-            self.events = Events(self.port, self.changed.set)
+            self.events = Events(self.port, self._event)
+            self.changed.set()
             if not self.watching:
                 self.watching = True
                 threading.Thread(target=self._watch, daemon=True).start()
         return seconds
 
+    def _event(self, told):
+        """What the stream says: a build's status, or that much was missed; `{}` is of the fleet."""
+        if told.get("status") in FINAL:
+            self._ended((told["project"], told["number"]), told["status"])
+        elif told and told["project"] is None:
+            self.changed.set()
+
+    def _ended(self, key, status):
+        ended = {"t_done_ns": time.time_ns(), "ok": status == "passed", "build": key}
+        with self.condition:
+            (self.done if key in self.waited_for else self.early).setdefault(key, ended)
+            self.condition.notify_all()
+
     def _watch(self):
-        """After events, reads the oldest builds that somebody waits for again, and notes which have ended."""
+        """Reads again what may have been missed: after a start of the master, or when the stream says so."""
         http = None
         while self.watching:
             if not self.changed.wait(1):
@@ -166,14 +187,11 @@ class DriverImpl(Driver):
             # Only the throughput scenario waits for so many, and it has one project: ids are numbers there.
             before = f"&before={number + 100}" if newest[project] - number > 90 else ""
             page = http.get_json(f"/api/v1/projects/{project}/builds?limit=100{before}")
-            now = time.time_ns()
-            with self.condition:
-                for b in page["builds"]:
-                    key = (b["project"], b["number"])
-                    if b["status"] in FINAL and key in self.waited_for and key not in self.done:
-                        self.done[key] = {"t_done_ns": now, "ok": b["status"] == "passed", "build": key}
-                        progress = True
-                self.condition.notify_all()
+            for b in page["builds"]:
+                key = (b["project"], b["number"])
+                if b["status"] in FINAL and key in self.waited_for and key not in self.done:
+                    self._ended(key, b["status"])
+                    progress = True
         return progress
 
     def stop_master(self):
@@ -247,7 +265,8 @@ class DriverImpl(Driver):
         key = (r["project"], r["number"])
         with self.condition:
             self.waited_for.add(key)
-        self.changed.set()
+            if key in self.early:
+                self.done[key] = self.early.pop(key)
         return key
 
     def wait_done(self, req, timeout):

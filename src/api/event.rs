@@ -1,4 +1,5 @@
-//! What the event streams say: "read again", never the news itself, so a slow reader misses nothing.
+//! What the event streams say: "read again", and where a build stands, but no more of the news itself,
+//! so a slow reader misses nothing.
 //!
 //! The stream begins with one event (so that what happened before is read as well) and sends a
 //! comment line now and then to keep the connection. The event's name is `build` or `fleet`, its
@@ -20,6 +21,7 @@ pub struct BuildChanged {
     pub project: Option<String>,
     /// Which.
     pub number: Option<u64>,
-    /// Where it stands; only in the stream of one build. The stream ends after a final one.
+    /// Where it stands; nothing when any may have changed. The stream of one build ends after a final
+    /// one.
     pub status: Option<String>,
 }

@@ -12,11 +12,12 @@ use crate::model::ids::BuildId;
 use crate::model::ids::BuildNumber;
 use crate::model::ids::JobId;
 use crate::model::ids::ProjectName;
+use crate::model::status::BuildStatus;
 
 /// Which build each job and attempt that is not over belongs to.
 #[derive(Debug, Default)]
 pub(crate) struct NoticeIndex {
-    builds: BTreeMap<BuildId, (ProjectName, BuildNumber)>,
+    builds: BTreeMap<BuildId, Known>,
     jobs: BTreeMap<JobId, BuildId>,
     attempts: BTreeMap<AttemptId, JobId>,
     /// What to forget with each build.
@@ -24,12 +25,32 @@ pub(crate) struct NoticeIndex {
     attempts_of: BTreeMap<JobId, BTreeSet<AttemptId>>,
 }
 
+/// What a notice says of a build.
+#[derive(Debug)]
+struct Known {
+    project: ProjectName,
+    number: BuildNumber,
+    status: BuildStatus,
+}
+
+impl Known {
+    fn of(build: &Build) -> Known {
+        let Build { project, number, status, .. } = build;
+        Known { project: project.clone(), number: *number, status: *status }
+    }
+
+    fn notice(&self) -> Notice {
+        let Known { project, number, status } = self;
+        Notice::Build { project: project.clone(), number: *number, status: *status }
+    }
+}
+
 impl NoticeIndex {
     /// What was going on when the master started.
     pub(crate) fn load(snapshot: &Snapshot) -> NoticeIndex {
         let mut index = NoticeIndex::default();
         for build in &snapshot.builds {
-            index.builds.insert(build.id, (build.project.clone(), build.number));
+            index.builds.insert(build.id, Known::of(build));
         }
         for job in &snapshot.jobs {
             index.note_job(job.id, job.build);
@@ -46,7 +67,7 @@ impl NoticeIndex {
         for record in records {
             match record {
                 Record::Build(build) => {
-                    self.builds.insert(build.id, (build.project.clone(), build.number));
+                    self.builds.insert(build.id, Known::of(build));
                     builds.insert(build.id);
                     note_end(build, &mut over);
                 }
@@ -71,8 +92,7 @@ impl NoticeIndex {
             }
         }
         let named = builds.iter().filter_map(|id| self.builds.get(id));
-        let mut notices: Vec<Notice> =
-            named.map(|(project, number)| Notice::Build(project.clone(), *number)).collect();
+        let mut notices: Vec<Notice> = named.map(Known::notice).collect();
         if fleet {
             notices.push(Notice::Fleet);
         }

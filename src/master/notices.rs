@@ -7,6 +7,7 @@ use tokio::sync::broadcast;
 
 use crate::model::ids::BuildNumber;
 use crate::model::ids::ProjectName;
+use crate::model::status::BuildStatus;
 
 /// Notices that a slow watcher may fall behind before it is told to read everything again.
 const NOTICES_MAX: usize = 1024;
@@ -15,7 +16,14 @@ const NOTICES_MAX: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A build, its jobs or their steps.
-    Build(ProjectName, BuildNumber),
+    Build {
+        /// Whose.
+        project: ProjectName,
+        /// Which.
+        number: BuildNumber,
+        /// Where it stands now. A later notice may already be on its way.
+        status: BuildStatus,
+    },
     /// A worker, an instance or a pool.
     Fleet,
 }

@@ -22,8 +22,6 @@ use axum::response::Html;
 use axum::routing::get;
 use axum::routing::post;
 use busybee::master::domain::decision::Record;
-use busybee::master::notices::Notice;
-use busybee::model::ids::BuildNumber;
 use busybee::model::status::BuildStatus;
 use busybee::runtime::clock;
 use seeded_web::SeededWeb;
@@ -164,7 +162,7 @@ async fn pages_fit_a_telephone_a_live_log_grows_and_the_token_s_link_logs_in() {
 
     let passed = history::build(60, "hello", 41, BuildStatus::Passed, clock::now());
     web.archive.remember(vec![Record::Build(passed)]).await;
-    web.notices.publish(Notice::Build("hello".into(), BuildNumber(41)));
+    web.tell_of_build(41, BuildStatus::Passed);
     assert_eq!(next(&mut reports).await, "the page says passed");
 
     assert_eq!(next(&mut reports).await, "logged in at /projects/hello");

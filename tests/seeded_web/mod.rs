@@ -21,12 +21,14 @@ use busybee::master::http::Web;
 use busybee::master::http::router::router;
 use busybee::master::inbox::Inbox;
 use busybee::master::inbox::Letter;
+use busybee::master::notices::Notice;
 use busybee::master::notices::Notices;
 use busybee::model::ids::BuildNumber;
 use busybee::model::ids::LaunchId;
 use busybee::model::ids::ProjectName;
 use busybee::model::labels::Labels;
 use busybee::model::secret::Secret;
+use busybee::model::status::BuildStatus;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -105,6 +107,12 @@ impl SeededWeb {
             stopping,
         };
         SeededWeb { router: router(Arc::new(web)), archive, notices, stop, asked, poked }
+    }
+
+    /// Tells whoever watches where a build of `hello` stands.
+    pub fn tell_of_build(&self, number: u64, status: BuildStatus) {
+        let number = BuildNumber(number);
+        self.notices.publish(Notice::Build { project: "hello".into(), number, status });
     }
 
     /// Sends one request as this peer.

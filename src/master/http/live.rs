@@ -56,11 +56,11 @@ pub async fn all_events(State(web): State<Arc<Web>>) -> Response {
                 match notice {
                     Err(_quiet) => writer.send(STILL_HERE).await?,
                     Ok(Ok(Notice::Fleet)) => writer.send(named(event::FLEET, "{}")).await?,
-                    Ok(Ok(Notice::Build(project, number))) => {
+                    Ok(Ok(Notice::Build { project, number, status })) => {
                         let changed = BuildChanged {
                             project: Some(project.to_string()),
                             number: Some(number.0),
-                            status: None,
+                            status: Some(status.to_string()),
                         };
                         writer.send(named(event::BUILD, &json(&changed))).await?;
                     }
@@ -119,12 +119,12 @@ async fn write_build_events(
             };
             match notice {
                 Err(_quiet) => writer.send(STILL_HERE).await?,
-                Ok(Ok(Notice::Build(other, its_number)))
+                Ok(Ok(Notice::Build { project: other, number: its_number, .. }))
                     if other == *project && its_number == number =>
                 {
                     break;
                 }
-                Ok(Ok(Notice::Build(..) | Notice::Fleet)) => {}
+                Ok(Ok(Notice::Build { .. } | Notice::Fleet)) => {}
                 Ok(Err(RecvError::Lagged(_))) => break,
                 Ok(Err(RecvError::Closed)) => return Ok(()),
             }

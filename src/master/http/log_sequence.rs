@@ -182,7 +182,7 @@ impl Sequence {
     async fn touched(&self, notices: &mut tokio::sync::broadcast::Receiver<Notice>) {
         loop {
             match notices.recv().await {
-                Ok(Notice::Build(project, number))
+                Ok(Notice::Build { project, number, .. })
                     if project == self.project && number == self.number =>
                 {
                     return;

@@ -81,11 +81,12 @@ impl Source {
 
     fn is_touched_by(&self, notice: &Notice) -> bool {
         match (self, notice) {
-            (Source::Step { project, number, .. }, Notice::Build(other, other_number)) => {
-                project == other && number == other_number
-            }
+            (
+                Source::Step { project, number, .. },
+                Notice::Build { project: other, number: other_number, .. },
+            ) => project == other && number == other_number,
             (Source::Boot(_), Notice::Fleet) => true,
-            (Source::Step { .. }, Notice::Fleet) | (Source::Boot(_), Notice::Build(..)) => false,
+            (Source::Step { .. }, Notice::Fleet) | (Source::Boot(_), Notice::Build { .. }) => false,
         }
     }
 }
