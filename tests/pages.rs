@@ -75,6 +75,31 @@ async fn home_says_what_runs_what_waits_and_why() {
 }
 
 #[tokio::test]
+async fn a_repository_that_does_not_answer_is_told_where_people_look_first() {
+    let web = seeded().await;
+    let home = words(&web.text("/").await);
+    assert_eq!(home.matches("does not answer, so no push is seen").count(), 1, "{home}");
+    let page = words(&web.text("/projects/orchard").await);
+    assert!(page.contains("so no push is seen: cannot reach it: no route to host"), "{page}");
+    assert!(!web.text("/projects/hello").await.contains("no push is seen"));
+}
+
+#[tokio::test]
+async fn the_branches_to_choose_from_are_those_where_something_happens() {
+    let archive = Archive::empty().await;
+    history::seed(&archive, clock::now()).await;
+    let many = (0..1000).map(|n| {
+        let name = RefName(format!("refs/heads/a-{n:03}"));
+        Record::Ref("hello".into(), name, Some("00".into()))
+    });
+    archive.remember(many.collect()).await;
+    let page = SeededWeb::new(archive).await.text("/projects/hello").await;
+    let chips = page.split_once("class=\"chips\"").unwrap().1.split_once("</p>").unwrap().0;
+    let text = words(&format!("<p {chips}"));
+    assert!(text.starts_with("all branches main faster-parser release/1.x a-000"), "{text}");
+}
+
+#[tokio::test]
 async fn home_and_build_page_stay_light_however_much_there_is() {
     let archive = Archive::empty().await;
     let now = clock::now();

@@ -26,6 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "master/change_source",
             "master/pipeline_file",
             "master/provisioner",
+            "master/user_data",
         ],
     ),
     ("master/user_data", &["model"]),

@@ -1,5 +1,6 @@
 //! Runs the pool's bootstrap script through `runurl`, its output going straight into the boot log.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -128,9 +129,9 @@ async fn carry_out(config: &Config, bootstrap: &Bootstrap, log: std::fs::File) -
 }
 
 /// What every program wants.
-fn inherited() -> impl Iterator<Item = (String, String)> {
-    let wanted = |name: &str| matches!(name, "PATH" | "HOME" | "LANG" | "USER" | "LOGNAME");
-    std::env::vars().filter(move |(name, _)| wanted(name))
+fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
+    let wanted = ["PATH", "HOME", "LANG", "USER", "LOGNAME"];
+    std::env::vars_os().filter(move |(name, _)| wanted.iter().any(|known| name == known))
 }
 
 /// What a bootstrap script is promised (bootstrap/README.md). The password is not among it.

@@ -71,6 +71,7 @@ impl Config {
             values.entry("BB_HOME".into()).or_insert(folder);
         }
         Config::from_values(&values, Some(path.to_owned()))
+            .with_context(|| format!("read the agent's settings from {}", path.display()))
     }
 
     /// Reads the environment.
@@ -78,8 +79,12 @@ impl Config {
     /// # Errors
     /// When something is missing; the message names it.
     pub fn from_environment() -> anyhow::Result<Config> {
-        let ours = std::env::vars().filter(|(name, _)| name.starts_with("BB_"));
-        Config::from_values(&ours.collect(), None)
+        // What else stands in an environment need not even be text.
+        let texts = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let ours = texts.filter(|(name, _)| name.starts_with("BB_")).collect();
+        Config::from_values(&ours, None).context("read the agent's settings from its environment")
     }
 
     fn from_values(

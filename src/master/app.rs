@@ -83,10 +83,12 @@ pub struct Running {
 /// When the port is taken, the `data_dir` is another master's or cannot be written, or a file that
 /// the settings name cannot be read.
 pub async fn start(mut config: Config) -> anyhow::Result<Running> {
-    private_file::create_folder(&config.master.data_dir)?;
+    let data_dir = &config.master.data_dir;
+    private_file::create_folder(data_dir)
+        .context("use data_dir (it must be a directory that the master's user may write to)")?;
     // First of all the store: its lock is what keeps a second master out.
-    let store = Store::open(&config.master.data_dir)?;
-    let socket = config.master.data_dir.join(SOCKET_FILE);
+    let store = Store::open(data_dir)?;
+    let socket = data_dir.join(SOCKET_FILE);
     let listener = Listener::bind(config.master.listen, Some(&socket)).await?;
     let address = listener.address();
     config.master.url = config.master.url.replace(":0", &format!(":{}", address.port()));

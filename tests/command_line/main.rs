@@ -3,6 +3,7 @@
 
 #![cfg(feature = "master")]
 
+mod beginning;
 mod builds;
 mod fake_master;
 mod fleet;

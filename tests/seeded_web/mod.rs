@@ -100,7 +100,10 @@ impl SeededWeb {
             notices: notices.clone(),
             road: road(),
             poke: Arc::new(poke),
-            trouble: Arc::new(|_| None),
+            trouble: Arc::new(|project| {
+                (project.as_str() == "orchard")
+                    .then(|| "cannot reach it: no route to host".to_owned())
+            }),
             worker_environment: Arc::new(|worker, launch: &LaunchId| {
                 vec![format!("BB_NAME={worker}"), format!("BB_PASSWORD=derived-from-{launch}")]
             }),

@@ -78,9 +78,11 @@ impl RemoteRefs {
     pub(super) fn choose(&self, wanted: Option<&str>) -> Result<(RefName, Commit), String> {
         let Some(wanted) = wanted else {
             let head = self.head.as_ref().and_then(|head| self.find(head.as_str()));
-            return head.ok_or_else(|| {
-                "the repository's HEAD names no branch that exists; say which with --ref".to_owned()
-            });
+            let nothing = "the repository is empty; push a commit to it first";
+            let elsewhere =
+                "the repository's HEAD names no branch that exists; say which with --ref";
+            let why = if self.refs.is_empty() { nothing } else { elsewhere };
+            return head.ok_or_else(|| why.to_owned());
         };
         if wanted.starts_with("refs/") {
             if !is_ref(wanted) {

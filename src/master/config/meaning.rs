@@ -32,6 +32,8 @@ pub(super) struct Reading<'d> {
     pub(super) document: &'d mut Document,
     pub(super) warnings: &'d mut Vec<Problem>,
     pub(super) folder: &'d Path,
+    /// Where bootstrap scripts lie; nothing: the ones that come with busybee.
+    pub(super) bootstrap_dir: Option<PathBuf>,
 }
 
 impl Reading<'_> {
@@ -110,7 +112,7 @@ pub(super) fn of(
     file: ConfigFile,
     folder: &Path,
 ) -> Option<Meaning> {
-    let mut reading = Reading { document, warnings, folder };
+    let mut reading = Reading { document, warnings, folder, bootstrap_dir: None };
     let unsafe_local = file.master.value.unsafe_local.unwrap_or(false);
     let root = reading.document.root.id;
     let master = master(&mut reading, file.master);
@@ -171,6 +173,7 @@ fn master(reading: &mut Reading<'_>, typed: At<MasterFile>) -> Option<MasterConf
     };
     let certificate = certificate(reading, &typed.cert_file, &typed.key_file, &typed.ca_file);
     let bootstrap_dir = typed.bootstrap_dir.map(|path| reading.existing(&path));
+    reading.bootstrap_dir.clone_from(&bootstrap_dir);
     let agent_dir = typed.agent_dir.map(|path| reading.existing(&path));
     Some(MasterConfig {
         url: url?,

@@ -10,6 +10,9 @@ mod pool;
 mod project;
 mod typed;
 
+use std::fs::File;
+use std::io::ErrorKind;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -101,16 +104,26 @@ impl Config {
     pub fn load(path: &Path) -> Result<Config, Problems> {
         let name = path.display().to_string();
         let whole = |what: String, hint: &str| Problems::whole_file(&name, what, hint);
-        let hint = "`busybee init` writes one to begin with";
-        let cannot = |error: std::io::Error| whole(format!("cannot be read: {error}"), hint);
-        let metadata = std::fs::metadata(path).map_err(cannot)?;
-        if metadata.len() > FILE_BYTES_MAX {
+        let cannot = |error: std::io::Error| {
+            let hint = match error.kind() {
+                ErrorKind::NotFound => "`busybee init` writes one to begin with",
+                ErrorKind::IsADirectory => "name the file in it",
+                _ => "may this user read it?",
+            };
+            whole(format!("cannot be read: {error}"), hint)
+        };
+        // No more than that, whatever is behind the name: a device says it has no bytes.
+        let mut bytes = Vec::new();
+        let open = File::open(path).map_err(cannot)?;
+        open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(whole(
                 format!("has more than {FILE_BYTES_MAX} bytes"),
                 "is it the right file?",
             ));
         }
-        let text = std::fs::read_to_string(path).map_err(cannot)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| whole("is no UTF-8 text".to_owned(), "is it the right file?"))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         Config::parse(&text, &name, &folder)

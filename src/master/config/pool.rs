@@ -1,5 +1,6 @@
 //! `[[pool]]`: what was typed → what it means.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::master::config::PoolConfig;
@@ -12,10 +13,12 @@ use crate::master::config::typed::WhenIdle;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProvisionerKind;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
+use crate::master::user_data::BOOTSTRAP_SCRIPTS;
 use crate::model::ids::PoolName;
 use crate::runtime::config_file::placed::At;
 use crate::runtime::config_file::placed::Entries;
 use crate::runtime::config_file::placed::ScalarText;
+use crate::runtime::config_file::suggest;
 use crate::runtime::config_file::words;
 
 /// Machines of a pool, where the file does not say.
@@ -23,6 +26,9 @@ const MAX_INSTANCES_DEFAULT: u32 = 10;
 
 /// Machines of a pool, at most: ten times what a master is measured with, and a slip's limit.
 const MAX_INSTANCES_MAX: u32 = 10_000;
+
+/// Bootstrap scripts that a hint names, at most: a line of them.
+const SCRIPTS_SHOWN_MAX: usize = 10;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -46,6 +52,10 @@ pub(super) fn of(
         reading.wrong(id, "when_idle = \"stop\" is not yet supported", hint);
     }
     let env = variables(reading, typed.env);
+    if let Some(At { id, value: Bootstrap::File(script) }) = &typed.bootstrap {
+        let found = find_script(reading.bootstrap_dir.as_deref(), script);
+        reading.refuse(*id, found);
+    }
     let bootstrap = typed.bootstrap.map(|bootstrap| bootstrap.value);
     warn_of_remote_script(reading, &typed.name, bootstrap.as_ref());
     let ec2 = match (typed.provisioner.value, typed.ec2) {
@@ -139,6 +149,30 @@ fn variables(reading: &mut Reading<'_>, env: Option<Entries<ScalarText>>) -> Vec
         variables.push((key.value, text.0));
     }
     variables
+}
+
+/// Whether a bootstrap script is there: the master does not start without it. A `bootstrap_dir` that is
+/// not there itself is warned of where it is named.
+fn find_script(dir: Option<&Path>, script: &str) -> Result<(), String> {
+    let here = match dir {
+        None => BOOTSTRAP_SCRIPTS.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        Some(dir) => match std::fs::read_dir(dir) {
+            Err(_) => return Ok(()),
+            Ok(entries) => entries
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect::<Vec<String>>(),
+        },
+    };
+    if here.iter().any(|name| name == script) {
+        return Ok(());
+    }
+    let known: Vec<&str> = here.iter().map(String::as_str).take(SCRIPTS_SHOWN_MAX).collect();
+    let hint = suggest::hint(script, &known).unwrap_or_else(|| "put it there".to_owned());
+    Err(match dir {
+        None => format!("no bootstrap script \"{script}\" comes with busybee\n{hint}"),
+        Some(dir) => format!("there is no \"{script}\" in bootstrap_dir {}\n{hint}", dir.display()),
+    })
 }
 
 /// A script that is fetched from elsewhere is one more thing that must be up for a worker to boot.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use crate::model::step::StepOutcome;
 use crate::model::time::Timestamp;
 
-/// How long something took: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`.
+/// How long something took: `75 ms`, `0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`.
 pub fn duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     let seconds = duration.as_secs();
     match seconds {
-        0 if ms < 10 => format!("{ms} ms"),
+        0 if ms < 100 => format!("{ms} ms"),
         0..10 => format!("{}.{} s", seconds, ms / 100 % 10),
         10..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
@@ -93,6 +93,7 @@ mod tests {
     fn a_duration_has_the_precision_that_people_want_at_its_size() {
         let check = |ms: u64, text: &str| assert_eq!(duration(Duration::from_millis(ms)), text);
         check(0, "0 ms");
+        check(75, "75 ms");
         check(420, "0.4 s");
         check(9_990, "9.9 s");
         check(12_999, "12 s");

@@ -7,6 +7,7 @@
 mod half_open;
 mod pages;
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -70,6 +71,21 @@ pub struct Served {
     pub agents: Agents,
 }
 
+/// Why one cannot listen somewhere, and what to do about it.
+fn why_not(error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => "another program has this port: end it, or change `listen`",
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address: write one of its own into `listen`, or 0.0.0.0 for all"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 are root's: take a higher one, or give the master CAP_NET_BIND_SERVICE"
+        }
+        _ => "change `listen` in the master's file",
+    };
+    format!("{error}; {advice}")
+}
+
 impl Listener {
     /// Binds the port (0: any free one) and, where a path is given, the owner's Unix socket.
     ///
@@ -79,7 +95,7 @@ impl Listener {
         raise_open_files();
         let tcp = TcpListener::bind(listen)
             .await
-            .with_context(|| format!("listen on {listen}: is another master running there?"))?;
+            .map_err(|error| anyhow::anyhow!("listen on {listen}: {}", why_not(&error)))?;
         let address = tcp.local_addr().context("ask for the port's address")?;
         let unix = match socket {
             Some(path) => Some(bind_owner_socket(path)?),

@@ -42,8 +42,8 @@ impl DataDirLock {
                     pid => format!(" (pid {pid})"),
                 };
                 anyhow::bail!(
-                    "another master{holder} runs on data_dir {}; stop it first, or give this one \
-                     a data_dir of its own",
+                    "have data_dir {} for this master alone: another{holder} runs on it; stop that \
+                     one first, or give this one a data_dir of its own",
                     data_dir.display()
                 );
             }

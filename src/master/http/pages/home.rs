@@ -56,6 +56,8 @@ struct ProjectTile {
     repo: String,
     href: String,
     status: Option<&'static str>,
+    /// Its repository gave no answer when it was last asked.
+    is_silent: bool,
     bars: Vec<Bar>,
 }
 
@@ -137,6 +139,7 @@ async fn project_tiles(web: &Web) -> Result<Vec<ProjectTile>, Problem> {
             repo: convert::shown_repo(&project.repo),
             href: links::project(&project.name),
             status: builds.first().map(|build| build.status.as_str()),
+            is_silent: (web.trouble)(&project.name).is_some(),
             bars: if wanted > 1 { bars(&builds) } else { Vec::new() },
         });
     }

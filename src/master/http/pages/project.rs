@@ -31,6 +31,10 @@ const BUILDS_MAX: u32 = 30;
 /// Branches that are offered as filters, at most; any other is typed into the address.
 const BRANCHES_MAX: usize = 12;
 
+/// Builds that are looked at for the branches where something happens: a repository may have a thousand
+/// others, and the first of the alphabet are nobody's.
+const RECENT_MAX: u32 = 100;
+
 #[derive(Template)]
 #[template(path = "project.html")]
 struct ProjectPage {
@@ -99,18 +103,23 @@ pub async fn show(
     pages::page(&page)
 }
 
-/// The branches that were seen at the repository, the asked one always among them.
+/// Branches of the repository: first those that were built lately, the newest in front; then others,
+/// as long as there is room. The asked one is always among them.
 async fn branches(
     web: &Web,
     project: &ProjectName,
     current: Option<&str>,
 ) -> Result<Vec<BranchChip>, Problem> {
     let refs = web.store.refs(project.clone()).await?;
-    let mut names: Vec<String> = refs
-        .keys()
-        .filter_map(|ref_name| ref_name.branch().map(str::to_owned))
-        .take(BRANCHES_MAX)
-        .collect();
+    let filter = BuildFilter { of: builds_of(project, None), status: None };
+    let recent = web.store.builds(filter, None, RECENT_MAX).await?;
+    let built = recent.iter().map(|build| &build.ref_name).filter(|name| refs.contains_key(name));
+    let mut names: Vec<String> = Vec::new();
+    for name in built.chain(refs.keys()).filter_map(RefName::branch) {
+        if names.len() < BRANCHES_MAX && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
     names
         .extend(current.filter(|name| !names.iter().any(|known| known == name)).map(str::to_owned));
     let href = links::project(project);
