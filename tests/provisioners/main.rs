@@ -13,6 +13,7 @@ use crate::contract::order;
 
 mod contract;
 mod ec2;
+mod reap;
 mod signatures;
 
 /// Machines end themselves after a time that no test needs.
