@@ -97,7 +97,12 @@ impl Api {
         self.provisioner_of(id, secret, settings())
     }
 
-    fn provisioner_of(&self, id: &str, secret: &str, settings: Ec2Settings) -> Ec2Provisioner {
+    pub(crate) fn provisioner_of(
+        &self,
+        id: &str,
+        secret: &str,
+        settings: Ec2Settings,
+    ) -> Ec2Provisioner {
         let settings = self.here(id, secret, settings);
         Ec2Provisioner::new(settings, "test".to_owned(), "cloud".into()).expect("it is set up")
     }

@@ -13,6 +13,7 @@ use crate::contract::order;
 
 mod contract;
 mod ec2;
+mod policy;
 mod reap;
 mod signatures;
 
