@@ -31,7 +31,7 @@ const HELP_COLUMNS_MAX: usize = 100;
 const AFTER_HELP: &str = "\
 The commands build, worker, pool and instance ask a running master. Tell them which one with
 --url, --token and --ca (or BUSYBEE_URL, BUSYBEE_TOKEN and BUSYBEE_CA), or, on the master's own
-machine, with --config FILE. Each of them takes --json.
+machine, with --config FILE. Each of them takes --json. `instance reap` asks the cloud itself.
 
 Exit codes: 0 done, or the build passed; 1 the build failed, or what was asked for is wrong;
 2 wrong usage; 3 the build was cancelled; 4 it could not be carried out (infrastructure);
@@ -98,7 +98,7 @@ pub enum Command {
     Worker(WorkerArguments),
     /// See, pause and resume pools.
     Pool(PoolArguments),
-    /// Read the ledger: every instance, why it was started, why and when it ended.
+    /// Read the ledger: why each instance was started and ended; and end what has expired.
     Instance(InstanceArguments),
     /// Print a completion script for a shell.
     ///

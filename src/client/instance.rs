@@ -1,11 +1,11 @@
-//! `busybee instance …`: the ledger.
+//! `busybee instance list`: the ledger. What asks no master (`reap`) is the master's own command.
 
 use std::time::Duration;
 
 use crate::api::fleet::InstanceList;
 use crate::api::fleet::InstanceQuery;
 use crate::client::answer;
-use crate::client::arguments::fleet::InstanceCommand;
+use crate::client::arguments::fleet::InstanceListArguments;
 use crate::client::connection::Connection;
 use crate::client::document::Document;
 use crate::client::exit::Exit;
@@ -22,17 +22,17 @@ const PAGE_ROWS: u32 = 100;
 /// How many rows are shown at most. A ledger of years is for the API, page by page.
 const ROWS_MAX: usize = 10_000;
 
-/// Carries out a command about instances.
+/// Lists instances.
 ///
 /// # Errors
 /// It cannot be carried out.
 pub async fn run(
     connection: Connection,
-    command: InstanceCommand,
+    list: InstanceListArguments,
     json: bool,
 ) -> Result<Exit, Failure> {
     let mut screen = Screen::standard();
-    let InstanceCommand::List { all } = command;
+    let InstanceListArguments { all } = list;
     let document = pages(&connection, all).await?;
     if document.next_page().is_some() {
         remark(&format!("only the newest {} are shown", document.items("instances")));

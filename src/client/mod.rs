@@ -31,7 +31,7 @@ pub mod screen;
 pub mod table;
 
 use crate::client::arguments::build::BuildArguments;
-use crate::client::arguments::fleet::InstanceArguments;
+use crate::client::arguments::fleet::InstanceListArguments;
 use crate::client::arguments::fleet::PoolArguments;
 use crate::client::arguments::fleet::WorkerArguments;
 use crate::client::arguments::target::TargetArguments;
@@ -50,7 +50,7 @@ pub enum Question {
     /// About pools.
     Pool(PoolArguments),
     /// About instances.
-    Instance(InstanceArguments),
+    Instance(TargetArguments, InstanceListArguments),
 }
 
 /// Asks a master, and shows what it says.
@@ -73,8 +73,8 @@ pub fn ask(question: Question) -> Result<Exit, Failure> {
             Question::Pool(PoolArguments { target, command }) => {
                 pool::run(connect(&target)?, command, target.json).await
             }
-            Question::Instance(InstanceArguments { target, command }) => {
-                instance::run(connect(&target)?, command, target.json).await
+            Question::Instance(target, list) => {
+                instance::run(connect(&target)?, list, target.json).await
             }
         }
     })

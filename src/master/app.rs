@@ -191,11 +191,28 @@ fn master_id(config: &Config) -> anyhow::Result<String> {
     }
 }
 
+/// The same for whoever may make nothing: none where the file has none and no master has started yet.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub fn known_master_id(config: &Config) -> anyhow::Result<Option<String>> {
+    match &config.master.id {
+        Some(id) => Ok(Some(id.clone())),
+        None => word_of(&config.master.data_dir.join(ID_FILE), "this master's id"),
+    }
+}
+
+/// A word in a file, if that is there.
+fn word_of(path: &Path, what: &str) -> anyhow::Result<Option<String>> {
+    let Some(bytes) = private_file::read(path)? else { return Ok(None) };
+    let text = String::from_utf8(bytes).with_context(|| format!("read {what}"))?;
+    Ok(Some(text.trim().to_owned()))
+}
+
 /// A word in a file; where there is none yet, one of so many random bytes.
 fn made_once(path: &Path, what: &str, bytes: usize) -> anyhow::Result<String> {
-    if let Some(bytes) = private_file::read(path)? {
-        let text = String::from_utf8(bytes).with_context(|| format!("read {what}"))?;
-        return Ok(text.trim().to_owned());
+    if let Some(word) = word_of(path, what)? {
+        return Ok(word);
     }
     let random = random::bytes::<32>();
     let word: String = random.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect();

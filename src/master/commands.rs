@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod findings;
 pub mod init;
 pub mod pipeline;
+pub mod reap;
 mod sample;
 pub mod serve;
 mod throwaway;

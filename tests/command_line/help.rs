@@ -40,6 +40,7 @@ fn every_command_has_a_page_of_help_that_says_what_it_does() {
         "pool resume",
         "instance",
         "instance list",
+        "instance reap",
         "completions",
     ] {
         let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
@@ -72,6 +73,9 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
         (&["build", "list"], "--url"),
         (&["build", "start", "hello", "--input", "x", "--url", "http://a"], "KEY=VALUE"),
         (&["serve"], "--config"),
+        (&["instance", "reap", "--config", "busybee.toml"], "--expired"),
+        (&["instance", "reap", "--expired"], "--config"),
+        (&["instance", "reap", "--expired", "--url", "http://a"], "--config"),
     ] {
         let ran = run(busybee(words)).ended_with(2);
         assert!(ran.err.contains(said), "{words:?}: {}", ran.err);

@@ -13,6 +13,7 @@ use busybee::master::provisioner::Finding;
 use busybee::master::provisioner::PrepareOrder;
 use busybee::master::provisioner::Provisioner;
 use busybee::master::provisioner::ec2::Ec2Provisioner;
+use busybee::master::provisioner::ec2::marked::Region;
 use busybee::master::provisioner::ec2::settings::Ec2Settings;
 use busybee::master::provisioner::ec2::settings::Image;
 use busybee::master::provisioner::ec2::settings::Market;
@@ -24,10 +25,10 @@ use serde_json::Value;
 use crate::contract;
 
 /// moto, for as long as a test wants it.
-struct Api {
+pub(crate) struct Api {
     process: Child,
     facts: Value,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Drop for Api {
@@ -50,7 +51,7 @@ pub(crate) fn python(test: &str) -> Option<String> {
 }
 
 /// Nothing where there is no moto.
-fn api(test: &str, arguments: &[&str]) -> Option<Api> {
+pub(crate) fn api(test: &str, arguments: &[&str]) -> Option<Api> {
     let python = python(test)?;
     let mut process = Command::new(python)
         .args(["-m", "ec2rig", "api"])
@@ -92,28 +93,47 @@ pub(crate) fn settings() -> Ec2Settings {
 
 impl Api {
     /// A provisioner whose key is this one, by way of a profile of its own.
-    fn provisioner(&self, id: &str, secret: &str) -> Ec2Provisioner {
+    pub(crate) fn provisioner(&self, id: &str, secret: &str) -> Ec2Provisioner {
         self.provisioner_of(id, secret, settings())
     }
 
-    fn provisioner_of(&self, id: &str, secret: &str, settings: Ec2Settings) -> Ec2Provisioner {
-        let settings = Ec2Settings {
-            endpoint: self.facts["endpoint"].as_str().map(str::to_owned),
-            credentials_file: Some(self.credentials(id, secret)),
-            profile: Some("test".to_owned()),
-            ..settings
-        };
+    pub(crate) fn provisioner_of(
+        &self,
+        id: &str,
+        secret: &str,
+        settings: Ec2Settings,
+    ) -> Ec2Provisioner {
+        let settings = self.here(id, secret, settings);
         Ec2Provisioner::new(settings, "test".to_owned(), "cloud".into()).expect("it is set up")
     }
 
-    fn credentials(&self, id: &str, secret: &str) -> std::path::PathBuf {
+    /// As the master with this id, with any key.
+    pub(crate) fn provisioner_for(&self, master: &str) -> Ec2Provisioner {
+        let settings = self.here("AKIAANY", "any", settings());
+        Ec2Provisioner::new(settings, master.to_owned(), "cloud".into()).expect("it is set up")
+    }
+
+    fn here(&self, id: &str, secret: &str, settings: Ec2Settings) -> Ec2Settings {
+        Ec2Settings {
+            endpoint: Some(self.endpoint().to_owned()),
+            credentials_file: Some(self.credentials(id, secret)),
+            profile: Some("test".to_owned()),
+            ..settings
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        self.facts["endpoint"].as_str().expect("it tells its address")
+    }
+
+    pub(crate) fn credentials(&self, id: &str, secret: &str) -> std::path::PathBuf {
         let path = self.folder.path().join(format!("credentials-{id}"));
         let text = format!("[test]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n");
         std::fs::write(&path, text).expect("write the key down");
         path
     }
 
-    fn key(&self, user: &str) -> (String, String) {
+    pub(crate) fn key(&self, user: &str) -> (String, String) {
         let key = |name: &str| {
             let key = self.facts["users"][user][name].as_str();
             key.expect("the user was made").to_owned()
@@ -189,6 +209,22 @@ async fn an_instance_that_was_stopped_is_listed_so_and_can_be_started_again() {
     assert!(gone.sentence.contains("StartInstances"), "{gone}");
     let unknown = provisioner.stop(&"i-0123456789abcdef0".into()).await.expect_err("there is none");
     assert!(unknown.contains("InvalidInstanceID.NotFound"), "{unknown}");
+}
+
+#[tokio::test]
+async fn a_spot_price_that_is_too_low_leaves_no_request_behind() {
+    let test = "a_spot_price_that_is_too_low_leaves_no_request_behind";
+    let Some(api) = api(test, &[]) else { return };
+    let (market, max_price) = (Market::Spot, Some("0.0001".to_owned()));
+    let settings = Ec2Settings { market, max_price, ..settings() };
+    let provisioner = api.provisioner_of("AKIAANY", "any", settings.clone());
+    let order = contract::order(&provisioner, &an_order().launch, "true").await;
+    let refused = provisioner.launch(order).await.expect_err("nobody sells at that price");
+    assert_eq!(refused.failure, LaunchFailure::Capacity, "{refused}");
+    assert!(refused.sentence.contains("SpotMaxPriceTooLow"), "{refused}");
+    let region = Region::new(&api.here("AKIAANY", "any", settings)).expect("it is set up");
+    // EC2 would start it later, for nobody.
+    assert_eq!(region.open_spot_requests().await, Ok(Vec::new()));
 }
 
 /// What a doctor finds, one a line.

@@ -13,6 +13,8 @@ use crate::contract::order;
 
 mod contract;
 mod ec2;
+mod policy;
+mod reap;
 mod signatures;
 
 /// Machines end themselves after a time that no test needs.

@@ -102,3 +102,12 @@ def refusals(cloud):
             ("InvalidParameterCombination", {"call": listing, "MaxResults": 5, "InstanceIds": ["i-00000000000000000"]}),
             ("InvalidParameterValue", {"call": listing, "Filters": [{"Name": "none", "Values": ["x"]}]})):
         same(f"{code}: {list(asked)[-1]}", cloud.refused(**asked), code)
+    low = {"MarketType": "spot", "SpotOptions": {"MaxPrice": "0.0001"}}
+    tags = [{"ResourceType": "spot-instances-request", "Tags": [{"Key": "low", "Value": "yes"}]}]
+    for _ in range(2):
+        same("a spot price that is too low", cloud.refused(
+            InstanceMarketOptions=low, TagSpecifications=tags, ClientToken="low"), "SpotMaxPriceTooLow")
+    left = cloud.ec2.describe_spot_instance_requests(Filters=[{"Name": "tag:low", "Values": ["yes"]}])
+    same("leaves its one request open", [one["State"] for one in left["SpotInstanceRequests"]], ["open"])
+    ids = [one["SpotInstanceRequestId"] for one in left["SpotInstanceRequests"]]
+    cloud.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=ids)

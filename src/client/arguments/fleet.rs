@@ -92,9 +92,35 @@ pub struct InstanceArguments {
 #[derive(Debug, Subcommand)]
 pub enum InstanceCommand {
     /// List instances, newest first.
-    List {
-        /// Also those that have ended: the whole ledger
-        #[arg(long)]
-        all: bool,
-    },
+    List(InstanceListArguments),
+    /// End what nobody can want any more, by its tags alone: no master need run, none is asked.
+    ///
+    /// Each instance, and each request for a spot instance, carries the id of its master and a moment
+    /// after which it has no use: its pool's max_lifetime and ten minutes from when it was asked for.
+    /// This reads the regions and credentials of the pools in the master's file (--config), ends what
+    /// is past that moment, stopped ones too, and says what it left alone and why. It is safe beside a
+    /// running master, and meant for cron on another machine.
+    Reap(ReapArguments),
+}
+
+/// `busybee instance list …`
+#[derive(Debug, Args)]
+pub struct InstanceListArguments {
+    /// Also those that have ended: the whole ledger
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `busybee instance reap …`
+#[derive(Debug, Args)]
+pub struct ReapArguments {
+    /// What is past its expiry: nothing else is ever ended so
+    #[arg(long, required = true)]
+    pub expired: bool,
+    /// Only say what would be ended
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Of the master with this id (the tag busybee:master); without it, that of the file
+    #[arg(long, value_name = "ID")]
+    pub master: Option<String>,
 }

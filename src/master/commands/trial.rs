@@ -41,6 +41,9 @@ use crate::runtime::random;
 /// The project of the trial's own repository.
 const PROJECT: &str = "doctor";
 
+/// Between the id of the master and a trial's own number.
+const MARK: &str = "-doctor-";
+
 /// Behind the pool's boot timeout: a refused candidate or two, and the job itself.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 
@@ -70,6 +73,14 @@ pub fn trial(file: &Path, pool: &str, say: &dyn Fn(&str)) -> Result<Report, Stri
         report
     });
     done.map_err(|why: anyhow::Error| format!("the trial failed to {why:#}"))
+}
+
+/// Whether a tag names a trial of the master with this id: what one has left is that master's to end.
+pub(super) fn is_mark_of(tag: &str, master: &str) -> bool {
+    let number = tag.strip_prefix(master).and_then(|rest| rest.strip_prefix(MARK));
+    number.is_some_and(|number| {
+        number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 fn find_pool(config: &Config, wanted: &str) -> Result<PoolConfig, String> {
@@ -155,8 +166,8 @@ fn of_trial(
         hook_token_file: None,
     }];
     // A mark of its own: what the real master has started is nothing to this one.
-    let id = config.master.id.as_deref().unwrap_or("busybee");
-    config.master.id = Some(format!("{id}-doctor-{:08x}", random::number() as u32));
+    let id = app::known_master_id(&config)?.unwrap_or_else(|| "busybee".to_owned());
+    config.master.id = Some(format!("{id}{MARK}{:08x}", random::number() as u32));
     config.master.data_dir = scratch.dir.join("data");
     Ok(config)
 }

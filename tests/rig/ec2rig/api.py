@@ -7,7 +7,7 @@ import os
 import re
 import threading
 
-from . import refusals
+from . import refusals, spot
 from .tools import ACCOUNT, IMAGES, REGION, RUN
 
 CONSOLE_BYTES = 64 * 1024
@@ -25,6 +25,7 @@ changing = threading.RLock()
 
 def hook():
     slow_states()
+    spot.hook()
     refusals.hook()
     client_tokens()  # last: the same request again is not checked again
     console_output()

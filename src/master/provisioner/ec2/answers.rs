@@ -53,8 +53,13 @@ pub(super) struct Instance {
 
 impl Instance {
     pub(super) fn tag(&self, key: &str) -> Option<&str> {
-        self.tag_set.item.iter().find(|tag| tag.key == key).map(|tag| tag.value.as_str())
+        tag_of(&self.tag_set.item, key)
     }
+}
+
+/// The value of a tag.
+pub(super) fn tag_of<'t>(tags: &'t [Tag], key: &str) -> Option<&'t str> {
+    tags.iter().find(|tag| tag.key == key).map(|tag| tag.value.as_str())
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -76,6 +81,26 @@ pub(super) struct Tag {
     pub(super) key: String,
     #[serde(default)]
     pub(super) value: String,
+}
+
+/// `DescribeSpotInstanceRequests`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SpotRequestsPage {
+    #[serde(default)]
+    pub(super) spot_instance_request_set: Items<SpotRequest>,
+    pub(super) next_token: Option<String>,
+}
+
+/// A request for a spot instance.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SpotRequest {
+    pub(super) spot_instance_request_id: String,
+    #[serde(default)]
+    pub(super) state: String,
+    #[serde(default)]
+    pub(super) tag_set: Items<Tag>,
 }
 
 /// `DescribeImages`

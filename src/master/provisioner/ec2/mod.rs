@@ -9,6 +9,8 @@ mod client;
 mod credentials;
 pub mod doctor;
 mod error;
+pub mod marked;
+mod open_requests;
 pub mod prices;
 mod query;
 mod run_instances;
@@ -123,7 +125,7 @@ impl Ec2Provisioner {
             Err(error) if error.class == ErrorClass::Settle => {
                 self.settle(&order.launch, error).await
             }
-            Err(error) => Err(launch_error(error)),
+            Err(error) => Err(self.refused(&order.launch, error).await),
         }
     }
 

@@ -19,8 +19,10 @@ pub(super) const TAG_MASTER: &str = "busybee:master";
 pub(super) const TAG_LAUNCH: &str = "busybee:launch";
 /// Its pool.
 pub(super) const TAG_POOL: &str = "busybee:pool";
-/// The moment after which nobody can still want it, as seconds since 1970.
-const TAG_EXPIRES: &str = "busybee:expires";
+/// Its worker's name, which AWS's console shows first.
+pub(super) const TAG_NAME: &str = "Name";
+/// The moment after which nobody can still want it, as seconds since 1970. `instance reap` ends it then.
+pub(super) const TAG_EXPIRES: &str = "busybee:expires";
 
 /// EC2 takes user-data of 16 KiB, before base64 (EC2 user guide, "Run commands at launch").
 const USER_DATA_MAX: usize = 16 * 1024;
@@ -135,7 +137,7 @@ fn with_market(query: Query, settings: &Ec2Settings, candidate: &Candidate) -> Q
 fn with_tags(query: Query, facts: &Facts<'_>) -> Query {
     let expires = (facts.expires_at.0 / 1000).to_string();
     let ours = [
-        ("Name", facts.worker.as_str()),
+        (TAG_NAME, facts.worker.as_str()),
         (TAG_MASTER, facts.master),
         (TAG_LAUNCH, facts.launch.as_str()),
         (TAG_POOL, facts.pool.as_str()),

@@ -1,0 +1,172 @@
+"""policy.py <QUESTION: what is wrong with policies, by what they say to the requests that we make.
+
+AWS's own simulator is out of reach, and moto looks at neither resources nor conditions. This is what can be
+done without them: parliament knows each action, and which conditions AWS offers for it on which resource (its
+copy of the service authorization reference); and the few kinds of statement that our policy is made of are
+weighed here as IAM's reference says: an action is allowed if every resource of it is allowed by a statement.
+A statement of a kind that this does not know is an error, never a yes.
+
+QUESTION is JSON: {"policies": [text...], "requests": [{"what", "query": [[name, value]...], "allowed"}...]}, each
+request a RunInstances. The answer is a list of problems for each policy.
+"""
+import json
+import sys
+import warnings
+from fnmatch import fnmatchcase
+
+warnings.simplefilter("ignore")
+import parliament  # noqa: E402
+
+ACCOUNT = "arn:aws:ec2:us-east-1:123456789012"
+
+# What the reference leaves out, and EC2's user guide asks for ("Grant permission to tag spot instance requests").
+MORE = {("RunInstances", "spot-instances-request"): ["aws:RequestTag/${TagKey}"]}
+
+# Each statement names a part of what RunInstances needs: together they must name all, which is looked at here.
+BY_STATEMENT = "RESOURCE_MISMATCH"
+
+
+def arn(kind, id="x"):
+    return f"arn:aws:ec2:us-east-1::{kind}/{id}" if kind in ("image", "snapshot") else f"{ACCOUNT}:{kind}/{id}"
+
+
+def lists(value):
+    return value if isinstance(value, list) else [value]
+
+
+def definition(action):
+    """Resource type -> the condition keys that it offers; and the types that are always needed."""
+    ec2 = next(one for one in parliament.iam_definition if one["prefix"] == "ec2")
+    kinds = {of["resource_type"].rstrip("*"): of
+             for one in ec2["privileges"] if one["privilege"] == action for of in one["resource_types"]}
+    anywhere = kinds.pop("", {"condition_keys": []})["condition_keys"]
+    offered = {kind: one["condition_keys"] + anywhere for kind, one in kinds.items()}
+    needed = [kind for kind, one in kinds.items() if one["resource_type"].endswith("*")]
+    for (of, kind), keys in MORE.items():
+        if of == action:
+            offered.setdefault(kind, keys + anywhere)
+    return offered, needed
+
+
+def conditions(statement):
+    for operator, wanted in statement.get("Condition", {}).items():
+        for key, values in wanted.items():
+            yield operator, key, lists(values)
+
+
+def general(key):
+    """aws:RequestTag/busybee:master -> aws:RequestTag/${TagKey}"""
+    name, slash, _ = key.partition("/")
+    return name + ("/${TagKey}" if slash else "")
+
+
+def allows(statement, action, resource, context):
+    if statement["Effect"] != "Allow" or set(statement) - {"Sid", "Effect", "Action", "Resource", "Condition"}:
+        sys.exit(f"this test does not know such a statement: {statement}")
+    if f"ec2:{action}" not in lists(statement["Action"]):
+        return False
+    if not any(fnmatchcase(resource, pattern) for pattern in lists(statement["Resource"])):
+        return False
+    for operator, key, values in conditions(statement):
+        found = context.get(key)
+        if operator == "StringEquals":
+            holds = found in values
+        elif operator == "StringLike":
+            holds = found is not None and any(fnmatchcase(found, value) for value in values)
+        else:
+            sys.exit(f"this test does not know the operator {operator}")
+        if not holds:
+            return False
+    return True
+
+
+def is_allowed(policy, action, resource, context):
+    return any(allows(statement, action, resource, context) for statement in policy["Statement"])
+
+
+def resources_of(query):
+    """What a RunInstances touches: (resource type, its context), and which types it tags."""
+    tags, kinds = {}, []
+    for number in range(1, 10):
+        kind = query.get(f"TagSpecification.{number}.ResourceType")
+        if kind:
+            given = {}
+            for index in range(1, 60):
+                key = query.get(f"TagSpecification.{number}.Tag.{index}.Key")
+                if key:
+                    given[f"aws:RequestTag/{key}"] = query[f"TagSpecification.{number}.Tag.{index}.Value"]
+            tags[kind] = given
+    tokens = query.get("MetadataOptions.HttpTokens", "optional")
+    kinds.append(("instance", {"ec2:MetadataHttpTokens": tokens}))
+    kinds += [("volume", {}), ("network-interface", {}), ("image", {}), ("snapshot", {}), ("subnet", {}),
+              ("security-group", {})]
+    if "KeyName" in query:
+        kinds.append(("key-pair", {}))
+    if query.get("InstanceMarketOptions.MarketType") == "spot":
+        kinds.append(("spot-instances-request", {}))
+    return [(kind, {**context, **tags.get(kind, {})}) for kind, context in kinds], tags
+
+
+def launches(policy, query):
+    """The first refusal, or None."""
+    touched, tags = resources_of(query)
+    for kind, context in touched:
+        if not is_allowed(policy, "RunInstances", arn(kind), context):
+            return f"RunInstances on {kind}"
+    for kind, given in tags.items():
+        if not is_allowed(policy, "CreateTags", arn(kind), {**given, "ec2:CreateAction": "RunInstances"}):
+            return f"CreateTags on {kind}"
+    return None
+
+
+def well_made(policy, text):
+    """Every action exists, and every condition is one that AWS looks at, on every resource of its statement."""
+    problems = [f"parliament: {one.issue}: {one.detail}" for one in parliament.analyze_policy_string(text).findings
+                if one.issue != BY_STATEMENT]
+    named = {}
+    for statement in policy["Statement"]:
+        for action in lists(statement["Action"]):
+            offered, needed = definition(action.removeprefix("ec2:"))
+            kinds = [kind for kind in offered
+                     if any(fnmatchcase(arn(kind), pattern) for pattern in lists(statement["Resource"]))]
+            named.setdefault(action, (set(), needed))[0].update(kinds)
+            if offered and not kinds:
+                problems.append(f"{statement['Sid']}: {action} has none of its resources")
+            for _, key, _ in conditions(statement):
+                blind = [kind for kind in kinds if general(key) not in offered[kind]]
+                if blind:
+                    problems.append(f"{statement['Sid']}: {action} offers no {key} on {', '.join(blind)}")
+    for action, (kinds, needed) in named.items():
+        lacking = set(needed) - kinds
+        if lacking:
+            problems.append(f"{action} needs {', '.join(sorted(lacking))} as well")
+    return problems
+
+
+def problems(text, requests):
+    policy = json.loads(text)
+    found = well_made(policy, text)
+    for one in requests:
+        refused = launches(policy, dict(one["query"]))
+        if one["allowed"] != (refused is None):
+            found.append(f"{one['what']}: {refused or 'it is allowed'}")
+    ours = {"aws:ResourceTag/busybee:master": "ci"}
+    for action, kind in (("TerminateInstances", "instance"), ("StopInstances", "instance"),
+                         ("StartInstances", "instance"), ("GetConsoleOutput", "instance"),
+                         ("CancelSpotInstanceRequests", "spot-instances-request")):
+        for tags, expected in ((ours, True), ({}, False), ({"aws:ResourceTag/team": "db"}, False)):
+            if is_allowed(policy, action, arn(kind), tags) != expected:
+                found.append(f"{action} on what has the tags {tags}: {'refused' if expected else 'allowed'}")
+    # A tag that was put on what is somebody else's would make it ours.
+    for beside in ({}, {"ec2:CreateAction": "CreateVolume"}):
+        if is_allowed(policy, "CreateTags", arn("instance"), {"aws:RequestTag/busybee:master": "ci", **beside}):
+            found.append(f"CreateTags is allowed beside a launch ({beside})")
+    return found
+
+
+def main():
+    question = json.load(sys.stdin)
+    print(json.dumps([problems(text, question["requests"]) for text in question["policies"]]))
+
+
+main()
