@@ -196,6 +196,29 @@ fn the_map_names_only_what_exists() {
     assert!(missing.is_empty(), "ARCHITECTURE.md names what is not there: {missing:?}");
 }
 
+#[test]
+fn every_attack_has_a_test_that_exists() {
+    let table = fs::read_to_string("docs/security.md").expect("docs/security.md is there");
+    let files = rust_files(Path::new("src")).into_iter().chain(rust_files(Path::new("tests")));
+    let code: String = files.map(|file| fs::read_to_string(file).expect("it is text")).collect();
+    let mut errors = Vec::new();
+    let rows = table.lines().filter(|line| line.starts_with(|c: char| c == '|'));
+    let rows = rows.filter(|row| row[1..].trim_start().starts_with(|c: char| c.is_ascii_digit()));
+    let mut count = 0;
+    for row in rows {
+        count += 1;
+        let names: Vec<&str> = row.rsplit('|').nth(1).unwrap_or_default().split('`').collect();
+        let names: Vec<&str> = names.into_iter().skip(1).step_by(2).collect();
+        if names.is_empty() && !row.contains("not built yet") {
+            errors.push(format!("no test tries this: {row}"));
+        }
+        let missing = names.iter().filter(|name| !code.contains(&format!("fn {name}()")));
+        errors.extend(missing.map(|name| format!("docs/security.md: there is no test {name}")));
+    }
+    assert_eq!(count, 16, "the rows of the table");
+    assert!(errors.is_empty(), "\n{}", errors.join("\n"));
+}
+
 /// Every file below `src` with its path from there.
 fn source_files() -> Vec<(PathBuf, String)> {
     let files = rust_files(Path::new("src")).into_iter();

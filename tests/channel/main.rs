@@ -4,6 +4,7 @@
 mod seeded_web;
 
 mod agent_end;
+mod attacks;
 mod fake_master;
 mod greetings;
 mod house;

@@ -9,6 +9,7 @@ use busybee::master::listener::Listener;
 use busybee::master::listener::Served;
 use busybee::model::time::Timestamp;
 use busybee::runtime::tls;
+use busybee::runtime::tls::ServedCertificate;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::SupportedProtocolVersion;
@@ -35,7 +36,9 @@ const NOW: Timestamp = Timestamp(1_767_225_600_000);
 pub(crate) struct Port {
     pub(crate) address: SocketAddr,
     pub(crate) ca_pem: String,
-    _house: House,
+    pub(crate) house: House,
+    /// What it shows, with the key to it.
+    pub(crate) certificate: Arc<ServedCertificate>,
     _web: SeededWeb,
     _data_dir: tempfile::TempDir,
     _serving: watch::Sender<bool>,
@@ -55,12 +58,21 @@ impl Port {
             .await
             .expect("loopback has a free port");
         let (address, agents) = (listener.address(), house.agents.clone());
+        let certificate = certificates.served;
         let served =
-            Served { certificate: certificates.served, router: web.router.clone(), agents };
+            Served { certificate: certificate.clone(), router: web.router.clone(), agents };
         let (serving, stopped) = watch::channel(false);
         tokio::spawn(listener.serve(served, stopped));
         let ca_pem = certificates.ca_pem.expect("an authority of its own");
-        Port { address, ca_pem, _house: house, _web: web, _data_dir: data_dir, _serving: serving }
+        Port {
+            address,
+            ca_pem,
+            house,
+            certificate,
+            _web: web,
+            _data_dir: data_dir,
+            _serving: serving,
+        }
     }
 
     pub(crate) async fn tcp(&self) -> TcpStream {

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::house::House;
 use crate::house::Plan;
 
+mod attacks;
 mod doctor;
 mod foreign;
 mod house;

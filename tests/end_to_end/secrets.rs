@@ -26,7 +26,7 @@ jobs:
 ";
 
 /// The files below a directory that hold a text.
-fn files_with(text: &str, dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_with(text: &str, dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
         let path = entry.path();

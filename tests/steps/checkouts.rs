@@ -167,3 +167,32 @@ fn hooks_of_a_checkout_do_not_run_and_a_credential_stays_out_of_it() {
         Command::new("grep").args(["-rqE", "tok-4711"]).arg(bench.workspace()).status().unwrap();
     assert_eq!(found.code(), Some(1), "the token stands in no file of the workspace");
 }
+
+#[test]
+fn a_submodule_whose_address_is_a_program_or_an_option_runs_nothing() {
+    for address in [
+        "ext::sh -c touch% @pwned@",
+        "--upload-pack=touch @pwned@",
+        "ssh://-oProxyCommand=touch%20@pwned@/x",
+        "fd::17",
+    ] {
+        let repository = Repository::new();
+        let pwned = repository.dir.path().join("pwned");
+        let address = address.replace("@pwned@", &pwned.display().to_string());
+        let module = format!("[submodule \"part\"]\n\tpath = part\n\turl = \"{address}\"\n");
+        std::fs::write(repository.dir.path().join(".gitmodules"), module).expect("write a file");
+        let head = repository.git(&["rev-parse", "HEAD"]);
+        let link = format!("160000,{},part", head.trim());
+        repository.git(&["update-index", "--add", "--cacheinfo", &link]);
+        repository.git(&["add", ".gitmodules"]);
+        repository.git(&["commit", "-q", "-m", "with an attack"]);
+        let commit = Commit(repository.git(&["rev-parse", "HEAD"]).trim().to_owned());
+        let done = show().checkout(repository.spec(&commit), 1).into_done();
+        assert!(!pwned.exists(), "{address}: {}", done.log(0));
+        let AttemptOutcome::Infra(why) = &done.outcome else {
+            panic!("{address}: {}", done.log(0))
+        };
+        assert!(!why.is_empty());
+        assert_eq!(done.step(1), &StepOutcome::Skipped);
+    }
+}
