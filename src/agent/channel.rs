@@ -21,7 +21,6 @@ use tokio_rustls::client::TlsStream;
 
 use crate::agent::identity::Identity;
 use crate::model::attempt::LogChunk;
-use crate::model::backoff::Backoff;
 use crate::model::secret::Secret;
 use crate::runtime::clock;
 use crate::runtime::random;
@@ -30,7 +29,9 @@ use crate::runtime::tls;
 use crate::wire::agent_end::AgentEnd;
 use crate::wire::agent_end::Broken;
 use crate::wire::agent_end::Credentials;
+use crate::wire::agent_end::GOOD_SESSION;
 use crate::wire::agent_end::Heard;
+use crate::wire::agent_end::REDIAL;
 use crate::wire::convert;
 use crate::wire::message::FromAgent;
 use crate::wire::message::FromMaster;
@@ -46,16 +47,6 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long one write may take before the connection is given up.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Delays between calls: soon at first, so that a master that restarts is found again at once;
-/// later seldom enough for a thousand agents whose master is away.
-const REDIAL: Backoff = match Backoff::new(Duration::from_millis(250), Duration::from_secs(30)) {
-    Some(backoff) => backoff,
-    None => panic!("a quarter of a second is neither nothing nor more than thirty"),
-};
-
-/// What a session must last so that the next call comes soon again.
-const GOOD_SESSION: Duration = Duration::from_secs(30);
 
 /// Events that wait for the agent, at most. While they do, nothing is read from the master.
 const EVENTS_MAX: usize = 64;
@@ -371,7 +362,9 @@ async fn listen(
                     }
                 }
                 Ok(Some(Heard::Goodbye { code, sentence })) => return Ended::of(code, sentence),
-                Ok(Some(Heard::Welcome(_))) => return Ended::Down(Broken::WelcomeTwice.to_string()),
+                Ok(Some(Heard::Welcome(_))) => {
+                    return Ended::Down(Broken::WelcomeTwice.to_string());
+                }
                 Err(broken) => return Ended::Down(broken.to_string()),
             }
         }

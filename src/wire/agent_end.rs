@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use crate::model::backoff::Backoff;
 use crate::model::secret::Secret;
 use crate::wire::convert;
 use crate::wire::convert::ProtocolError;
@@ -24,6 +25,17 @@ use crate::wire::session::TooLate;
 use crate::wire::session::WELCOME_DEADLINE;
 use crate::wire::session::Watch;
 use crate::wire::version;
+
+/// Delays between calls: soon at first, so that a master that restarts is found again at once;
+/// later seldom enough for a thousand agents whose master is away.
+pub const REDIAL: Backoff = match Backoff::new(Duration::from_millis(250), Duration::from_secs(30))
+{
+    Some(backoff) => backoff,
+    None => panic!("a quarter of a second is neither nothing nor more than thirty"),
+};
+
+/// What a session must last so that the next call comes soon again.
+pub const GOOD_SESSION: Duration = Duration::from_secs(30);
 
 /// What an agent proves itself with, and knows its master by.
 #[derive(Clone, Copy, Debug)]

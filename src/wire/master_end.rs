@@ -59,10 +59,15 @@ pub struct MasterEnd {
 #[derive(Debug)]
 enum Stage {
     /// Nobody knows who it is.
-    Stranger { until: Duration },
+    Stranger {
+        until: Duration,
+    },
     /// Its greeting is being judged. What it sends meanwhile is a fault, and left unread.
     Judged,
-    Session { watch: Watch, has_inventory: bool },
+    Session {
+        watch: Watch,
+        has_inventory: bool,
+    },
 }
 
 impl MasterEnd {
@@ -266,10 +271,9 @@ mod tests {
     fn a_farewell_is_heard_before_a_welcome_and_after_it() {
         let (_, mut agent, _) = met();
         let (code, sentence) = (GoodbyeCode::Retry, "not now".to_owned());
-        agent.room().extend_from_slice(&framed(FromMaster::Goodbye {
-            code,
-            sentence: sentence.clone(),
-        }));
+        agent
+            .room()
+            .extend_from_slice(&framed(FromMaster::Goodbye { code, sentence: sentence.clone() }));
         assert_eq!(agent.next(NOW), Ok(Some(agent_end::Heard::Goodbye { code, sentence })));
     }
 

@@ -14,6 +14,9 @@ use rustix::process::WaitOptions;
 use rustix::process::WaitStatus;
 
 use crate::agent::attempt_dir::AttemptDir;
+use crate::agent::domain::bounds::Bounds;
+use crate::agent::domain::bounds::Ending;
+use crate::agent::domain::bounds::Seen;
 use crate::agent::supervisor::descendants;
 use crate::agent::supervisor::spool::Spool;
 use crate::agent::supervisor::waiting::Waiting;
@@ -40,48 +43,19 @@ const PIPE_BYTES: usize = 1024 * 1024;
 /// Looks at lease and cancel at least this often, should a wake-up get lost.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// What bounds a command.
-pub(super) struct Bounds<'a> {
+/// What a command is watched by.
+pub(super) struct Watched<'a> {
     pub(super) dir: &'a AttemptDir,
     pub(super) waiting: &'a Waiting,
-    /// When the step must be over; monotonic.
-    pub(super) step_ends: Option<Duration>,
-    /// When the whole attempt must be over; monotonic.
-    pub(super) attempt_ends: Duration,
-    /// Whether a cancel ends it; steps that run after a cancel are not ended by the same one.
-    pub(super) heeds_cancel: bool,
+    pub(super) bounds: Bounds,
 }
 
-/// Why a command is being ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    Step,
-    Attempt,
-    Cancel,
-    Lease,
-    Disk,
-}
-
-impl Ending {
-    fn outcome(self, spool: &Spool) -> StepOutcome {
-        match self {
-            Ending::Step | Ending::Attempt => StepOutcome::TimedOut,
-            Ending::Cancel => StepOutcome::Cancelled,
-            Ending::Lease => StepOutcome::Infra("the master was not heard of for too long".into()),
-            Ending::Disk => {
-                let why = spool.failure().map(ToString::to_string).unwrap_or_default();
-                StepOutcome::Infra(format!("cannot write the step's log on the worker: {why}"))
-            }
-        }
-    }
-
-    fn sentence(self) -> &'static str {
-        match self {
-            Ending::Step => "the step ran out of time",
-            Ending::Attempt => "the job ran out of time",
-            Ending::Cancel => "the job was cancelled",
-            Ending::Lease => "the master was not heard of for too long",
-            Ending::Disk => "the worker's disk takes no more",
+impl Watched<'_> {
+    fn seen(&self, spool: &Spool) -> Seen {
+        Seen {
+            disk_failed: spool.failure().is_some(),
+            cancelled: self.dir.is_cancelled(),
+            lease: self.dir.lease(),
         }
     }
 }
@@ -91,7 +65,7 @@ pub(super) fn run(
     mut command: Command,
     in_dir: &Path,
     env: &[(String, String)],
-    bounds: &Bounds,
+    watched: &Watched,
     spool: &mut Spool,
 ) -> (StepOutcome, Option<Ending>) {
     let (output, input) = match pipe() {
@@ -122,7 +96,7 @@ pub(super) fn run(
     // Its ends of the pipe are the child's alone now, or the pipe would never end.
     drop(command);
     Running { child: child.id(), output: Some(output), ending: None, told_at: None, killed: false }
-        .watch(bounds, spool)
+        .watch(watched, spool)
 }
 
 /// A pipe whose first end is read without blocking.
@@ -146,22 +120,22 @@ struct Running {
 }
 
 impl Running {
-    fn watch(mut self, bounds: &Bounds, spool: &mut Spool) -> (StepOutcome, Option<Ending>) {
+    fn watch(mut self, watched: &Watched, spool: &mut Spool) -> (StepOutcome, Option<Ending>) {
         let mut buffer = vec![0; READ_BYTES];
         let status = loop {
             if let Some(status) = reap(self.child) {
                 break status;
             }
-            let time = self.look(bounds, spool);
+            let time = self.look(watched, spool);
             let output = self.output.as_ref().map(AsFd::as_fd);
-            if bounds.waiting.wait(output, time).output {
+            if watched.waiting.wait(output, time).output {
                 self.read(&mut buffer, spool);
             }
         };
-        self.drain(bounds, &mut buffer, spool);
+        self.drain(watched, &mut buffer, spool);
         let outcome = match self.ending {
-            Some(ending) => ending.outcome(spool),
-            None if spool.failure().is_some() => Ending::Disk.outcome(spool),
+            Some(ending) => outcome_of(ending, spool),
+            None if spool.failure().is_some() => outcome_of(Ending::Disk, spool),
             None => outcome(status),
         };
         if let StepOutcome::Signalled(9) = outcome {
@@ -171,10 +145,10 @@ impl Running {
     }
 
     /// Decides whether it must end, and ends it by degrees. How long to wait for news at most.
-    fn look(&mut self, bounds: &Bounds, spool: &mut Spool) -> Duration {
-        let now = clock::monotonic();
+    fn look(&mut self, watched: &Watched, spool: &mut Spool) -> Duration {
+        let (now, seen) = (clock::monotonic(), watched.seen(spool));
         if self.ending.is_none() {
-            self.ending = must_end(bounds, spool, now);
+            self.ending = watched.bounds.must_end(now, seen);
             if let Some(ending) = self.ending {
                 let below = descendants::all();
                 spool.say(&format!("{}: ending {}", ending.sentence(), descendants::names(&below)));
@@ -196,10 +170,7 @@ impl Running {
             }
             return kill_at - now;
         }
-        let lease = bounds.dir.lease();
-        let deadlines = [bounds.step_ends, Some(bounds.attempt_ends), lease];
-        let next = deadlines.into_iter().flatten().min().unwrap_or(now + LOOK_EVERY);
-        next.saturating_sub(now).min(LOOK_EVERY)
+        watched.bounds.next_timeout(seen).saturating_sub(now).min(LOOK_EVERY)
     }
 
     fn read(&mut self, buffer: &mut [u8], spool: &mut Spool) {
@@ -213,12 +184,12 @@ impl Running {
     }
 
     /// The command has ended: takes what is in the pipe, gives strays a moment, and ends them.
-    fn drain(&mut self, bounds: &Bounds, buffer: &mut [u8], spool: &mut Spool) {
+    fn drain(&mut self, watched: &Watched, buffer: &mut [u8], spool: &mut Spool) {
         let until = clock::monotonic() + STRAY_GRACE;
         while self.output.is_some() {
             let left = until.saturating_sub(clock::monotonic());
             let output = self.output.as_ref().map(AsFd::as_fd);
-            let ready = bounds.waiting.wait(output, left);
+            let ready = watched.waiting.wait(output, left);
             reap_all();
             if ready.output {
                 self.read(buffer, spool);
@@ -233,7 +204,7 @@ impl Running {
             return;
         }
         spool.say(&format!("ending what the step left behind: {}", descendants::names(&strays)));
-        end_all(bounds.waiting);
+        end_all(watched.waiting);
     }
 }
 
@@ -250,20 +221,9 @@ pub(super) fn end_all(waiting: &Waiting) {
     }
 }
 
-fn must_end(bounds: &Bounds, spool: &Spool, now: Duration) -> Option<Ending> {
-    if spool.failure().is_some() {
-        return Some(Ending::Disk);
-    }
-    if bounds.heeds_cancel && bounds.dir.is_cancelled() {
-        return Some(Ending::Cancel);
-    }
-    if bounds.dir.lease().is_some_and(|lease| lease <= now) {
-        return Some(Ending::Lease);
-    }
-    if bounds.attempt_ends <= now {
-        return Some(Ending::Attempt);
-    }
-    bounds.step_ends.is_some_and(|end| end <= now).then_some(Ending::Step)
+/// What a command has come to that was ended so.
+fn outcome_of(ending: Ending, spool: &Spool) -> StepOutcome {
+    ending.outcome(&spool.failure().map(ToString::to_string).unwrap_or_default())
 }
 
 fn signal_group(pid: u32, signal: Signal) {
