@@ -15,7 +15,7 @@ use crate::model::ids::ProjectName;
 
 /// Which build each job and attempt that is not over belongs to.
 #[derive(Debug, Default)]
-pub(crate) struct NoticeIndex {
+pub struct NoticeIndex {
     builds: BTreeMap<BuildId, (ProjectName, BuildNumber)>,
     jobs: BTreeMap<JobId, BuildId>,
     attempts: BTreeMap<AttemptId, JobId>,
@@ -26,7 +26,7 @@ pub(crate) struct NoticeIndex {
 
 impl NoticeIndex {
     /// What was going on when the master started.
-    pub(crate) fn load(snapshot: &Snapshot) -> NoticeIndex {
+    pub fn load(snapshot: &Snapshot) -> NoticeIndex {
         let mut index = NoticeIndex::default();
         for build in &snapshot.builds {
             index.builds.insert(build.id, (build.project.clone(), build.number));
@@ -41,7 +41,7 @@ impl NoticeIndex {
     }
 
     /// Whom these records concern, each once. Forgets builds that are over.
-    pub(crate) fn notices_of(&mut self, records: &[Record]) -> Vec<Notice> {
+    pub fn notices_of(&mut self, records: &[Record]) -> Vec<Notice> {
         let (mut builds, mut over, mut fleet) = (BTreeSet::new(), BTreeSet::new(), false);
         for record in records {
             match record {

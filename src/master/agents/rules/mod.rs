@@ -35,11 +35,7 @@ pub enum Belongs {
 }
 
 /// Sorts what an agent said after its welcome. Nothing: it may not say that.
-pub fn sort(
-    worker: &WorkerName,
-    connection: ConnectionId,
-    message: FromAgent,
-) -> Option<Belongs> {
+pub fn sort(worker: &WorkerName, connection: ConnectionId, message: FromAgent) -> Option<Belongs> {
     let worker = worker.clone();
     Some(match message {
         FromAgent::Hello(_) => return None,
