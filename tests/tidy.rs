@@ -69,7 +69,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("master", &["model", "wire", "runtime", "api", "client", "master"]),
-    ("agent/domain", &["model"]),
+    ("agent/domain", &["model", "wire"]),
     ("agent", &["model", "wire", "runtime", "agent"]),
     ("bin/busybee.rs", &[]),
     ("bin/busybee-agent.rs", &[]),

@@ -1,8 +1,7 @@
-//! The attempts whose directories this agent holds: starts their supervisors, tells the master what
-//! they left in their files, and forgets them when told to.
+//! The attempts whose directories this agent holds: starts their supervisors, reads what they left in
+//! their files, ships their logs. What of that is told, kept or dropped is decided in `domain`.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,18 +12,18 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use crate::agent::attempt_dir::AttemptDir;
+use crate::agent::domain::attempts::Found;
+use crate::agent::domain::held::Sight;
+use crate::agent::domain::held::StepSight;
 use crate::agent::log_shipper::Ack;
 use crate::agent::log_shipper::LogShipper;
 use crate::agent::supervisor::StepsRunAs;
-use crate::model::attempt::AttemptOutcome;
 use crate::model::attempt::AttemptRef;
 use crate::model::attempt::AttemptSpec;
 use crate::model::attempt::LogChunk;
 use crate::model::attempt::LogOwner;
-use crate::runtime::clock;
 use crate::runtime::signals::DefaultSignals;
 use crate::wire::message::FromAgent;
-use crate::wire::message::InventoryItem;
 
 /// Acks that wait for a shipper, at most: each later one says more than the one before.
 const ACKS_MAX: usize = 64;
@@ -64,255 +63,182 @@ impl Shipping {
     }
 }
 
-/// An attempt whose files are here.
-struct Held {
+/// What of an attempt is not a decision: its files, its supervisor, its logs on their way.
+struct Hand {
     dir: AttemptDir,
     shipping: BTreeMap<u32, Shipping>,
     /// The supervisor, if this very process started it.
     supervisor: Option<Child>,
-    /// Steps whose start was told in this session.
-    started_told: BTreeSet<u32>,
-    /// Steps whose result was told in this session.
-    result_told: BTreeSet<u32>,
-    /// Whether the attempt's own result was told in this session.
-    end_told: bool,
-    is_over: bool,
 }
 
-/// All attempts here.
+/// All attempts whose directories are here.
 pub(crate) struct Attempts {
     home: PathBuf,
     session: LogSession,
     runs_as: StepsRunAs,
-    held: BTreeMap<AttemptRef, Held>,
-    /// Cancels that came before what they cancel.
-    tombstones: BTreeSet<AttemptRef>,
-    /// What an attempt left here that could not be ended: no other one may meet it.
-    unclean: Option<String>,
+    hands: BTreeMap<AttemptRef, Hand>,
 }
 
 impl Attempts {
-    /// Takes up what an earlier process of this agent left.
-    pub(crate) fn load(home: PathBuf, session: LogSession, runs_as: StepsRunAs) -> Attempts {
-        let (held, tombstones) = (BTreeMap::new(), BTreeSet::new());
-        let mut this = Attempts { home, session, runs_as, held, tombstones, unclean: None };
-        for (id, dir) in AttemptDir::all(&this.home) {
+    /// Takes up what an earlier process of this agent left, and says what that is.
+    pub(crate) fn load(
+        home: PathBuf,
+        session: LogSession,
+        runs_as: StepsRunAs,
+    ) -> (Attempts, Vec<Found>) {
+        let mut this = Attempts { home, session, runs_as, hands: BTreeMap::new() };
+        let mut found = Vec::new();
+        for (attempt, dir) in AttemptDir::all(&this.home) {
             match dir.spec() {
-                Ok(Some(_)) => this.hold(id, dir, None),
+                Ok(Some(spec)) => {
+                    let is_over = dir.result().is_some();
+                    let has_begun = is_over
+                        || is_supervised(&dir)
+                        || dir.started(0).is_some()
+                        || dir.started(1).is_some();
+                    let steps = steps_of(&spec);
+                    found.push(Found { attempt, steps, has_begun, is_over });
+                    this.hold(attempt, dir, None);
+                }
                 // Half made, or not ours to understand: nothing of it ever ran.
                 Ok(None) | Err(_) => {
                     let _best_effort = dir.remove();
                 }
             }
         }
-        this
+        (this, found)
     }
 
     fn hold(&mut self, id: AttemptRef, dir: AttemptDir, supervisor: Option<Child>) {
-        let held = Held {
-            is_over: dir.result().is_some(),
-            dir,
-            shipping: BTreeMap::new(),
-            supervisor,
-            started_told: BTreeSet::new(),
-            result_told: BTreeSet::new(),
-            end_told: false,
-        };
-        self.held.insert(id, held);
-    }
-
-    /// What the master is told after each greeting.
-    pub(crate) fn inventory(&self) -> Vec<InventoryItem> {
-        let items = self.held.iter();
-        items.map(|(id, held)| InventoryItem { attempt: *id, finished: held.is_over }).collect()
-    }
-
-    /// Whether something runs.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.held.values().any(|held| !held.is_over)
+        self.hands.insert(id, Hand { dir, shipping: BTreeMap::new(), supervisor });
     }
 
     /// Log bytes that are here and not yet at the master, about.
     pub(crate) fn spool_bytes(&self) -> u64 {
-        let logs = self.held.values().flat_map(|held| held.shipping.values());
+        let logs = self.hands.values().flat_map(|hand| hand.shipping.values());
         logs.map(|shipping| *shipping.length.borrow()).sum()
     }
 
-    /// A new session: everything is told again, as nobody knows what arrived.
-    pub(crate) fn tell_again(&mut self) {
-        for held in self.held.values_mut() {
-            held.started_told.clear();
-            held.result_told.clear();
-            held.end_told = false;
-        }
-    }
-
-    /// Carries out an attempt, once, however often the master says so.
-    pub(crate) fn run(&mut self, spec: &AttemptSpec) -> FromAgent {
-        let id = spec.id;
-        let reject = |sentence: String| FromAgent::AttemptRejected { attempt: id, sentence };
-        if let Some(held) = self.held.get(&id) {
-            let has_begun = held.is_over || held.supervisor.is_some() || is_supervised(&held.dir);
-            if has_begun || held.dir.started(0).is_some() || held.dir.started(1).is_some() {
-                return FromAgent::AttemptAccepted(id);
-            }
-        } else if let Some(why) = &self.unclean {
-            return reject(format!("it ends, as it could not be cleaned: {why}"));
-        } else if self.is_busy() {
-            return reject("it still runs another one".into());
-        }
-        match self.start(spec) {
-            Ok(()) => FromAgent::AttemptAccepted(id),
-            Err(why) => {
-                self.forget(id);
-                reject(format!("{why:#}"))
-            }
-        }
-    }
-
-    fn start(&mut self, spec: &AttemptSpec) -> anyhow::Result<()> {
+    /// Writes an attempt down and starts its supervisor; says how many steps it has.
+    pub(crate) fn start(
+        &mut self,
+        spec: &AttemptSpec,
+        lease_until: Duration,
+        cancelled: bool,
+    ) -> (u32, Result<(), String>) {
         let dir = AttemptDir::of(&self.home, spec.id);
-        dir.create(spec)?;
-        dir.set_lease(clock::monotonic() + spec.lease).context("write the lease")?;
-        if self.tombstones.remove(&spec.id) {
-            dir.set_cancelled().context("note the cancel")?;
+        let steps = steps_of(spec);
+        match begin(&dir, spec, lease_until, cancelled, &self.runs_as) {
+            Ok(supervisor) => {
+                self.hold(spec.id, dir, Some(supervisor));
+                (steps, Ok(()))
+            }
+            Err(why) => {
+                // Half of it is worth nothing, and a full disk needs the room.
+                let _best_effort = dir.remove();
+                self.hands.remove(&spec.id);
+                (steps, Err(format!("{why:#}")))
+            }
         }
-        let supervisor = spawn_supervisor(&dir, &self.runs_as)?;
-        self.hold(spec.id, dir, Some(supervisor));
-        Ok(())
     }
 
-    /// Ends an attempt, also one that has not come yet.
+    /// Asks an attempt's supervisor to end it.
     pub(crate) fn cancel(&mut self, id: AttemptRef) {
-        match self.held.get(&id) {
-            Some(held) => {
-                // A disk that takes no mark takes no result either: the lease will end it.
-                let _disk_full = held.dir.set_cancelled();
-                held.dir.wake_supervisor();
-            }
-            None => {
-                self.tombstones.insert(id);
-            }
+        if let Some(hand) = self.hands.get(&id) {
+            // A disk that takes no mark takes no result either: the lease will end it.
+            let _disk_full = hand.dir.set_cancelled();
+            hand.dir.wake_supervisor();
         }
     }
 
-    /// Ends everything, now.
-    pub(crate) fn cancel_all(&mut self) {
-        let ids: Vec<AttemptRef> = self.held.keys().copied().collect();
-        for id in ids {
-            self.cancel(id);
+    /// Removes an attempt's files.
+    pub(crate) fn remove(&mut self, id: AttemptRef) {
+        if let Some(hand) = self.hands.remove(&id) {
+            let _best_effort = hand.dir.remove();
         }
     }
 
-    /// Drops an attempt with its files. One that still runs is ended first, and forgotten later.
-    pub(crate) fn forget(&mut self, id: AttemptRef) {
-        self.tombstones.remove(&id);
-        let Some(held) = self.held.get(&id) else { return };
-        if is_supervised(&held.dir) && !held.is_over {
-            return self.cancel(id);
-        }
-        let _best_effort = held.dir.remove();
-        self.held.remove(&id);
-    }
-
-    /// Gives running attempts more time.
-    pub(crate) fn renew_leases(&self, until: Duration) {
-        for held in self.held.values().filter(|held| !held.is_over) {
-            let _disk_full = held.dir.set_lease(until);
+    /// Writes the result that an attempt's supervisor did not write.
+    pub(crate) fn keep(&self, id: AttemptRef, result: FromAgent) {
+        if let Some(hand) = self.hands.get(&id) {
+            let _disk_full = hand.dir.write_result(result);
         }
     }
 
+    /// Gives an attempt more time.
+    pub(crate) fn renew(&self, id: AttemptRef, until: Duration) {
+        if let Some(hand) = self.hands.get(&id) {
+            let _disk_full = hand.dir.set_lease(until);
+        }
+    }
+
+    /// Begins to ship a step's log.
+    pub(crate) fn ship(&mut self, attempt: AttemptRef, step: u32) {
+        let Some(hand) = self.hands.get_mut(&attempt) else { return };
+        hand.shipping.entry(step).or_insert_with(|| {
+            let owner = LogOwner::Step { attempt, step };
+            Shipping::start(owner, hand.dir.log(step), self.session.clone())
+        });
+    }
+
+    /// What the master says of a step's log.
     pub(crate) fn ack(&self, attempt: AttemptRef, step: u32, ack: Ack) {
-        let log = self.held.get(&attempt).and_then(|held| held.shipping.get(&step));
+        let log = self.hands.get(&attempt).and_then(|hand| hand.shipping.get(&step));
         if let Some(shipping) = log {
             shipping.ack(ack);
         }
     }
 
-    /// Looks at what the supervisors have written. What the master is to be told, in order.
-    pub(crate) fn look(&mut self) -> Vec<FromAgent> {
-        let mut news = Vec::new();
-        for (id, held) in &mut self.held {
-            held.look(*id, &self.session, &mut news);
-            if self.unclean.is_none() && held.is_over {
-                self.unclean = held.dir.unclean();
-            }
-        }
-        news
-    }
-
-    /// Why this machine must end, once the master has everything of what ran here.
-    pub(crate) fn must_end(&self) -> Option<&str> {
-        self.unclean.as_deref().filter(|_| self.held.is_empty())
-    }
-}
-
-impl Held {
-    fn look(&mut self, id: AttemptRef, session: &LogSession, news: &mut Vec<FromAgent>) {
-        // Asked before the files are read: what a supervisor wrote before its end is then seen.
-        let is_supervised = self.is_supervised();
-        let steps = match self.dir.spec() {
-            Ok(Some(spec)) => u32::try_from(spec.steps.len()).unwrap_or(u32::MAX - 1) + 1,
-            Ok(None) | Err(_) => 0,
+    /// Looks at an attempt's files, as far as they concern these steps.
+    pub(crate) fn look(&mut self, id: AttemptRef, steps: &[u32]) -> Option<Sight> {
+        let hand = self.hands.get_mut(&id)?;
+        let supervised = hand.is_supervised();
+        let sight = |step: &u32| {
+            let (started, result) = (hand.dir.started(*step), hand.dir.step_result(*step));
+            let is_something = started.is_some() || result.is_some();
+            is_something.then_some(StepSight { step: *step, started, result })
         };
-        for step in 0..steps {
-            if self.result_told.contains(&step) {
-                continue;
-            }
-            self.look_at_step(id, step, session, news);
-        }
-        if self.end_told {
-            return;
-        }
-        if let Some(result) = self.dir.result() {
-            self.is_over = true;
-            self.end_told = true;
-            news.push(result);
-        } else if !is_supervised {
-            self.is_over = true;
-            self.end_told = true;
-            let why = "its supervisor on the worker has ended unexpectedly".to_owned();
-            let result =
-                FromAgent::AttemptResult { attempt: id, outcome: AttemptOutcome::Infra(why) };
-            // So that the next process of this agent tells the same.
-            let _disk_full = self.dir.write_result(result.clone());
-            news.push(result);
-        }
+        let steps = steps.iter().filter_map(sight).collect();
+        let (result, unclean) = (hand.dir.result(), hand.dir.unclean());
+        Some(Sight { supervised, steps, result, unclean })
     }
 
-    fn look_at_step(
-        &mut self,
-        id: AttemptRef,
-        step: u32,
-        session: &LogSession,
-        news: &mut Vec<FromAgent>,
-    ) {
-        let result = self.dir.step_result(step);
-        let started = match self.started_told.contains(&step) {
-            true => None,
-            false => self.dir.started(step),
-        };
-        if let Some(started) = started {
-            self.started_told.insert(step);
-            self.shipping.entry(step).or_insert_with(|| {
-                let owner = LogOwner::Step { attempt: id, step };
-                Shipping::start(owner, self.dir.log(step), session.clone())
-            });
-            news.push(started);
-        }
-        if let Some(shipping) = self.shipping.get(&step) {
-            let length = match &result {
+    /// Lets the logs of these steps be shipped as far as they are written by now.
+    pub(crate) fn measure(&self, id: AttemptRef, sight: &[StepSight]) {
+        let Some(hand) = self.hands.get(&id) else { return };
+        for step in sight {
+            let Some(shipping) = hand.shipping.get(&step.step) else { continue };
+            let length = match &step.result {
                 Some(FromAgent::StepResult(result)) => Some(result.log_bytes),
-                Some(_) | None => std::fs::metadata(self.dir.log(step)).ok().map(|log| log.len()),
+                Some(_) | None => {
+                    std::fs::metadata(hand.dir.log(step.step)).ok().map(|log| log.len())
+                }
             };
             shipping.set_length(length.unwrap_or(0));
         }
-        if let Some(result) = result {
-            self.result_told.insert(step);
-            news.push(result);
-        }
     }
+}
 
+fn steps_of(spec: &AttemptSpec) -> u32 {
+    u32::try_from(spec.steps.len()).unwrap_or(u32::MAX - 1) + 1
+}
+
+fn begin(
+    dir: &AttemptDir,
+    spec: &AttemptSpec,
+    lease_until: Duration,
+    cancelled: bool,
+    runs_as: &StepsRunAs,
+) -> anyhow::Result<Child> {
+    dir.create(spec)?;
+    dir.set_lease(lease_until).context("write the lease")?;
+    if cancelled {
+        dir.set_cancelled().context("note the cancel")?;
+    }
+    spawn_supervisor(dir, runs_as)
+}
+
+impl Hand {
     fn is_supervised(&mut self) -> bool {
         if let Some(child) = &mut self.supervisor {
             match child.try_wait() {
@@ -353,49 +279,4 @@ fn spawn_supervisor(dir: &AttemptDir, runs_as: &StepsRunAs) -> anyhow::Result<Ch
         });
     }
     command.spawn().context("start the attempt's supervisor")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::ids::AttemptId;
-    use crate::model::ids::Fence;
-
-    fn spec(number: u64) -> AttemptSpec {
-        AttemptSpec {
-            id: AttemptRef { attempt: AttemptId(number), fence: Fence(1) },
-            project: "hello".into(),
-            job: "test".into(),
-            env: Vec::new(),
-            secrets: Vec::new(),
-            checkout: None,
-            keep_workspace: false,
-            steps: Vec::new(),
-            timeout: Duration::from_secs(1),
-            lease: Duration::from_secs(1),
-        }
-    }
-
-    #[test]
-    fn a_machine_that_could_not_be_cleaned_takes_nothing_more_and_ends_once_all_is_told() {
-        let home = tempfile::tempdir().unwrap();
-        let (first, second) = (spec(1), spec(2));
-        let dir = AttemptDir::of(home.path(), first.id);
-        dir.create(&first).unwrap();
-        dir.set_unclean("processes of a job could not be ended: sleep (4711)").unwrap();
-        let outcome = AttemptOutcome::Passed;
-        dir.write_result(FromAgent::AttemptResult { attempt: first.id, outcome }).unwrap();
-
-        let (_session, session) = watch::channel(None);
-        let mut attempts = Attempts::load(home.path().to_owned(), session, StepsRunAs::Agent);
-        assert_eq!(attempts.look().len(), 1, "the result is told all the same");
-        let FromAgent::AttemptRejected { attempt, sentence } = attempts.run(&second) else {
-            panic!("it was accepted");
-        };
-        assert_eq!(attempt, second.id);
-        assert!(sentence.contains("sleep (4711)"), "{sentence}");
-        assert_eq!(attempts.must_end(), None, "the master has not yet said that it has all");
-        attempts.forget(first.id);
-        assert!(attempts.must_end().is_some());
-    }
 }

@@ -21,17 +21,18 @@ use tokio_rustls::client::TlsStream;
 
 use crate::agent::identity::Identity;
 use crate::model::attempt::LogChunk;
-use crate::model::backoff::Backoff;
 use crate::model::secret::Secret;
 use crate::runtime::clock;
 use crate::runtime::random;
 use crate::runtime::tcp;
 use crate::runtime::tls;
+use crate::wire::agent_end::AgentEnd;
+use crate::wire::agent_end::Broken;
+use crate::wire::agent_end::Credentials;
+use crate::wire::agent_end::GOOD_SESSION;
+use crate::wire::agent_end::Heard;
+use crate::wire::agent_end::REDIAL;
 use crate::wire::convert;
-use crate::wire::frame::Frames;
-use crate::wire::handshake;
-use crate::wire::handshake::KnownMaster;
-use crate::wire::handshake::Transcript;
 use crate::wire::message::FromAgent;
 use crate::wire::message::FromMaster;
 use crate::wire::message::GoodbyeCode;
@@ -39,7 +40,6 @@ use crate::wire::message::Hello;
 use crate::wire::message::HelloProof;
 use crate::wire::message::Welcome;
 use crate::wire::session;
-use crate::wire::session::Watch;
 use crate::wire::version;
 
 /// How long finding the master's address and connecting to it may take.
@@ -47,16 +47,6 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long one write may take before the connection is given up.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Delays between calls: soon at first, so that a master that restarts is found again at once;
-/// later seldom enough for a thousand agents whose master is away.
-const REDIAL: Backoff = match Backoff::new(Duration::from_millis(250), Duration::from_secs(30)) {
-    Some(backoff) => backoff,
-    None => panic!("a quarter of a second is neither nothing nor more than thirty"),
-};
-
-/// What a session must last so that the next call comes soon again.
-const GOOD_SESSION: Duration = Duration::from_secs(30);
 
 /// Events that wait for the agent, at most. While they do, nothing is read from the master.
 const EVENTS_MAX: usize = 64;
@@ -201,37 +191,25 @@ impl Caller {
     /// One call, from dialling to hanging up.
     async fn call(&mut self, tls: Arc<ClientConfig>) -> Ended {
         let master = self.config.master.clone();
-        let mut frames = Frames::before_welcome();
-        let greeted = async {
+        let called = async {
             let mut stream = dial(&master, tls).await?;
-            let answer = self.greet(&mut stream, &mut frames).await?;
+            let answer = self.greet(&mut stream).await?;
             anyhow::Ok((stream, answer))
         };
-        match greeted.await {
-            Ok((stream, FromMaster::Welcome(welcome))) => {
-                frames.welcome();
-                self.converse(stream, frames, welcome).await
+        match called.await {
+            Ok((stream, Answer::Welcome(end, welcome))) => {
+                self.converse(stream, end, welcome).await
             }
-            Ok((_, FromMaster::Goodbye { code: GoodbyeCode::Refused, sentence })) => {
-                Ended::Refused(sentence)
-            }
-            Ok((_, FromMaster::Goodbye { code: GoodbyeCode::Retry, sentence })) => {
-                Ended::Down(sentence)
-            }
-            Ok(_) => Ended::Down("the master answered a greeting with something else".into()),
+            Ok((_, Answer::Goodbye(ended))) => ended,
             Err(error) => Ended::Down(format!("cannot reach master {master}: {error:#}")),
         }
     }
 
-    /// Says hello and checks what comes back. A Welcome without the right proof is an error.
-    async fn greet(
-        &mut self,
-        stream: &mut Stream,
-        frames: &mut Frames,
-    ) -> anyhow::Result<FromMaster> {
+    /// Says hello and hears what comes back. A Welcome without the right proof is an error.
+    async fn greet(&mut self, stream: &mut Stream) -> anyhow::Result<Answer> {
         let exporter = tls::exporter(stream.get_ref().1)?;
         let worker = self.config.worker.as_str();
-        let mut hello = Hello {
+        let hello = Hello {
             proto_min: version::PROTO_MIN,
             proto_max: version::PROTO_MAX,
             worker: worker.to_owned(),
@@ -242,54 +220,46 @@ impl Caller {
             proof: HelloProof::Bind(Vec::new()),
             version: self.config.version.clone(),
         };
-        let transcript = Transcript::new(&hello, &exporter);
-        let known = match (self.identity.pinned_master(worker), &self.config.password) {
-            (Some(pinned), _) => {
-                hello.proof = handshake::prove_key(self.identity.key(), &transcript);
-                KnownMaster::Pinned(pinned.to_vec())
-            }
-            (None, Some(password)) => {
-                hello.proof = handshake::prove_password(password, &transcript);
-                KnownMaster::Password(password.clone())
-            }
-            (None, None) => {
-                // Never without help: the answer is that of a master that knows us no more.
-                return Ok(FromMaster::Goodbye {
-                    code: GoodbyeCode::Refused,
-                    sentence: "no BB_PASSWORD is left, and no master has welcomed this worker"
-                        .into(),
-                });
+        let credentials = Credentials {
+            key: self.identity.key(),
+            pinned: self.identity.pinned_master(worker),
+            password: self.config.password.as_ref(),
+        };
+        let busy = *self.busy.borrow();
+        let greeted = AgentEnd::greet(clock::monotonic(), hello, &exporter, credentials, busy)?;
+        let Some((mut end, frame)) = greeted else {
+            // Never without help: the answer is that of a master that knows us no more.
+            return Ok(Answer::Goodbye(Ended::Refused(
+                "no BB_PASSWORD is left, and no master has welcomed this worker".into(),
+            )));
+        };
+        write(stream, &frame).await?;
+        let (until, too_late) = end.deadline();
+        let heard = async {
+            loop {
+                if let Some(heard) = end.next(clock::monotonic())? {
+                    return Ok(heard);
+                }
+                let bytes = stream.read_buf(end.room()).await?;
+                anyhow::ensure!(bytes > 0, "it hung up without a word");
             }
         };
-        let mut frame = BytesMut::new();
-        convert::append_from_agent(FromAgent::Hello(hello), &mut frame)?;
-        write(stream, &frame).await?;
-        let answer = tokio::time::timeout(session::WELCOME_DEADLINE, read_one(stream, frames))
-            .await
-            .context("the master did not answer the greeting")??;
-        if let FromMaster::Welcome(welcome) = &answer {
-            let Welcome { proto, master_key, proof, .. } = welcome;
-            let spoken = version::PROTO_MIN..=version::PROTO_MAX;
-            anyhow::ensure!(
-                spoken.contains(proto)
-                    && handshake::master_proof_holds(
-                        &known,
-                        &transcript,
-                        *proto,
-                        master_key,
-                        proof
-                    ),
-                "it does not prove that it is this worker's master"
-            );
-            self.identity.pin(master_key, worker).context("remember the master")?;
-            // It has done its duty.
-            self.config.password = None;
+        let left = until.saturating_sub(clock::monotonic());
+        match tokio::time::timeout(left, heard).await.with_context(|| too_late.to_string())?? {
+            Heard::Welcome(welcome) => {
+                let worker = self.config.worker.as_str();
+                self.identity.pin(&welcome.master_key, worker).context("remember the master")?;
+                // It has done its duty.
+                self.config.password = None;
+                Ok(Answer::Welcome(end, welcome))
+            }
+            Heard::Goodbye { code, sentence } => Ok(Answer::Goodbye(Ended::of(code, sentence))),
+            Heard::Message(_) => anyhow::bail!(Broken::NoAnswer),
         }
-        Ok(answer)
     }
 
     /// A session: until one end hangs up or falls silent.
-    async fn converse(&mut self, stream: Stream, frames: Frames, welcome: Welcome) -> Ended {
+    async fn converse(&mut self, stream: Stream, end: AgentEnd, welcome: Welcome) -> Ended {
         let (control, control_out) = mpsc::channel(CONTROL_MAX);
         let (logs, logs_out) = mpsc::channel(LOGS_MAX);
         let outgoing = Outgoing { control, logs };
@@ -298,8 +268,23 @@ impl Caller {
         }
         let (reader, writer) = tokio::io::split(stream);
         tokio::select! {
-            ended = listen(reader, frames, &self.events, self.busy.clone()) => ended,
+            ended = listen(reader, end, &self.events, self.busy.clone()) => ended,
             error = speak(writer, control_out, logs_out) => Ended::Down(format!("{error:#}")),
+        }
+    }
+}
+
+/// What a greeting came to.
+enum Answer {
+    Welcome(AgentEnd, Welcome),
+    Goodbye(Ended),
+}
+
+impl Ended {
+    fn of(code: GoodbyeCode, sentence: String) -> Ended {
+        match code {
+            GoodbyeCode::Retry => Ended::Down(sentence),
+            GoodbyeCode::Refused => Ended::Refused(sentence),
         }
     }
 }
@@ -361,19 +346,34 @@ async fn speak(
 
 async fn listen(
     mut reader: ReadHalf<Stream>,
-    mut frames: Frames,
+    mut end: AgentEnd,
     events: &mpsc::Sender<ChannelEvent>,
     mut busy: watch::Receiver<bool>,
 ) -> Ended {
-    let now_busy = *busy.borrow_and_update();
-    let mut watch = Watch::new(clock::monotonic(), now_busy);
+    end.set_busy(clock::monotonic(), *busy.borrow_and_update());
     loop {
-        let (deadline, too_late) = watch.deadline();
+        // First what came together with the welcome.
+        loop {
+            match end.next(clock::monotonic()) {
+                Ok(None) => break,
+                Ok(Some(Heard::Message(message))) => {
+                    if events.send(ChannelEvent::Message(message)).await.is_err() {
+                        return Ended::Unheard;
+                    }
+                }
+                Ok(Some(Heard::Goodbye { code, sentence })) => return Ended::of(code, sentence),
+                Ok(Some(Heard::Welcome(_))) => {
+                    return Ended::Down(Broken::WelcomeTwice.to_string());
+                }
+                Err(broken) => return Ended::Down(broken.to_string()),
+            }
+        }
+        let (deadline, too_late) = end.deadline();
         let left = deadline.saturating_sub(clock::monotonic());
         let read = tokio::select! {
-            read = tokio::time::timeout(left, reader.read_buf(frames.room())) => read,
+            read = tokio::time::timeout(left, reader.read_buf(end.room())) => read,
             Ok(()) = busy.changed() => {
-                watch.set_busy(clock::monotonic(), *busy.borrow_and_update());
+                end.set_busy(clock::monotonic(), *busy.borrow_and_update());
                 continue;
             }
         };
@@ -383,46 +383,6 @@ async fn listen(
             Ok(Err(error)) => return Ended::Down(format!("cannot hear the master: {error}")),
             Err(_) => return Ended::Down(format!("the connection is dead: {too_late}")),
         }
-        let mut whole = false;
-        loop {
-            match next_message(&mut frames) {
-                Ok(None) => break,
-                Ok(Some(FromMaster::Welcome(_))) => {
-                    return Ended::Down("the master said welcome twice".into());
-                }
-                Ok(Some(FromMaster::Goodbye { code: GoodbyeCode::Retry, sentence })) => {
-                    return Ended::Down(sentence);
-                }
-                Ok(Some(FromMaster::Goodbye { code: GoodbyeCode::Refused, sentence })) => {
-                    return Ended::Refused(sentence);
-                }
-                Ok(Some(message)) => {
-                    whole = true;
-                    if events.send(ChannelEvent::Message(message)).await.is_err() {
-                        return Ended::Unheard;
-                    }
-                }
-                Err(error) => return Ended::Down(format!("the master broke a rule: {error:#}")),
-            }
-        }
-        watch.heard(clock::monotonic(), whole, frames.in_the_middle());
-    }
-}
-
-fn next_message(frames: &mut Frames) -> anyhow::Result<Option<FromMaster>> {
-    match frames.take()? {
-        Some(body) => Ok(Some(convert::read_from_master(&body)?)),
-        None => Ok(None),
-    }
-}
-
-async fn read_one(stream: &mut Stream, frames: &mut Frames) -> anyhow::Result<FromMaster> {
-    loop {
-        if let Some(message) = next_message(frames)? {
-            return Ok(message);
-        }
-        let bytes = stream.read_buf(frames.room()).await?;
-        anyhow::ensure!(bytes > 0, "it hung up without a word");
     }
 }
 

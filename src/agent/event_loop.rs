@@ -22,6 +22,10 @@ use crate::agent::config::Config;
 use crate::agent::config::Road;
 use crate::agent::dead_man;
 use crate::agent::dead_man::DeadMan;
+use crate::agent::domain::agent::Action;
+use crate::agent::domain::agent::Agent;
+pub use crate::agent::domain::agent::End;
+use crate::agent::domain::agent::Event;
 use crate::agent::log_shipper::Ack;
 use crate::agent::machine;
 use crate::model::attempt::LogChunk;
@@ -29,8 +33,6 @@ use crate::model::attempt::LogOwner;
 use crate::runtime::clock;
 use crate::wire::message::FromAgent;
 use crate::wire::message::FromMaster;
-use crate::wire::message::Inventory;
-use crate::wire::message::Welcome;
 
 /// Looks at the attempts' files at least this often while one runs, should a wake-up get lost.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,234 +40,220 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A growing boot log is looked at this often: it is written by the script itself.
 const BOOT_LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A local worker without a job ends itself when no master has been heard of for so long.
-const FORSAKEN_AFTER: Duration = Duration::from_secs(15 * 60);
-
-/// After Shutdown, what runs has this long to end: TERM's grace and a little.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(15);
-
 /// How long the agent's farewell may take to be heard; the master ends it without one as well.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Heartbeats whose sending time is kept until their ack.
-const HEARTBEATS_MAX: usize = 64;
-
-/// How the agent ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The master said so, or nobody wants it any more.
-    Told,
-    /// The master will never have it.
-    Refused,
-}
+/// What runs is looked at this often while it is being ended.
+const END_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The agent.
 pub(crate) struct EventLoop {
     config: Config,
     channel: Channel,
+    domain: Agent,
     attempts: Attempts,
     sessions: watch::Sender<Option<mpsc::Sender<LogChunk>>>,
     outgoing: Option<Outgoing>,
-    welcome: Option<Welcome>,
     boot: Option<Shipping>,
-    /// The result of the bootstrap script, told again in each session until a job comes.
-    boot_result: Option<FromAgent>,
     boot_running: bool,
     boot_done: (mpsc::Sender<FromAgent>, mpsc::Receiver<FromAgent>),
-    heartbeats: u64,
-    heartbeat_sent: VecDeque<(u64, Duration)>,
-    /// When the last one was sent.
-    heartbeat_at: Duration,
-    heard_at: Duration,
     dead_man: DeadMan,
 }
 
 impl EventLoop {
     pub(crate) fn new(config: Config, channel: Channel) -> EventLoop {
         let (sessions, session) = watch::channel(None);
-        let attempts = Attempts::load(config.home.clone(), session, config.steps_run_as());
+        let (attempts, found) = Attempts::load(config.home.clone(), session, config.steps_run_as());
+        let domain = Agent::new(clock::monotonic(), &found, config.road == Road::Local);
         let dead_man = DeadMan::new(config.deadman.clone());
         EventLoop {
             dead_man,
             config,
             channel,
+            domain,
             attempts,
             sessions,
             outgoing: None,
-            welcome: None,
             boot: None,
-            boot_result: None,
             boot_running: false,
             boot_done: mpsc::channel(1),
-            heartbeats: 0,
-            heartbeat_sent: VecDeque::new(),
-            heartbeat_at: Duration::ZERO,
-            heard_at: clock::monotonic(),
         }
     }
 
     /// Runs until the agent is to end.
     pub(crate) async fn run(mut self) -> anyhow::Result<End> {
         let fifo = open_fifo(&attempt_dir::agent_fifo(&self.config.home))?;
-        let mut boot_look = tokio::time::interval(BOOT_LOOK_EVERY);
-        boot_look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut boot_look = interval(BOOT_LOOK_EVERY);
+        let mut look = interval(LOOK_EVERY);
+        let mut end_look = interval(END_LOOK_EVERY);
         loop {
-            let now = clock::monotonic();
-            // Asked anew each time: who becomes busy keeps the quicker pace at once.
-            let heartbeat_at = self.heartbeat_at + self.heartbeat_every();
-            let heartbeat_in = heartbeat_at.saturating_sub(now);
-            let forsaken_in = (self.heard_at + FORSAKEN_AFTER).saturating_sub(now);
-            tokio::select! {
+            let due = self.domain.next_timeout();
+            let wait = due.map(|due| due.saturating_sub(clock::monotonic())).unwrap_or_default();
+            let end = tokio::select! {
                 event = self.channel.events.recv() => {
-                    let event = event.context("the channel's task has ended")?;
-                    if let Some(end) = self.channel_event(event).await {
-                        return Ok(end);
-                    }
+                    self.channel_event(event.context("the channel's task has ended")?).await
                 }
                 ready = fifo.readable() => {
                     ready.context("wait for the supervisors")?;
                     drain(&fifo);
-                    self.look().await;
+                    self.handle(None).await
                 }
                 Some(result) = self.boot_done.1.recv() => self.boot_ended(result).await,
-                _ = boot_look.tick(), if self.boot_running => self.look_at_boot(None),
-                _ = look.tick(), if self.attempts.is_busy() => self.look().await,
-                () = tokio::time::sleep(heartbeat_in), if self.outgoing.is_some() => {
-                    self.send_heartbeat().await;
+                _ = boot_look.tick(), if self.boot_running => {
+                    self.look_at_boot(None);
+                    None
                 }
-                () = tokio::time::sleep(forsaken_in), if self.is_forsakable() => {
-                    warn!("no master has been heard of for {} s", FORSAKEN_AFTER.as_secs());
-                    return Ok(End::Told);
+                _ = look.tick(), if self.domain.attempts().is_busy() => self.handle(None).await,
+                _ = end_look.tick(), if self.domain.is_ending() => self.handle(None).await,
+                () = tokio::time::sleep(wait), if due.is_some() => {
+                    self.handle(Some(Event::Tick)).await
                 }
+            };
+            if let Some(end) = end {
+                return Ok(end);
             }
         }
     }
 
     async fn channel_event(&mut self, event: ChannelEvent) -> Option<End> {
         match event {
-            ChannelEvent::Up { welcome, outgoing } => self.session_began(welcome, outgoing).await,
+            ChannelEvent::Up { welcome, outgoing } => {
+                if let Err(why) = self.config.forget_password() {
+                    warn!("cannot take the used password out of the settings: {why:#}");
+                }
+                self.outgoing = Some(outgoing);
+                let bootstrapped = bootstrap::has_passed(&self.config.home);
+                let end = self.handle(Some(Event::Up { welcome, bootstrapped })).await;
+                if self.config.road == Road::Cloud {
+                    // What user-data has said is worth reading even where no script follows.
+                    self.ship_boot_log();
+                    self.look_at_boot(None);
+                }
+                end
+            }
             ChannelEvent::Message(message) => {
-                self.heard_at = clock::monotonic();
-                return self.message(message).await;
+                match &message {
+                    FromMaster::Drain => info!("draining"),
+                    FromMaster::Shutdown { sentence } => info!("told to end: {sentence}"),
+                    _ => {}
+                }
+                self.handle(Some(Event::Message(message))).await
             }
             ChannelEvent::Down { sentence } => {
                 info!("no connection to the master: {sentence}");
-                self.outgoing = None;
-                self.sessions.send_replace(None);
+                self.drop_session();
+                self.handle(Some(Event::Down)).await
             }
             ChannelEvent::Refused { sentence } => {
                 warn!("the master refuses this worker for good: {sentence}");
-                self.end_attempts().await;
-                return Some(End::Refused);
+                self.drop_session();
+                self.handle(Some(Event::Refused)).await
             }
         }
-        None
     }
 
-    async fn session_began(&mut self, welcome: Welcome, outgoing: Outgoing) {
-        self.heard_at = clock::monotonic();
-        if let Err(why) = self.config.forget_password() {
-            warn!("cannot take the used password out of the settings: {why:#}");
-        }
-        self.welcome = Some(welcome);
-        self.heartbeat_sent.clear();
-        self.heartbeats = 0;
-        self.outgoing = Some(outgoing.clone());
-        let inventory = Inventory {
-            bootstrapped: bootstrap::has_passed(&self.config.home),
-            attempts: self.attempts.inventory(),
+    /// Lets the domain decide about an event, and does what it says; without one, looks at the
+    /// attempts' files. Whether the agent is to end now.
+    async fn handle(&mut self, event: Option<Event>) -> Option<End> {
+        let mut actions = match event {
+            Some(event) => self.decide(event),
+            None => VecDeque::from([Action::Look]),
         };
-        self.send(FromAgent::Inventory(inventory)).await;
-        self.sessions.send_replace(Some(outgoing.logs));
-        self.attempts.tell_again();
-        self.send_heartbeat().await;
-        if self.config.road == Road::Cloud {
-            // What user-data has said is worth reading even where no script follows.
-            self.ship_boot_log();
-            self.look_at_boot(None);
-        }
-        if let Some(result) = self.boot_result.clone() {
-            self.send(result).await;
-        }
-        self.look().await;
-    }
-
-    async fn message(&mut self, message: FromMaster) -> Option<End> {
-        match message {
-            FromMaster::Bootstrap(bootstrap) => self.start_bootstrap(bootstrap).await,
-            FromMaster::RunAttempt(spec) => {
-                self.boot_result = None;
-                let answer = self.attempts.run(&spec);
-                self.note_busy();
-                self.send(answer).await;
-            }
-            FromMaster::Cancel(attempt) => self.attempts.cancel(attempt),
-            FromMaster::Forget(attempt) => {
-                self.attempts.forget(attempt);
-                self.note_busy();
-                return self.end_if_unclean().await;
-            }
-            FromMaster::LogAck { owner, durable_offset, rewind_to } => {
-                let ack = Ack { durable: durable_offset, rewind_to };
-                match (owner, &self.boot) {
-                    (LogOwner::Step { attempt, step }, _) => self.attempts.ack(attempt, step, ack),
-                    (LogOwner::Boot, Some(boot)) => boot.ack(ack),
-                    (LogOwner::Boot, None) => {}
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Send(message) => self.send(message).await,
+                Action::Heartbeat(number) => {
+                    let spool = self.attempts.spool_bytes();
+                    let heartbeat = machine::heartbeat(number, &self.config.home, spool);
+                    self.send(FromAgent::Heartbeat(heartbeat)).await;
+                }
+                Action::ShipLogs => {
+                    let logs = self.outgoing.as_ref().map(|outgoing| outgoing.logs.clone());
+                    self.sessions.send_replace(logs);
+                }
+                Action::Ship(LogOwner::Step { attempt, step }) => self.attempts.ship(attempt, step),
+                Action::Ship(LogOwner::Boot) => self.ship_boot_log(),
+                Action::Ack { owner, durable, rewind_to } => {
+                    self.ack(owner, Ack { durable, rewind_to });
+                }
+                Action::Look => actions.extend(self.look()),
+                Action::Start { spec, lease_until, cancelled } => {
+                    let (steps, started) = self.attempts.start(&spec, lease_until, cancelled);
+                    actions.extend(self.decide(Event::Started(spec.id, steps, started)));
+                }
+                Action::Cancel(attempt) => self.attempts.cancel(attempt),
+                Action::Remove(attempt) => self.attempts.remove(attempt),
+                Action::Keep(attempt, result) => self.attempts.keep(attempt, result),
+                Action::Renew(attempt, until) => self.attempts.renew(attempt, until),
+                Action::Live(lease) => self.dead_man.allow(match lease {
+                    Some(lease) => lease + dead_man::BEYOND_LEASE,
+                    None => dead_man::IDLE_FOR,
+                }),
+                Action::Bootstrap(bootstrap) => self.start_bootstrap(bootstrap),
+                Action::Busy(is_busy) => {
+                    self.channel.busy.send_replace(is_busy);
+                }
+                Action::End(end, why) => {
+                    if let Some(why) = why {
+                        warn!("{why}");
+                    }
+                    self.hang_up().await;
+                    return Some(end);
                 }
             }
-            FromMaster::HeartbeatAck { heartbeat } => self.renew_lease(heartbeat),
-            // The master gives out no attempt to a draining worker; nothing to remember here.
-            FromMaster::Drain => info!("draining"),
-            FromMaster::Shutdown { sentence } => {
-                info!("told to end: {sentence}");
-                self.end_attempts().await;
-                self.send(FromAgent::Goodbye { sentence }).await;
-                self.hang_up().await;
-                return Some(End::Told);
-            }
-            // The channel's own.
-            FromMaster::Welcome(_) | FromMaster::Goodbye { .. } => {}
         }
         None
+    }
+
+    fn decide(&mut self, event: Event) -> VecDeque<Action> {
+        self.domain.handle(clock::monotonic(), event).into()
+    }
+
+    /// Looks at the attempts' files. What follows of that, in order.
+    fn look(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (attempt, steps) in self.domain.attempts().to_look_at() {
+            let Some(sight) = self.attempts.look(attempt, &steps) else { continue };
+            let seen = sight.steps.clone();
+            for action in self.decide(Event::Looked(attempt, sight)) {
+                // At once: what is measured next is to be shipped.
+                match action {
+                    Action::Ship(LogOwner::Step { attempt, step }) => {
+                        self.attempts.ship(attempt, step);
+                    }
+                    action => actions.push(action),
+                }
+            }
+            self.attempts.measure(attempt, &seen);
+        }
+        actions
     }
 
     /// Sends on the present session; without one it is told again in the next.
     async fn send(&mut self, message: FromAgent) {
         let Some(outgoing) = &self.outgoing else { return };
         if outgoing.control.send(message).await.is_err() {
-            self.outgoing = None;
-            self.sessions.send_replace(None);
+            self.drop_session();
         }
     }
 
-    async fn look(&mut self) {
-        if self.outgoing.is_none() {
-            return;
-        }
-        for message in self.attempts.look() {
-            self.send(message).await;
-        }
-        self.note_busy();
+    fn drop_session(&mut self) {
+        self.outgoing = None;
+        self.sessions.send_replace(None);
     }
 
-    fn note_busy(&self) {
-        let is_busy = self.attempts.is_busy();
-        self.channel.busy.send_if_modified(|known| std::mem::replace(known, is_busy) != is_busy);
+    fn ack(&self, owner: LogOwner, ack: Ack) {
+        match (owner, &self.boot) {
+            (LogOwner::Step { attempt, step }, _) => self.attempts.ack(attempt, step, ack),
+            (LogOwner::Boot, Some(boot)) => boot.ack(ack),
+            (LogOwner::Boot, None) => {}
+        }
     }
 
     // --- The bootstrap script
 
-    async fn start_bootstrap(&mut self, bootstrap: crate::wire::message::Bootstrap) {
-        if let Some(result) = self.boot_result.clone() {
-            return self.send(result).await;
-        }
-        if self.boot_running {
-            return;
-        }
+    fn start_bootstrap(&mut self, bootstrap: crate::wire::message::Bootstrap) {
         self.boot_running = true;
-        self.ship_boot_log();
         let (config, done) = (self.config.clone(), self.boot_done.0.clone());
         tokio::spawn(async move {
             let result = bootstrap::run(&config, bootstrap).await;
@@ -279,13 +267,12 @@ impl EventLoop {
         self.boot.get_or_insert_with(|| Shipping::start(LogOwner::Boot, spool, session));
     }
 
-    async fn boot_ended(&mut self, result: FromAgent) {
+    async fn boot_ended(&mut self, result: FromAgent) -> Option<End> {
         self.boot_running = false;
         if let FromAgent::BootstrapResult { log_bytes, .. } = &result {
             self.look_at_boot(Some(*log_bytes));
         }
-        self.boot_result = Some(result.clone());
-        self.send(result).await;
+        self.handle(Some(Event::Bootstrapped(result))).await
     }
 
     fn look_at_boot(&self, length: Option<u64>) {
@@ -296,64 +283,12 @@ impl EventLoop {
         }
     }
 
-    // --- Heartbeats and leases
-
-    fn heartbeat_every(&self) -> Duration {
-        let welcome = self.welcome.as_ref();
-        let every = match self.attempts.is_busy() {
-            true => welcome.map(|welcome| welcome.heartbeat_busy),
-            false => welcome.map(|welcome| welcome.heartbeat_idle),
-        };
-        // A master that asks for none would be one that floods itself.
-        every.unwrap_or(Duration::from_secs(10)).max(Duration::from_secs(1))
-    }
-
-    async fn send_heartbeat(&mut self) {
-        self.heartbeats += 1;
-        self.heartbeat_at = clock::monotonic();
-        self.heartbeat_sent.push_back((self.heartbeats, self.heartbeat_at));
-        if self.heartbeat_sent.len() > HEARTBEATS_MAX {
-            self.heartbeat_sent.pop_front();
-        }
-        let spool = self.attempts.spool_bytes();
-        let heartbeat = machine::heartbeat(self.heartbeats, &self.config.home, spool);
-        self.send(FromAgent::Heartbeat(heartbeat)).await;
-    }
-
-    /// The lease counts from the sending of the heartbeat that was acked.
-    fn renew_lease(&mut self, heartbeat: u64) {
-        let Some(lease) = self.welcome.as_ref().map(|welcome| welcome.lease) else { return };
-        while let Some((number, sent)) = self.heartbeat_sent.front().copied() {
-            if number > heartbeat {
-                return;
-            }
-            self.heartbeat_sent.pop_front();
-            if number == heartbeat {
-                self.attempts.renew_leases(sent + lease);
-                self.dead_man.allow(match self.attempts.is_busy() {
-                    true => lease + dead_man::BEYOND_LEASE,
-                    false => dead_man::IDLE_FOR,
-                });
-            }
-        }
-    }
-
-    // --- The end
-
-    /// What cannot be cleaned runs no other job: the master has been told all, so this is the end.
-    async fn end_if_unclean(&mut self) -> Option<End> {
-        let why = self.attempts.must_end()?;
-        let sentence = format!("this machine cannot be cleaned after a job: {why}");
-        warn!("{sentence}");
-        self.send(FromAgent::Goodbye { sentence }).await;
-        self.hang_up().await;
-        Some(End::Told)
-    }
-
     /// Says what waits to be said, and nothing more; the master hangs up when it has read it.
     async fn hang_up(&mut self) {
-        self.outgoing = None;
-        self.sessions.send_replace(None);
+        if self.outgoing.is_none() {
+            return;
+        }
+        self.drop_session();
         let is_down = async {
             while let Some(event) = self.channel.events.recv().await {
                 if matches!(event, ChannelEvent::Down { .. } | ChannelEvent::Refused { .. }) {
@@ -363,25 +298,12 @@ impl EventLoop {
         };
         let _ends_without = tokio::time::timeout(FAREWELL, is_down).await;
     }
+}
 
-    fn is_forsakable(&self) -> bool {
-        self.config.road == Road::Local && self.outgoing.is_none() && !self.attempts.is_busy()
-    }
-
-    /// Ends what runs, and waits for it, within bounds.
-    async fn end_attempts(&mut self) {
-        self.attempts.cancel_all();
-        let mut often = tokio::time::interval(Duration::from_millis(20));
-        let all_end = async {
-            while self.attempts.is_busy() {
-                often.tick().await;
-                self.attempts.look();
-            }
-        };
-        if tokio::time::timeout(SHUTDOWN_GRACE, all_end).await.is_err() {
-            warn!("what runs did not end within {} s", SHUTDOWN_GRACE.as_secs());
-        }
-    }
+fn interval(every: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(every);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
 }
 
 /// The FIFO by which supervisors say "look".

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tracing::debug;
 use tracing::error;
+use tracing::warn;
 
 use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Answer;
@@ -18,6 +19,7 @@ use crate::master::domain::decision::Decision;
 use crate::master::domain::decision::ReplyId;
 use crate::master::domain::event::Event;
 use crate::master::domain::settings::Settings;
+use crate::master::domain::steps_of_clock::StepsOfClock;
 use crate::master::inbox::Letter;
 use crate::master::notice_index::NoticeIndex;
 use crate::master::notices::Notices;
@@ -42,8 +44,9 @@ pub(crate) struct EventLoop {
     letters: mpsc::Receiver<Letter>,
     replies: BTreeMap<ReplyId, oneshot::Sender<Answer>>,
     last_reply: u64,
-    /// The latest time seen: the domain's clock never steps back.
+    /// The latest time seen: the domain's clock goes back only when it is loaded anew.
     now: Timestamp,
+    clock: StepsOfClock,
 }
 
 impl EventLoop {
@@ -72,6 +75,7 @@ impl EventLoop {
             replies,
             last_reply: 0,
             now,
+            clock: StepsOfClock::new(now, clock::monotonic()),
         })
     }
 
@@ -120,7 +124,16 @@ impl EventLoop {
 
     /// Decide, commit, act, answer: for all of these events at once.
     async fn turn(&mut self, events: Vec<Event>) {
-        self.now = self.now.max(clock::now());
+        let now = clock::now();
+        if self.clock.has_stepped(now, clock::monotonic()) {
+            // As after a restart: agents greet anew, and leases and graces are counted from here.
+            warn!("the time of day has stepped from {} to {now}", self.now);
+            self.now = now;
+            self.performer.disconnect_all("the master's clock was set");
+            self.load_again(self.now).await;
+            return;
+        }
+        self.now = self.now.max(now);
         let mut all = Decision::default();
         for event in events {
             let decision = self.coordinator.handle(self.now, event.clone());
@@ -157,6 +170,11 @@ impl EventLoop {
             error!("cannot give up the ballast: {why}");
         }
         self.performer.disconnect_all("the master cannot write to its disk");
+        self.load_again(self.now).await;
+    }
+
+    /// Takes the domain from the store, as a new process would.
+    async fn load_again(&mut self, now: Timestamp) {
         let mut pause = tokio::time::interval(STORE_RETRY);
         pause.tick().await;
         loop {
@@ -168,7 +186,7 @@ impl EventLoop {
                     self.index = NoticeIndex::load(&snapshot);
                     let seed = random::number();
                     let settings = self.settings.clone();
-                    self.coordinator = Coordinator::load(settings, snapshot, self.now, seed);
+                    self.coordinator = Coordinator::load(settings, snapshot, now, seed);
                     pause.tick().await;
                     return;
                 }

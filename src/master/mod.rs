@@ -16,7 +16,7 @@ pub mod keys;
 pub mod launch_facts;
 pub mod listener;
 pub mod logs;
-mod notice_index;
+pub mod notice_index;
 pub mod notices;
 mod perform;
 pub mod pipeline_file;

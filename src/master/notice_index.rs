@@ -16,7 +16,7 @@ use crate::model::status::BuildStatus;
 
 /// Which build each job and attempt that is not over belongs to.
 #[derive(Debug, Default)]
-pub(crate) struct NoticeIndex {
+pub struct NoticeIndex {
     builds: BTreeMap<BuildId, Known>,
     jobs: BTreeMap<JobId, BuildId>,
     attempts: BTreeMap<AttemptId, JobId>,
@@ -47,7 +47,7 @@ impl Known {
 
 impl NoticeIndex {
     /// What was going on when the master started.
-    pub(crate) fn load(snapshot: &Snapshot) -> NoticeIndex {
+    pub fn load(snapshot: &Snapshot) -> NoticeIndex {
         let mut index = NoticeIndex::default();
         for build in &snapshot.builds {
             index.builds.insert(build.id, Known::of(build));
@@ -62,7 +62,7 @@ impl NoticeIndex {
     }
 
     /// Whom these records concern, each once. Forgets builds that are over.
-    pub(crate) fn notices_of(&mut self, records: &[Record]) -> Vec<Notice> {
+    pub fn notices_of(&mut self, records: &[Record]) -> Vec<Notice> {
         let (mut builds, mut over, mut fleet) = (BTreeSet::new(), BTreeSet::new(), false);
         for record in records {
             match record {

@@ -31,6 +31,12 @@ pub enum TooLate {
     /// A message began and did not end.
     #[error("a message that did not end")]
     HalfMessage,
+    /// Nobody greeted.
+    #[error("no greeting")]
+    NoGreeting,
+    /// A greeting was not answered.
+    #[error("the master did not answer the greeting")]
+    NoAnswer,
 }
 
 /// Watches the other end of an accepted connection.

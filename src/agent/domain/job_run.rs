@@ -1,5 +1,6 @@
 //! Which step of an attempt comes next, and what the attempt comes to.
 
+use crate::agent::domain::bounds::Ending;
 use crate::model::attempt::AttemptOutcome;
 use crate::model::step::RunsAfter;
 use crate::model::step::StepOutcome;
@@ -34,12 +35,21 @@ pub struct JobRun {
     so_far: SoFar,
     /// No step may run any more, whatever it wants.
     stopped: bool,
+    /// A cancel was seen: it ends no further step.
+    cancel_seen: bool,
 }
 
 impl JobRun {
     /// An attempt with these steps, none of which has run.
     pub fn new(has_checkout: bool, steps: Vec<RunsAfter>) -> JobRun {
-        JobRun { steps, has_checkout, next: 0, so_far: SoFar::Good, stopped: false }
+        JobRun {
+            steps,
+            has_checkout,
+            next: 0,
+            so_far: SoFar::Good,
+            stopped: false,
+            cancel_seen: false,
+        }
     }
 
     /// What comes next. Each step is named once.
@@ -64,8 +74,20 @@ impl JobRun {
         if runs && !self.stopped { Next::Run(step) } else { Next::Skip(step) }
     }
 
-    /// A step has ended.
-    pub fn finished(&mut self, outcome: &StepOutcome) {
+    /// Whether a cancel that comes now ends the step: the first one does, and no other.
+    pub fn heeds_cancel(&self) -> bool {
+        !self.cancel_seen
+    }
+
+    /// A cancel is there before the next step.
+    pub fn cancel_is_there(&mut self) {
+        if !self.cancel_seen {
+            self.cancel();
+        }
+    }
+
+    /// A step has ended: by itself, or because it had to.
+    pub fn finished(&mut self, outcome: &StepOutcome, ending: Option<Ending>) {
         match outcome {
             StepOutcome::Infra(why) => self.so_far = SoFar::Broken(why.clone()),
             StepOutcome::Cancelled => self.cancel(),
@@ -79,20 +101,16 @@ impl JobRun {
                 }
             }
         }
+        // The time of the whole attempt, or its lease, is over.
+        self.stopped |= matches!(ending, Some(Ending::Attempt | Ending::Lease));
     }
 
-    /// The attempt was cancelled, during a step or between two.
-    pub fn cancel(&mut self) {
+    fn cancel(&mut self) {
+        self.cancel_seen = true;
         match self.so_far {
             SoFar::Good | SoFar::Failed => self.so_far = SoFar::Cancelled,
             SoFar::Cancelled | SoFar::Broken(_) => {}
         }
-    }
-
-    /// No step may run any more: the attempt's time, or its lease, is over.
-    pub fn stop(&mut self, outcome: &StepOutcome) {
-        self.finished(outcome);
-        self.stopped = true;
     }
 
     fn outcome(&self) -> AttemptOutcome {
@@ -117,14 +135,14 @@ mod tests {
         let mut run =
             JobRun::new(true, vec![RunsAfter::SUCCESS, RunsAfter::SUCCESS, FAILURE, ALWAYS]);
         assert_eq!(run.next_step(), Next::Run(0));
-        run.finished(&StepOutcome::Exited(0));
+        run.finished(&StepOutcome::Exited(0), None);
         assert_eq!(run.next_step(), Next::Run(1));
-        run.finished(&StepOutcome::Exited(7));
+        run.finished(&StepOutcome::Exited(7), None);
         assert_eq!(run.next_step(), Next::Skip(2));
         assert_eq!(run.next_step(), Next::Run(3));
-        run.finished(&StepOutcome::Exited(0));
+        run.finished(&StepOutcome::Exited(0), None);
         assert_eq!(run.next_step(), Next::Run(4));
-        run.finished(&StepOutcome::Exited(0));
+        run.finished(&StepOutcome::Exited(0), None);
         assert_eq!(run.next_step(), Next::Done(AttemptOutcome::Failed));
     }
 
@@ -132,10 +150,10 @@ mod tests {
     fn after_a_cancel_only_steps_that_always_run_do() {
         let mut run = JobRun::new(false, vec![RunsAfter::SUCCESS, FAILURE, ALWAYS]);
         assert_eq!(run.next_step(), Next::Run(1));
-        run.finished(&StepOutcome::Cancelled);
+        run.finished(&StepOutcome::Cancelled, None);
         assert_eq!(run.next_step(), Next::Skip(2));
         assert_eq!(run.next_step(), Next::Run(3));
-        run.finished(&StepOutcome::Exited(1));
+        run.finished(&StepOutcome::Exited(1), None);
         assert_eq!(run.next_step(), Next::Done(AttemptOutcome::Cancelled));
     }
 
@@ -143,8 +161,32 @@ mod tests {
     fn what_cannot_be_carried_out_runs_nothing_more() {
         let mut run = JobRun::new(true, vec![ALWAYS]);
         assert_eq!(run.next_step(), Next::Run(0));
-        run.finished(&StepOutcome::Infra("no such commit".into()));
+        run.finished(&StepOutcome::Infra("no such commit".into()), None);
         assert_eq!(run.next_step(), Next::Skip(1));
         assert_eq!(run.next_step(), Next::Done(AttemptOutcome::Infra("no such commit".into())));
+    }
+
+    #[test]
+    fn the_end_of_the_lease_or_of_the_time_stops_even_what_always_runs() {
+        for (outcome, ending) in [
+            (StepOutcome::TimedOut, Ending::Attempt),
+            (StepOutcome::Infra("silence".into()), Ending::Lease),
+        ] {
+            let mut run = JobRun::new(false, vec![RunsAfter::SUCCESS, ALWAYS]);
+            assert_eq!(run.next_step(), Next::Run(1));
+            run.finished(&outcome, Some(ending));
+            assert_eq!(run.next_step(), Next::Skip(2));
+        }
+    }
+
+    #[test]
+    fn only_the_first_cancel_ends_a_step() {
+        let mut run = JobRun::new(false, vec![RunsAfter::SUCCESS, ALWAYS]);
+        assert_eq!(run.next_step(), Next::Run(1));
+        assert!(run.heeds_cancel());
+        run.finished(&StepOutcome::Cancelled, Some(Ending::Cancel));
+        run.cancel_is_there();
+        assert_eq!(run.next_step(), Next::Run(2));
+        assert!(!run.heeds_cancel());
     }
 }

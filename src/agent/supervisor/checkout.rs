@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::agent::domain::bounds::Ending;
 use crate::agent::supervisor::command;
-use crate::agent::supervisor::command::Ending;
 use crate::agent::supervisor::run::Attempt;
 use crate::agent::supervisor::spool::Spool;
 use crate::model::attempt::CheckoutSpec;
@@ -250,8 +250,8 @@ impl Checkout<'_> {
         let mut command = Command::new("git");
         command.args(arguments);
         self.attempt.stage.adopt(&mut command);
-        let bounds = self.attempt.bounds(None, true);
-        match command::run(command, &self.attempt.stage.workspace, &self.env, &bounds, spool) {
+        let watched = self.attempt.watched(None, true);
+        match command::run(command, &self.attempt.stage.workspace, &self.env, &watched, spool) {
             (StepOutcome::Exited(0), _) => Went::Well,
             (StepOutcome::Exited(code), None) => {
                 let what = arguments.first().copied().unwrap_or_default();

@@ -14,6 +14,9 @@ use rustix::process::WaitOptions;
 use rustix::process::WaitStatus;
 
 use crate::agent::attempt_dir::AttemptDir;
+use crate::agent::domain::bounds::Bounds;
+use crate::agent::domain::bounds::Ending;
+use crate::agent::domain::bounds::Seen;
 use crate::agent::supervisor::descendants;
 use crate::agent::supervisor::spool::Spool;
 use crate::agent::supervisor::waiting::Waiting;
@@ -40,55 +43,16 @@ const PIPE_BYTES: usize = 1024 * 1024;
 /// Looks at lease and cancel at least this often, should a wake-up get lost.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// What bounds a command.
-pub(super) struct Bounds<'a> {
+/// What a command is watched by.
+pub(super) struct Watched<'a> {
     pub(super) dir: &'a AttemptDir,
     pub(super) waiting: &'a Waiting,
-    /// When the step must be over; monotonic.
-    pub(super) step_ends: Option<Duration>,
-    /// When the whole attempt must be over; monotonic.
-    pub(super) attempt_ends: Duration,
-    /// Whether a cancel ends it; steps that run after a cancel are not ended by the same one.
-    pub(super) heeds_cancel: bool,
-}
-
-/// Why a command is being ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    Step,
-    Attempt,
-    Cancel,
-    Lease,
-    Disk,
-}
-
-impl Ending {
-    fn outcome(self, spool: &Spool) -> StepOutcome {
-        match self {
-            Ending::Step | Ending::Attempt => StepOutcome::TimedOut,
-            Ending::Cancel => StepOutcome::Cancelled,
-            Ending::Lease => StepOutcome::Infra("the master was not heard of for too long".into()),
-            Ending::Disk => {
-                let why = spool.failure().map(ToString::to_string).unwrap_or_default();
-                StepOutcome::Infra(format!("cannot write the step's log on the worker: {why}"))
-            }
-        }
-    }
-
-    fn sentence(self) -> &'static str {
-        match self {
-            Ending::Step => "the step ran out of time",
-            Ending::Attempt => "the job ran out of time",
-            Ending::Cancel => "the job was cancelled",
-            Ending::Lease => "the master was not heard of for too long",
-            Ending::Disk => "the worker's disk takes no more",
-        }
-    }
+    pub(super) bounds: Bounds,
 }
 
 /// What the agent has written down for this supervisor.
 struct Orders {
-    is_cancelled: bool,
+    cancelled: bool,
     /// Until when the command may go on; monotonic.
     lease: Option<Duration>,
     /// When this was read; monotonic.
@@ -98,12 +62,17 @@ struct Orders {
 impl Orders {
     fn read(dir: &AttemptDir) -> Orders {
         let read_at = clock::monotonic();
-        Orders { is_cancelled: dir.is_cancelled(), lease: dir.lease(), read_at }
+        Orders { cancelled: dir.is_cancelled(), lease: dir.lease(), read_at }
     }
 
     /// Whether they must be read again: it is time to, or what they say would end the command.
     fn is_stale(&self, now: Duration) -> bool {
         self.read_at + LOOK_EVERY <= now || self.lease.is_some_and(|lease| lease <= now)
+    }
+
+    fn seen(&self, spool: &Spool) -> Seen {
+        let Orders { cancelled, lease, .. } = *self;
+        Seen { disk_failed: spool.failure().is_some(), cancelled, lease }
     }
 }
 
@@ -112,7 +81,7 @@ pub(super) fn run(
     mut command: Command,
     in_dir: &Path,
     env: &[(String, String)],
-    bounds: &Bounds,
+    watched: &Watched,
     spool: &mut Spool,
 ) -> (StepOutcome, Option<Ending>) {
     let (output, input) = match pipe() {
@@ -145,12 +114,12 @@ pub(super) fn run(
     let running = Running {
         child: child.id(),
         output: Some(output),
-        orders: Orders::read(bounds.dir),
+        orders: Orders::read(watched.dir),
         ending: None,
         told_at: None,
         killed: false,
     };
-    running.watch(bounds, spool)
+    running.watch(watched, spool)
 }
 
 /// A pipe whose first end is read without blocking.
@@ -175,26 +144,26 @@ struct Running {
 }
 
 impl Running {
-    fn watch(mut self, bounds: &Bounds, spool: &mut Spool) -> (StepOutcome, Option<Ending>) {
+    fn watch(mut self, watched: &Watched, spool: &mut Spool) -> (StepOutcome, Option<Ending>) {
         let mut buffer = vec![0; READ_BYTES];
         let status = loop {
             if let Some(status) = reap(self.child) {
                 break status;
             }
-            let time = self.look(bounds, spool);
+            let time = self.look(watched, spool);
             let output = self.output.as_ref().map(AsFd::as_fd);
-            let ready = bounds.waiting.wait(output, time);
+            let ready = watched.waiting.wait(output, time);
             if ready.output {
                 self.read(&mut buffer, spool);
             }
             if ready.agent || self.orders.is_stale(clock::monotonic()) {
-                self.orders = Orders::read(bounds.dir);
+                self.orders = Orders::read(watched.dir);
             }
         };
-        self.drain(bounds, &mut buffer, spool);
+        self.drain(watched, &mut buffer, spool);
         let outcome = match self.ending {
-            Some(ending) => ending.outcome(spool),
-            None if spool.failure().is_some() => Ending::Disk.outcome(spool),
+            Some(ending) => outcome_of(ending, spool),
+            None if spool.failure().is_some() => outcome_of(Ending::Disk, spool),
             None => outcome(status),
         };
         if let StepOutcome::Signalled(9) = outcome {
@@ -204,10 +173,10 @@ impl Running {
     }
 
     /// Decides whether it must end, and ends it by degrees. How long to wait for news at most.
-    fn look(&mut self, bounds: &Bounds, spool: &mut Spool) -> Duration {
-        let now = clock::monotonic();
+    fn look(&mut self, watched: &Watched, spool: &mut Spool) -> Duration {
+        let (now, seen) = (clock::monotonic(), self.orders.seen(spool));
         if self.ending.is_none() {
-            self.ending = self.must_end(bounds, spool, now);
+            self.ending = watched.bounds.must_end(now, seen);
             if let Some(ending) = self.ending {
                 let below = descendants::all();
                 spool.say(&format!("{}: ending {}", ending.sentence(), descendants::names(&below)));
@@ -229,25 +198,7 @@ impl Running {
             }
             return kill_at - now;
         }
-        let deadlines = [bounds.step_ends, Some(bounds.attempt_ends), self.orders.lease];
-        let next = deadlines.into_iter().flatten().min().unwrap_or(now + LOOK_EVERY);
-        next.saturating_sub(now).min(LOOK_EVERY)
-    }
-
-    fn must_end(&self, bounds: &Bounds, spool: &Spool, now: Duration) -> Option<Ending> {
-        if spool.failure().is_some() {
-            return Some(Ending::Disk);
-        }
-        if bounds.heeds_cancel && self.orders.is_cancelled {
-            return Some(Ending::Cancel);
-        }
-        if self.orders.lease.is_some_and(|lease| lease <= now) {
-            return Some(Ending::Lease);
-        }
-        if bounds.attempt_ends <= now {
-            return Some(Ending::Attempt);
-        }
-        bounds.step_ends.is_some_and(|end| end <= now).then_some(Ending::Step)
+        watched.bounds.next_timeout(seen).saturating_sub(now).min(LOOK_EVERY)
     }
 
     fn read(&mut self, buffer: &mut [u8], spool: &mut Spool) {
@@ -261,12 +212,12 @@ impl Running {
     }
 
     /// The command has ended: takes what is in the pipe, gives strays a moment, and ends them.
-    fn drain(&mut self, bounds: &Bounds, buffer: &mut [u8], spool: &mut Spool) {
+    fn drain(&mut self, watched: &Watched, buffer: &mut [u8], spool: &mut Spool) {
         let until = clock::monotonic() + STRAY_GRACE;
         while self.output.is_some() {
             let left = until.saturating_sub(clock::monotonic());
             let output = self.output.as_ref().map(AsFd::as_fd);
-            let ready = bounds.waiting.wait(output, left);
+            let ready = watched.waiting.wait(output, left);
             reap_all();
             if ready.output {
                 self.read(buffer, spool);
@@ -281,7 +232,7 @@ impl Running {
             return;
         }
         spool.say(&format!("ending what the step left behind: {}", descendants::names(&strays)));
-        end_all(bounds.waiting);
+        end_all(watched.waiting);
     }
 }
 
@@ -296,6 +247,11 @@ pub(super) fn end_all(waiting: &Waiting) {
         descendants::signal(&left, Signal::KILL);
         waiting.wait(None, Duration::from_millis(10));
     }
+}
+
+/// What a command has come to that was ended so.
+fn outcome_of(ending: Ending, spool: &Spool) -> StepOutcome {
+    ending.outcome(&spool.failure().map(ToString::to_string).unwrap_or_default())
 }
 
 fn signal_group(pid: u32, signal: Signal) {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::agent::attempt_dir::AttemptDir;
+use crate::agent::domain::bounds::Bounds;
+use crate::agent::domain::bounds::Ending;
 use crate::agent::domain::job_run::JobRun;
 use crate::agent::domain::job_run::Next;
 use crate::agent::domain::redactor::Redactor;
@@ -15,8 +17,7 @@ use crate::agent::files;
 use crate::agent::privileges;
 use crate::agent::supervisor::checkout;
 use crate::agent::supervisor::command;
-use crate::agent::supervisor::command::Bounds;
-use crate::agent::supervisor::command::Ending;
+use crate::agent::supervisor::command::Watched;
 use crate::agent::supervisor::spool::SPOOL_BYTES_MAX;
 use crate::agent::supervisor::spool::Spool;
 use crate::agent::supervisor::stage::Stage;
@@ -49,14 +50,10 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// What bounds a command of this attempt.
-    pub(super) fn bounds(&self, timeout: Option<Duration>, heeds_cancel: bool) -> Bounds<'_> {
-        Bounds {
-            dir: &self.dir,
-            waiting: &self.waiting,
-            step_ends: timeout.map(|timeout| clock::monotonic() + timeout),
-            attempt_ends: self.ends,
-            heeds_cancel,
-        }
+    pub(super) fn watched(&self, timeout: Option<Duration>, heeds_cancel: bool) -> Watched<'_> {
+        let step_ends = timeout.map(|timeout| clock::monotonic() + timeout);
+        let bounds = Bounds { step_ends, attempt_ends: self.ends, heeds_cancel };
+        Watched { dir: &self.dir, waiting: &self.waiting, bounds }
     }
 }
 
@@ -218,24 +215,17 @@ fn carry_out(attempt: &mut Attempt) -> anyhow::Result<AttemptOutcome> {
     if let Err(why) = prepare(attempt) {
         return Ok(AttemptOutcome::Infra(format!("cannot prepare the job's folders: {why}")));
     }
-    let mut is_cancelled = false;
     loop {
-        if !is_cancelled && attempt.dir.is_cancelled() {
-            is_cancelled = true;
-            run.cancel();
+        if attempt.dir.is_cancelled() {
+            run.cancel_is_there();
         }
         match run.next_step() {
             Next::Done(outcome) => return Ok(outcome),
             Next::Skip(step) => skip(attempt, step)?,
             Next::Run(step) => {
-                let (outcome, ending) = step_from_start_to_end(attempt, step, is_cancelled)?;
-                match ending {
-                    Some(Ending::Attempt | Ending::Lease) => run.stop(&outcome),
-                    Some(Ending::Step | Ending::Cancel | Ending::Disk) | None => {
-                        run.finished(&outcome);
-                    }
-                }
-                is_cancelled |= outcome == StepOutcome::Cancelled;
+                let heeds_cancel = run.heeds_cancel();
+                let (outcome, ending) = step_from_start_to_end(attempt, step, heeds_cancel)?;
+                run.finished(&outcome, ending);
             }
         }
     }
@@ -267,7 +257,7 @@ fn skip(attempt: &Attempt, step: u32) -> anyhow::Result<()> {
 fn step_from_start_to_end(
     attempt: &Attempt,
     step: u32,
-    is_cancelled: bool,
+    heeds_cancel: bool,
 ) -> anyhow::Result<(StepOutcome, Option<Ending>)> {
     let id = attempt.spec.id;
     let (started_at, from) = (clock::now(), clock::monotonic());
@@ -280,7 +270,7 @@ fn step_from_start_to_end(
     let (outcome, ending) = match step.checked_sub(1) {
         None => checkout::run(attempt, &mut spool),
         Some(index) => match attempt.spec.steps.get(index as usize) {
-            Some(spec) => run_step(attempt, step, spec, is_cancelled, &mut spool),
+            Some(spec) => run_step(attempt, step, spec, heeds_cancel, &mut spool),
             None => (StepOutcome::Infra("there is no such step".into()), None),
         },
     };
@@ -304,7 +294,7 @@ fn run_step(
     attempt: &Attempt,
     step: u32,
     spec: &StepSpec,
-    is_cancelled: bool,
+    heeds_cancel: bool,
     spool: &mut Spool,
 ) -> (StepOutcome, Option<Ending>) {
     // Outside the checkout, and not on the command line, where everybody could read it.
@@ -329,7 +319,7 @@ fn run_step(
     let mut env = attempt.env.clone();
     env.extend(spec.env.iter().cloned());
     env.extend(secrets(&attempt.spec).map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let bounds = attempt.bounds(spec.timeout, !is_cancelled);
+    let watched = attempt.watched(spec.timeout, heeds_cancel);
     attempt.stage.adopt(&mut command);
-    command::run(command, &attempt.stage.workspace, &env, &bounds, spool)
+    command::run(command, &attempt.stage.workspace, &env, &watched, spool)
 }

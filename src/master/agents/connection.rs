@@ -17,20 +17,19 @@ use crate::master::agents::House;
 use crate::master::agents::attempts::Attempts;
 use crate::master::agents::log_intake::LogIntake;
 use crate::master::agents::outgoing::Outgoing;
-use crate::master::agents::reports::Report;
 use crate::master::agents::reports::Reports;
+use crate::master::agents::rules;
+use crate::master::agents::rules::Belongs;
+use crate::master::agents::rules::report::Report;
 use crate::master::domain::event::AgentEvent;
 use crate::master::domain::event::Event;
-use crate::master::domain::event::InventoryItem;
 use crate::model::attempt::AttemptRef;
 use crate::model::ids::ConnectionId;
 use crate::model::ids::WorkerName;
 use crate::runtime::clock;
-use crate::wire::convert;
-use crate::wire::frame::Frames;
+use crate::wire::master_end::Heard;
+use crate::wire::master_end::MasterEnd;
 use crate::wire::message::FromAgent;
-use crate::wire::message::FromMaster;
-use crate::wire::session::Watch;
 
 /// An accepted connection: whose it is, and what belongs to it.
 #[derive(Clone, Debug)]
@@ -46,15 +45,15 @@ pub(crate) async fn listen<R>(
     house: &Arc<House>,
     line: &Line,
     reader: R,
-    frames: Frames,
+    end: MasterEnd,
 ) -> anyhow::Error
 where
     R: AsyncRead + Unpin,
 {
     // Its tasks end with it: what they had not finished is sent again on the next connection.
     let mut tasks = JoinSet::new();
-    let mut listener = Listener { house, line, reports: None, logs: None, inventory: false };
-    match listener.run(reader, frames, &mut tasks).await {
+    let mut listener = Listener { house, line, reports: None, logs: None };
+    match listener.run(reader, end, &mut tasks).await {
         Ok(ended) => match ended {},
         Err(error) => {
             tasks.shutdown().await;
@@ -69,8 +68,6 @@ struct Listener<'a> {
     /// Begun with the first that comes: most connections of a large fleet are idle.
     reports: Option<Reports>,
     logs: Option<LogIntake>,
-    /// Whether it has come: nothing may come before.
-    inventory: bool,
 }
 
 /// What never happens: a connection only ends with a reason.
@@ -80,90 +77,55 @@ impl Listener<'_> {
     async fn run<R: AsyncRead + Unpin>(
         &mut self,
         mut reader: R,
-        mut frames: Frames,
+        mut end: MasterEnd,
         tasks: &mut JoinSet<()>,
     ) -> anyhow::Result<Never> {
         let mut busy = self.line.attempts.busy();
-        let now_busy = *busy.borrow_and_update();
-        let mut watch = Watch::new(clock::monotonic(), now_busy);
         loop {
-            let (deadline, too_late) = watch.deadline();
+            end.set_busy(clock::monotonic(), *busy.borrow_and_update());
+            while let Some(heard) = end.next(clock::monotonic())? {
+                if let Heard::Message(message) = heard {
+                    self.hear(message, tasks).await?;
+                }
+            }
+            let (deadline, too_late) = end.deadline().context("it was not welcomed")?;
             let left = deadline.saturating_sub(clock::monotonic());
             tokio::select! {
-                read = reader.read_buf(frames.room()) => {
+                read = reader.read_buf(end.room()) => {
                     // An agent that is killed ends its TLS no more politely than its connection.
                     let hung_up = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
-                    let bytes = if read.as_ref().is_err_and(hung_up) { 0 } else { read.context("read from it")? };
+                    let bytes = match read {
+                        Err(error) if hung_up(&error) => 0,
+                        read => read.context("read from it")?,
+                    };
                     anyhow::ensure!(bytes > 0, "it hung up");
                 }
-                changed = busy.changed() => {
-                    changed.context("know whether it is busy")?;
-                    watch.set_busy(clock::monotonic(), *busy.borrow_and_update());
-                    continue;
-                }
+                changed = busy.changed() => changed.context("know whether it is busy")?,
                 () = wait(left) => anyhow::bail!("{too_late}"),
             }
-            let mut whole = false;
-            while let Some(body) = frames.take()? {
-                whole = true;
-                self.hear(convert::read_from_agent(&body)?, tasks).await?;
-            }
-            watch.heard(clock::monotonic(), whole, frames.in_the_middle());
         }
     }
 
     async fn hear(&mut self, message: FromAgent, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
-        let is_inventory = matches!(message, FromAgent::Inventory(_));
-        anyhow::ensure!(self.inventory || is_inventory, "it did not begin with its inventory");
-        let (worker, connection) = (self.line.worker.clone(), self.line.connection);
-        match message {
-            FromAgent::Hello(_) => anyhow::bail!("it greeted twice"),
-            FromAgent::Inventory(inventory) => {
-                self.inventory = true;
-                let item = |item: &crate::wire::message::InventoryItem| InventoryItem {
-                    attempt: item.attempt,
-                    finished: item.finished,
-                };
-                self.tell_domain(AgentEvent::Inventory {
-                    worker,
-                    connection,
-                    bootstrapped: inventory.bootstrapped,
-                    attempts: inventory.attempts.iter().map(item).collect(),
-                })
-                .await;
-            }
-            FromAgent::Heartbeat(heartbeat) => {
-                let ack = FromMaster::HeartbeatAck { heartbeat: heartbeat.number };
+        let (worker, connection) = (&self.line.worker, self.line.connection);
+        match rules::sort(worker, connection, message).context("it greeted twice")? {
+            Belongs::Domain(event) => self.tell_domain(event).await,
+            Belongs::Heartbeat(event, ack) => {
                 self.line.outgoing.say(ack);
-                self.tell_domain(AgentEvent::Heartbeat { worker, connection }).await;
+                self.tell_domain(event).await;
             }
-            FromAgent::LogChunk(chunk) => {
+            Belongs::Log(chunk) => {
                 let logs = self.logs.get_or_insert_with(|| {
                     LogIntake::start(self.line, &self.house.wiring.logs, tasks)
                 });
                 logs.take(chunk).await;
             }
-            FromAgent::BootstrapResult { outcome, log_bytes, tail } => {
-                self.report(Report::Bootstrap { outcome, log_bytes, tail }, tasks).await;
-            }
-            FromAgent::AttemptAccepted(attempt) => {
-                self.report(Report::Accepted(attempt), tasks).await;
-            }
-            FromAgent::AttemptRejected { attempt, sentence } => {
-                self.report(Report::Rejected { attempt, sentence }, tasks).await;
-            }
-            FromAgent::StepStarted { attempt, step, started_at } => {
-                self.report(Report::StepStarted { attempt, step, started_at }, tasks).await;
-            }
-            FromAgent::StepResult(result) => self.report(Report::Step(result), tasks).await,
-            FromAgent::AttemptResult { attempt, outcome } => {
-                self.report(Report::Attempt { attempt, outcome }, tasks).await;
-            }
-            FromAgent::Notice(text) => {
+            Belongs::Report(report) => self.report(report, tasks).await,
+            Belongs::Notice(text) => {
                 tracing::warn!(worker.id = %worker, "worker {worker} says: {text:?}");
             }
-            FromAgent::Goodbye { sentence } => {
-                self.tell_domain(AgentEvent::Leaving { worker, sentence }).await;
+            Belongs::Farewell(event) => {
+                self.tell_domain(event).await;
                 anyhow::bail!("it said goodbye");
             }
         }

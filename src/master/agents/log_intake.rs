@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
@@ -13,8 +12,9 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 
-use crate::master::agents::attempts::Right;
 use crate::master::agents::connection::Line;
+use crate::master::agents::rules::intake;
+use crate::master::agents::rules::intake::Verdict;
 use crate::master::logs::LogStore;
 use crate::master::logs::error::LogError;
 use crate::master::logs::key::LogKey;
@@ -24,32 +24,12 @@ use crate::model::attempt::LogOwner;
 use crate::wire::log_window::Misplaced;
 use crate::wire::message::FromMaster;
 
-/// A boot log, in raw bytes at most. A bootstrap script that prints more is stuck in a loop; its
-/// beginning says more than its end.
-pub(crate) const BOOT_LOG_BYTES_MAX: u64 = 64 << 20;
-
-/// A step's log, in raw bytes at most: what the agent's spool holds (1 GiB, a marker and a tail),
-/// and then some. It only ever stops an agent that is not ours.
-pub(crate) const STEP_LOG_BYTES_MAX: u64 = (1 << 30) + (16 << 20);
-
 /// Chunks that wait to be written, in bytes at most: what an agent may have unacked per
 /// connection. Beyond it the connection is not read, which slows the agent down.
 const WAITING_BYTES_MAX: usize = 4 << 20;
 
-/// How long to wait before a log is asked for again that the disk would not take: a full disk is
-/// not emptied sooner, and each try costs the agent a window of chunks.
-const DISK_PAUSE: Duration = Duration::from_secs(1);
-
 /// What a waiting chunk takes beside its bytes.
 const CHUNK_OVERHEAD_BYTES: usize = 256;
-
-/// How long the log of this owner may become.
-pub(crate) fn bytes_max(owner: LogOwner) -> u64 {
-    match owner {
-        LogOwner::Step { .. } => STEP_LOG_BYTES_MAX,
-        LogOwner::Boot => BOOT_LOG_BYTES_MAX,
-    }
-}
 
 /// The way to a connection's log chunks.
 #[derive(Debug)]
@@ -106,25 +86,19 @@ struct Open {
 
 impl Clerk {
     async fn handle(&mut self, chunk: LogChunk) {
-        if let LogOwner::Step { attempt, step } = chunk.owner {
-            match self.line.attempts.right(attempt, step) {
-                Right::Write => {}
-                Right::Refused { tell } => {
-                    if tell {
-                        self.line.outgoing.say(FromMaster::Forget(attempt));
-                    }
-                    return;
+        let end = intake::end_of(&chunk);
+        match self.line.attempts.judge(&chunk) {
+            Verdict::Append => {}
+            Verdict::Stale { tell } => {
+                if let Some(attempt) = tell {
+                    self.line.outgoing.say(FromMaster::Forget(attempt));
                 }
-                Right::NoSuchStep => {
-                    self.cut("a log of a step that its attempt does not have");
-                    return;
-                }
+                return;
             }
-        }
-        let end = chunk.offset + u64::from(chunk.raw_len);
-        if end > bytes_max(chunk.owner) {
-            self.line.outgoing.ack(chunk.owner, end); // Taken, and thrown away.
-            return;
+            Verdict::Full => return self.line.outgoing.ack(chunk.owner, end),
+            Verdict::Cut => {
+                return self.cut("a log of a step that its attempt does not have");
+            }
         }
         let key = LogKey::of(chunk.owner, &self.line.worker);
         let owner = chunk.owner;
@@ -143,7 +117,7 @@ impl Clerk {
 
     /// After the disk refused a chunk: the agent sends on from what is durable, a little later.
     async fn try_again(&mut self, owner: LogOwner, key: &LogKey) {
-        tokio::time::sleep(DISK_PAUSE).await;
+        tokio::time::sleep(intake::DISK_PAUSE).await;
         if let Ok(durable) = self.logs.watch_durable(key).await {
             if let Some(open) = self.open.get_mut(&owner) {
                 open.misplaced.forget();

@@ -2,7 +2,8 @@
 //! events, what the domain wants told becomes messages, log bytes go to the log files.
 //!
 //! `admission` and `greeting` find out who calls, `connection` listens, `outgoing` speaks; `attempts` knows whose
-//! attempts a connection may write about, `reports` and `log_intake` carry what it writes.
+//! attempts a connection may write about, `reports` and `log_intake` carry what it writes. What is decided
+//! on the way is in `rules`, and pure.
 
 mod admission;
 mod attempts;
@@ -11,6 +12,7 @@ mod greeting;
 mod log_intake;
 mod outgoing;
 mod reports;
+pub mod rules;
 
 use std::collections::HashMap;
 use std::future::Future;

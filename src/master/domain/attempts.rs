@@ -83,7 +83,8 @@ impl Coordinator {
         let Some(job) = self.jobs.get(&attempt.job) else { return };
         let at = match (attempt.cancelling, attempt.started_at) {
             (true, _) => self.now + END_GRACE,
-            (false, Some(started)) => started + job.spec.timeout + END_GRACE,
+            // Counted from our own start at the earliest: the clock may have been set since.
+            (false, Some(started)) => started.max(self.loaded_at) + job.spec.timeout + END_GRACE,
             (false, None) => attempt.assigned_at + ACCEPT_TIMEOUT,
         };
         // After a start, and after a reconnect, its agent is first let say how it ended.
@@ -455,5 +456,32 @@ mod tests {
         assert!(rig::ends(&done, instance));
         assert_eq!(rig.status("test"), JobStatus::Queued);
         assert_eq!(rig.job("test").attempts, 0, "it never started, and costs no try");
+    }
+
+    // Found by the simulation: a job was called overdue 60 s after the clock was set forward by an hour.
+    #[test]
+    fn a_clock_that_is_set_forward_does_not_make_a_running_job_overdue() {
+        let (mut rig, _, worker, _, attempt) = given(rig::job("test", &[]));
+        rig.start(&worker, attempt);
+        let mut snapshot = rig.launched();
+        snapshot.jobs.push(rig.job("test"));
+        for record in rig.written.iter().rev() {
+            match record {
+                Record::Build(build) if snapshot.builds.is_empty() => {
+                    snapshot.builds.push(build.clone());
+                }
+                Record::Attempt(attempt) if snapshot.attempts.is_empty() => {
+                    // As if the new clock were hours ahead of the one it was written by.
+                    let started_at = attempt.started_at.map(|at| at - Duration::from_secs(36_000));
+                    snapshot.attempts.push(Attempt { started_at, ..attempt.clone() });
+                }
+                _ => {}
+            }
+        }
+        let mut rig = Rig::load(vec![rig::pool("linux")], snapshot);
+        let connection = rig.connect(&worker, rig::hello(Proof::Key), &[(attempt, false)]);
+        rig.wait_beating(600, &[(&worker, connection)]);
+        rig.finish(&worker, attempt, AttemptOutcome::Passed);
+        assert_eq!(rig.status("test"), JobStatus::Passed);
     }
 }

@@ -28,5 +28,6 @@ mod rig;
 mod scheduler;
 pub mod settings;
 pub mod snapshot;
+pub mod steps_of_clock;
 mod timers;
 mod workers;

@@ -78,6 +78,9 @@ impl Coordinator {
         asked_at: Timestamp,
         machines: &[Machine],
     ) {
+        if asked_at > self.now {
+            return; // The clock was set back since: nobody knows what was asked for first.
+        }
         let ours = self.instances.values().filter(|live| &live.instance.pool == pool);
         let ours: BTreeMap<LaunchId, InstanceId> =
             ours.map(|live| (live.instance.launch.clone(), live.instance.id)).collect();
@@ -272,6 +275,15 @@ mod tests {
             rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines });
             assert_eq!(row(&rig).status, InstanceStatus::Pending);
         }
+    }
+
+    #[test]
+    fn a_listing_that_was_asked_for_before_the_clock_was_set_back_proves_nothing() {
+        let (mut rig, instance, _) = launched();
+        rig.accept(instance);
+        let asked_at = rig.now + Duration::from_secs(3600);
+        rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines: Vec::new() });
+        assert_eq!(row(&rig).status, InstanceStatus::Pending);
     }
 
     #[test]

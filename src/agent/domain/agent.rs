@@ -1,0 +1,377 @@
+//! The agent's decisions: what follows from what its master says, what lies in its attempts' files, and
+//! the time. Times are a monotonic clock's.
+
+use std::time::Duration;
+
+use crate::agent::domain::attempts::Attempts;
+use crate::agent::domain::attempts::Do;
+use crate::agent::domain::attempts::Found;
+use crate::agent::domain::attempts::Ordered;
+use crate::agent::domain::held::News;
+use crate::agent::domain::held::Sight;
+use crate::agent::domain::pulse::Pulse;
+use crate::model::attempt::AttemptRef;
+use crate::model::attempt::AttemptSpec;
+use crate::model::attempt::LogOwner;
+use crate::wire::message::Bootstrap;
+use crate::wire::message::FromAgent;
+use crate::wire::message::FromMaster;
+use crate::wire::message::Inventory;
+use crate::wire::message::Welcome;
+
+/// A local worker without a job ends itself when no master has been heard of for so long.
+pub const FORSAKEN_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// When it is to end, what runs has this long to end first: TERM's grace and a little.
+pub const END_GRACE: Duration = Duration::from_secs(15);
+
+/// Something that happened to an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A session began.
+    Up {
+        /// What the master said.
+        welcome: Welcome,
+        /// Whether the bootstrap script has passed already.
+        bootstrapped: bool,
+    },
+    /// The session ended, or none came to be.
+    Down,
+    /// The master will never have this agent.
+    Refused,
+    /// The master said something.
+    Message(FromMaster),
+    /// The supervisor of an attempt was started, or why it could not be.
+    Started(AttemptRef, u32, Result<(), String>),
+    /// The files of an attempt were looked at.
+    Looked(AttemptRef, Sight),
+    /// The bootstrap script ended: its `BootstrapResult`.
+    Bootstrapped(FromAgent),
+    /// A timeout came.
+    Tick,
+}
+
+/// Something for the agent's process to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Say it in the present session; without one, nobody hears it, and it is said again in the next.
+    Send(FromAgent),
+    /// Say heartbeat number so and so, with the load of the machine.
+    Heartbeat(u64),
+    /// Logs may be shipped in this session, each from what the master has durably.
+    ShipLogs,
+    /// Ship the log of this owner from now on, as it grows.
+    Ship(LogOwner),
+    /// What the master says of a log.
+    Ack {
+        /// Whose.
+        owner: LogOwner,
+        /// What it has, durably.
+        durable: u64,
+        /// From where it wants more, if not from where we are.
+        rewind_to: Option<u64>,
+    },
+    /// Look at the files of all attempts.
+    Look,
+    /// Write an attempt down and start its supervisor; answered by `Started`.
+    Start {
+        /// What to do.
+        spec: Box<AttemptSpec>,
+        /// Until when it may run without word from the master.
+        lease_until: Duration,
+        /// It is cancelled already.
+        cancelled: bool,
+    },
+    /// Ask an attempt's supervisor to end it.
+    Cancel(AttemptRef),
+    /// Remove an attempt's files.
+    Remove(AttemptRef),
+    /// Write the result of an attempt that its supervisor did not write.
+    Keep(AttemptRef, FromAgent),
+    /// Give an attempt more time.
+    Renew(AttemptRef, Duration),
+    /// The master has been heard: the machine's own timer may wait longer. With a job, beyond the lease.
+    Live(Option<Duration>),
+    /// Run the bootstrap script; answered by `Bootstrapped`.
+    Bootstrap(Bootstrap),
+    /// Whether something runs: the silence that is borne depends on it.
+    Busy(bool),
+    /// Drop the session, once all that waits to be said is said, and end.
+    End(End, Option<String>),
+}
+
+/// How an agent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The master said so, or nobody wants it any more.
+    Told,
+    /// The master will never have it.
+    Refused,
+}
+
+/// The agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// It ends when nobody wants it any more: its machine would not.
+    is_forsakable: bool,
+    attempts: Attempts,
+    pulse: Pulse,
+    is_up: bool,
+    heard_at: Duration,
+    was_busy: bool,
+    /// The result of the bootstrap script, told again in each session until a job comes.
+    boot_result: Option<FromAgent>,
+    boot_running: bool,
+    ending: Option<Ending>,
+}
+
+/// What runs is being ended, and then the agent.
+#[derive(Clone, Debug)]
+struct Ending {
+    how: End,
+    until: Duration,
+    sentence: Option<String>,
+}
+
+impl Agent {
+    /// A process that begins, with what the last one left.
+    pub fn new(now: Duration, found: &[Found], is_forsakable: bool) -> Agent {
+        let attempts = Attempts::new(found);
+        Agent {
+            is_forsakable,
+            attempts,
+            pulse: Pulse::default(),
+            is_up: false,
+            heard_at: now,
+            was_busy: false,
+            boot_result: None,
+            boot_running: false,
+            ending: None,
+        }
+    }
+
+    /// The attempts here.
+    pub fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+
+    /// Whether what runs is being ended, so that its files are to be looked at often.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// When `handle(.., Tick)` has something to do.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        if let Some(ending) = &self.ending {
+            return Some(ending.until);
+        }
+        if self.is_up {
+            return Some(self.pulse.due(self.attempts.is_busy()));
+        }
+        let waits = self.is_forsakable && !self.attempts.is_busy();
+        waits.then(|| self.heard_at + self.forsaken_after())
+    }
+
+    /// Results that nobody has fetched are worth waiting for a master that is away for long.
+    fn forsaken_after(&self) -> Duration {
+        match self.attempts.inventory().is_empty() {
+            true => FORSAKEN_AFTER,
+            false => FORSAKEN_AFTER + self.pulse.lease(),
+        }
+    }
+
+    /// Answers one event.
+    pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.ending.is_some() {
+            self.on_the_way_out(event);
+        } else {
+            self.live(now, event, &mut actions);
+        }
+        if let Some(Ending { how, until, sentence }) = &self.ending
+            && (*until <= now || !self.attempts.is_busy())
+        {
+            if let Some(sentence) = sentence {
+                actions.push(Action::Send(FromAgent::Goodbye { sentence: sentence.clone() }));
+            }
+            actions.push(Action::End(*how, None));
+        }
+        let busy = self.attempts.is_busy();
+        if std::mem::replace(&mut self.was_busy, busy) != busy {
+            actions.push(Action::Busy(busy));
+        }
+        actions
+    }
+
+    /// Nothing is told any more of what ends because this agent does.
+    fn on_the_way_out(&mut self, event: Event) {
+        match event {
+            Event::Looked(attempt, sight) => {
+                self.attempts.looked(attempt, sight);
+            }
+            Event::Down | Event::Refused => self.is_up = false,
+            Event::Up { .. }
+            | Event::Message(_)
+            | Event::Started(..)
+            | Event::Bootstrapped(_)
+            | Event::Tick => {}
+        }
+    }
+
+    fn live(&mut self, now: Duration, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Up { welcome, bootstrapped } => self.up(now, &welcome, bootstrapped, actions),
+            Event::Down => self.is_up = false,
+            Event::Refused => {
+                self.is_up = false;
+                self.end(now, End::Refused, None, actions);
+            }
+            Event::Message(message) => {
+                self.heard_at = now;
+                self.message(now, message, actions);
+            }
+            Event::Started(attempt, steps, started) => {
+                self.attempts.started(attempt, steps, started.is_ok());
+                actions.push(Action::Send(match started {
+                    Ok(()) => FromAgent::AttemptAccepted(attempt),
+                    Err(sentence) => FromAgent::AttemptRejected { attempt, sentence },
+                }));
+            }
+            Event::Looked(attempt, sight) => {
+                for news in self.attempts.looked(attempt, sight) {
+                    actions.push(match news {
+                        News::Ship(step) => Action::Ship(LogOwner::Step { attempt, step }),
+                        News::Tell(message) => Action::Send(message),
+                        News::Keep(result) => Action::Keep(attempt, result),
+                    });
+                }
+            }
+            Event::Bootstrapped(result) => {
+                self.boot_running = false;
+                self.boot_result = Some(result.clone());
+                actions.push(Action::Send(result));
+            }
+            Event::Tick => self.tick(now, actions),
+        }
+    }
+
+    fn up(
+        &mut self,
+        now: Duration,
+        welcome: &Welcome,
+        bootstrapped: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        (self.is_up, self.heard_at) = (true, now);
+        self.pulse.begin(welcome);
+        self.attempts.tell_again();
+        let attempts = self.attempts.inventory();
+        let inventory = FromAgent::Inventory(Inventory { bootstrapped, attempts });
+        let heartbeat = Action::Heartbeat(self.pulse.beat(now));
+        actions.extend([Action::Send(inventory), Action::ShipLogs, heartbeat]);
+        actions.extend(self.boot_result.clone().map(Action::Send));
+        actions.push(Action::Look);
+    }
+
+    fn message(&mut self, now: Duration, message: FromMaster, actions: &mut Vec<Action>) {
+        match message {
+            FromMaster::Bootstrap(bootstrap) => {
+                if let Some(result) = self.boot_result.clone() {
+                    actions.push(Action::Send(result));
+                } else if !std::mem::replace(&mut self.boot_running, true) {
+                    actions.extend([Action::Ship(LogOwner::Boot), Action::Bootstrap(bootstrap)]);
+                }
+            }
+            FromMaster::RunAttempt(spec) => {
+                self.boot_result = None;
+                actions.push(self.run(now, spec));
+            }
+            FromMaster::Cancel(attempt) => {
+                let done = self.attempts.cancel(attempt);
+                actions.extend(done.action(attempt));
+            }
+            FromMaster::Forget(attempt) => {
+                let done = self.attempts.forget(attempt);
+                actions.extend(done.action(attempt));
+                // What cannot be cleaned runs no other job: the master has been told all.
+                if let Some(why) = self.attempts.must_end() {
+                    let sentence = format!("this machine cannot be cleaned after a job: {why}");
+                    self.end(now, End::Told, Some(sentence), actions);
+                }
+            }
+            FromMaster::LogAck { owner, durable_offset: durable, rewind_to } => {
+                actions.push(Action::Ack { owner, durable, rewind_to });
+            }
+            FromMaster::HeartbeatAck { heartbeat } => self.renew(heartbeat, actions),
+            FromMaster::Shutdown { sentence } => {
+                self.end(now, End::Told, Some(sentence), actions);
+            }
+            // The master gives out no attempt to a draining worker; nothing to remember here.
+            FromMaster::Drain
+            // The channel's own.
+            | FromMaster::Welcome(_)
+            | FromMaster::Goodbye { .. } => {}
+        }
+    }
+
+    /// Carries out an attempt, once, however often the master says so.
+    fn run(&mut self, now: Duration, spec: Box<AttemptSpec>) -> Action {
+        let attempt = spec.id;
+        match self.attempts.run(attempt) {
+            Ordered::Accepted => Action::Send(FromAgent::AttemptAccepted(attempt)),
+            Ordered::Rejected(sentence) => {
+                Action::Send(FromAgent::AttemptRejected { attempt, sentence })
+            }
+            Ordered::Start { cancelled } => {
+                let lease_until = now + spec.lease;
+                Action::Start { spec, lease_until, cancelled }
+            }
+        }
+    }
+
+    fn renew(&mut self, heartbeat: u64, actions: &mut Vec<Action>) {
+        let Some((until, lease)) = self.pulse.acked(heartbeat) else { return };
+        let running = self.attempts.running();
+        actions.push(Action::Live((!running.is_empty()).then_some(lease)));
+        actions.extend(running.into_iter().map(|attempt| Action::Renew(attempt, until)));
+    }
+
+    fn tick(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.next_timeout().is_none_or(|due| due > now) {
+            return;
+        }
+        if self.is_up {
+            actions.push(Action::Heartbeat(self.pulse.beat(now)));
+        } else {
+            let minutes = self.forsaken_after().as_secs() / 60;
+            let why = format!("no master has been heard of for {minutes} min");
+            actions.push(Action::End(End::Told, Some(why)));
+        }
+    }
+
+    /// Ends what runs, and then the agent, with this farewell.
+    fn end(
+        &mut self,
+        now: Duration,
+        how: End,
+        sentence: Option<String>,
+        actions: &mut Vec<Action>,
+    ) {
+        actions.extend(self.attempts.running().into_iter().map(Action::Cancel));
+        actions.push(Action::Look);
+        self.ending = Some(Ending { how, until: now + END_GRACE, sentence });
+    }
+}
+
+impl Do {
+    fn action(self, attempt: AttemptRef) -> Option<Action> {
+        match self {
+            Do::Nothing => None,
+            Do::Cancel => Some(Action::Cancel(attempt)),
+            Do::Remove => Some(Action::Remove(attempt)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
