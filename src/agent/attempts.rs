@@ -17,6 +17,7 @@ use crate::agent::domain::held::Sight;
 use crate::agent::domain::held::StepSight;
 use crate::agent::log_shipper::Ack;
 use crate::agent::log_shipper::LogShipper;
+use crate::agent::orphans;
 use crate::agent::supervisor::StepsRunAs;
 use crate::model::attempt::AttemptRef;
 use crate::model::attempt::AttemptSpec;
@@ -24,6 +25,9 @@ use crate::model::attempt::LogChunk;
 use crate::model::attempt::LogOwner;
 use crate::runtime::signals::DefaultSignals;
 use crate::wire::message::FromAgent;
+
+/// Looks at what a killed supervisor left, until it is given up that all of it ends: one a second.
+const ORPHAN_LOOKS_MAX: u32 = 20;
 
 /// Acks that wait for a shipper, at most: each later one says more than the one before.
 const ACKS_MAX: usize = 64;
@@ -69,6 +73,8 @@ struct Hand {
     shipping: BTreeMap<u32, Shipping>,
     /// The supervisor, if this very process started it.
     supervisor: Option<Child>,
+    /// Looks since its supervisor was found dead, and something of it alive.
+    orphan_looks: u32,
 }
 
 /// All attempts whose directories are here.
@@ -110,7 +116,8 @@ impl Attempts {
     }
 
     fn hold(&mut self, id: AttemptRef, dir: AttemptDir, supervisor: Option<Child>) {
-        self.hands.insert(id, Hand { dir, shipping: BTreeMap::new(), supervisor });
+        let hand = Hand { dir, shipping: BTreeMap::new(), supervisor, orphan_looks: 0 };
+        self.hands.insert(id, hand);
     }
 
     /// Log bytes that are here and not yet at the master, about.
@@ -154,6 +161,9 @@ impl Attempts {
     /// Removes an attempt's files.
     pub(crate) fn remove(&mut self, id: AttemptRef) {
         if let Some(hand) = self.hands.remove(&id) {
+            if hand.dir.result().is_none() {
+                let _are_gone_in_a_moment = orphans::kill(&hand.dir);
+            }
             let _best_effort = hand.dir.remove();
         }
     }
@@ -192,15 +202,23 @@ impl Attempts {
     /// Looks at an attempt's files, as far as they concern these steps.
     pub(crate) fn look(&mut self, id: AttemptRef, steps: &[u32]) -> Option<Sight> {
         let hand = self.hands.get_mut(&id)?;
-        let supervised = hand.is_supervised();
-        let sight = |step: &u32| {
-            let (started, result) = (hand.dir.started(*step), hand.dir.step_result(*step));
-            let is_something = started.is_some() || result.is_some();
-            is_something.then_some(StepSight { step: *step, started, result })
-        };
-        let steps = steps.iter().filter_map(sight).collect();
-        let (result, unclean) = (hand.dir.result(), hand.dir.unclean());
-        Some(Sight { supervised, steps, result, unclean })
+        let is_supervised = hand.is_supervised();
+        // Read before the steps' files: their results are written before it and must be told before it,
+        // as the master takes nothing more of an attempt that is over.
+        let result = hand.dir.result();
+        let supervised = is_supervised || (result.is_none() && !hand.orphans_are_gone());
+        let mut seen = Vec::new();
+        for step in steps.iter().copied() {
+            let (started, result) = (hand.dir.started(step), hand.dir.step_result(step));
+            if started.is_some() || result.is_some() {
+                seen.push(StepSight { step, started, result });
+            } else if step > 0 {
+                // They begin one after the other; only a checkout may be left out.
+                break;
+            }
+        }
+        let unclean = hand.dir.unclean();
+        Some(Sight { supervised, steps: seen, result, unclean })
     }
 
     /// Lets the logs of these steps be shipped as far as they are written by now.
@@ -248,6 +266,20 @@ impl Hand {
         }
         is_supervised(&self.dir)
     }
+
+    /// Ends what a supervisor left that was killed. What cannot be ended makes the machine unclean.
+    fn orphans_are_gone(&mut self) -> bool {
+        let left = orphans::kill(&self.dir);
+        self.orphan_looks += 1;
+        if !left.is_empty() && self.orphan_looks < ORPHAN_LOOKS_MAX {
+            return false;
+        }
+        if !left.is_empty() {
+            let why = format!("processes of a job could not be ended: {}", left.join(", "));
+            let _disk_full = self.dir.set_unclean(&why);
+        }
+        true
+    }
 }
 
 /// Whether somebody holds the supervisor's lock.
@@ -279,4 +311,82 @@ fn spawn_supervisor(dir: &AttemptDir, runs_as: &StepsRunAs) -> anyhow::Result<Ch
         });
     }
     command.spawn().context("start the attempt's supervisor")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::attempt::AttemptOutcome;
+    use crate::model::ids::AttemptId;
+    use crate::model::ids::Fence;
+    use crate::model::step::RunsAfter;
+    use crate::model::step::Shell;
+    use crate::model::step::StepOutcome;
+    use crate::model::step::StepSpec;
+    use crate::runtime::clock;
+    use crate::wire::message::StepResult;
+
+    fn spec() -> AttemptSpec {
+        let step = StepSpec {
+            name: "last".into(),
+            run: "true".into(),
+            shell: Shell::Sh,
+            env: Vec::new(),
+            timeout: None,
+            when: RunsAfter::SUCCESS,
+        };
+        AttemptSpec {
+            id: AttemptRef { attempt: AttemptId(1), fence: Fence(1) },
+            project: "hello".into(),
+            job: "test".into(),
+            env: Vec::new(),
+            secrets: Vec::new(),
+            checkout: None,
+            keep_workspace: false,
+            steps: vec![step],
+            timeout: Duration::from_secs(1),
+            lease: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn the_end_of_an_attempt_is_not_seen_before_the_result_of_its_last_step() {
+        let (home, spec) = (tempfile::tempdir().unwrap(), spec());
+        let dir = AttemptDir::of(home.path(), spec.id);
+        dir.create(&spec).unwrap();
+        let alive = dir.lock().unwrap().expect("no supervisor has it");
+        let (_session, session) = watch::channel(None);
+        let home_path = home.path().to_owned();
+        let (mut attempts, _) = Attempts::load(home_path, session, StepsRunAs::Agent);
+
+        // All is over just when the agent has looked for the step's result, and found none.
+        let fifo = dir.path().join("1.result");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        let end = FromAgent::AttemptResult { attempt: spec.id, outcome: AttemptOutcome::Passed };
+        let supervisor = {
+            let (dir, fifo, end) = (dir.clone(), fifo.clone(), end.clone());
+            std::thread::spawn(move || {
+                let _nothing_yet = std::fs::OpenOptions::new().write(true).open(fifo).unwrap();
+                dir.write_result(end).unwrap();
+            })
+        };
+        let sight = attempts.look(spec.id, &[0, 1]).unwrap();
+        assert_eq!((sight.steps, sight.result), (Vec::new(), None));
+        supervisor.join().unwrap();
+        let result = FromAgent::StepResult(StepResult {
+            attempt: spec.id,
+            step: 1,
+            outcome: StepOutcome::Exited(0),
+            started_at: clock::now(),
+            duration_ms: 1,
+            log_bytes: 0,
+            log_sha256: vec![0; 32],
+        });
+        std::fs::remove_file(&fifo).unwrap();
+        dir.write_step_result(1, result.clone()).unwrap();
+        drop(alive);
+        let sight = attempts.look(spec.id, &[0, 1]).unwrap();
+        assert_eq!(sight.steps[0].result, Some(result));
+        assert_eq!(sight.result, Some(end));
+    }
 }

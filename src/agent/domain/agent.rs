@@ -94,7 +94,9 @@ pub enum Action {
     Live(Option<Duration>),
     /// Run the bootstrap script; answered by `Bootstrapped`.
     Bootstrap(Bootstrap),
-    /// Whether something runs: the silence that is borne depends on it.
+    /// Whether there is something to tell: the silence that is borne depends on it, as it does for the
+    /// master. On a connection that has gone silent a result must not wait for as long as an idle agent
+    /// may.
     Busy(bool),
     /// Drop the session, once all that waits to be said is said, and end.
     End(End, Option<String>),
@@ -166,7 +168,7 @@ impl Agent {
             return Some(ending.until);
         }
         if self.is_up {
-            return Some(self.pulse.due(self.attempts.is_busy()));
+            return Some(self.pulse.due(self.attempts.is_any_held()));
         }
         let waits = self.is_forsakable && !self.attempts.is_busy();
         waits.then(|| self.heard_at + self.forsaken_after())
@@ -196,7 +198,7 @@ impl Agent {
             }
             actions.push(Action::End(*how, None));
         }
-        let busy = self.attempts.is_busy();
+        let busy = self.attempts.is_any_held();
         if std::mem::replace(&mut self.was_busy, busy) != busy {
             actions.push(Action::Busy(busy));
         }

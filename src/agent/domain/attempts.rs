@@ -78,6 +78,11 @@ impl Attempts {
         self.held.values().any(|held| !held.is_over)
     }
 
+    /// Whether there is one that the master has not said to forget.
+    pub fn is_any_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Those that run.
     pub(super) fn running(&self) -> Vec<AttemptRef> {
         let running = self.held.iter().filter(|(_, held)| !held.is_over);
