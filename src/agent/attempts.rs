@@ -241,6 +241,14 @@ impl Attempts {
         news
     }
 
+    /// Notes which attempts are over, while there is nobody to tell.
+    pub(crate) fn see_ends(&mut self) {
+        for held in self.held.values_mut().filter(|held| !held.is_over) {
+            let is_supervised = held.is_supervised();
+            held.is_over = held.dir.result().is_some() || !is_supervised;
+        }
+    }
+
     /// Why this machine must end, once the master has everything of what ran here.
     pub(crate) fn must_end(&self) -> Option<&str> {
         self.unclean.as_deref().filter(|_| self.held.is_empty())
@@ -397,5 +405,22 @@ mod tests {
         assert_eq!(attempts.must_end(), None, "the master has not yet said that it has all");
         attempts.forget(first.id);
         assert!(attempts.must_end().is_some());
+    }
+
+    #[test]
+    fn what_ends_while_nobody_listens_keeps_no_machine_alive_and_is_told_later() {
+        let home = tempfile::tempdir().unwrap();
+        let spec = spec(1);
+        let dir = AttemptDir::of(home.path(), spec.id);
+        dir.create(&spec).unwrap();
+        let (_session, session) = watch::channel(None);
+        let mut attempts = Attempts::load(home.path().to_owned(), session, StepsRunAs::Agent);
+        assert!(attempts.is_busy(), "nobody has looked yet");
+        let outcome = AttemptOutcome::Passed;
+        dir.write_result(FromAgent::AttemptResult { attempt: spec.id, outcome }).unwrap();
+        attempts.see_ends();
+        assert!(!attempts.is_busy());
+        assert!(attempts.inventory()[0].finished);
+        assert_eq!(attempts.look().len(), 1, "the result is told all the same");
     }
 }

@@ -20,8 +20,8 @@ use crate::agent::channel::ChannelEvent;
 use crate::agent::channel::Outgoing;
 use crate::agent::config::Config;
 use crate::agent::config::Road;
-use crate::agent::dead_man;
 use crate::agent::dead_man::DeadMan;
+use crate::agent::domain::patience::Patience;
 use crate::agent::log_shipper::Ack;
 use crate::agent::machine;
 use crate::model::attempt::LogChunk;
@@ -37,9 +37,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A growing boot log is looked at this often: it is written by the script itself.
 const BOOT_LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// A local worker without a job ends itself when no master has been heard of for so long.
-const FORSAKEN_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// After Shutdown, what runs has this long to end: TERM's grace and a little.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(15);
@@ -76,7 +73,7 @@ pub(crate) struct EventLoop {
     heartbeat_sent: VecDeque<(u64, Duration)>,
     /// When the last one was sent.
     heartbeat_at: Duration,
-    heard_at: Duration,
+    patience: Patience,
     dead_man: DeadMan,
 }
 
@@ -85,8 +82,10 @@ impl EventLoop {
         let (sessions, session) = watch::channel(None);
         let attempts = Attempts::load(config.home.clone(), session, config.steps_run_as());
         let dead_man = DeadMan::new(config.deadman.clone());
+        let patience = Patience::new(clock::monotonic(), config.life_ends);
         EventLoop {
             dead_man,
+            patience,
             config,
             channel,
             attempts,
@@ -100,7 +99,6 @@ impl EventLoop {
             heartbeats: 0,
             heartbeat_sent: VecDeque::new(),
             heartbeat_at: Duration::ZERO,
-            heard_at: clock::monotonic(),
         }
     }
 
@@ -116,7 +114,8 @@ impl EventLoop {
             // Asked anew each time: who becomes busy keeps the quicker pace at once.
             let heartbeat_at = self.heartbeat_at + self.heartbeat_every();
             let heartbeat_in = heartbeat_at.saturating_sub(now);
-            let forsaken_in = (self.heard_at + FORSAKEN_AFTER).saturating_sub(now);
+            let forsaken_in = self.patience.left(now);
+            let life_left = self.patience.life_left(clock::now());
             tokio::select! {
                 event = self.channel.events.recv() => {
                     let event = event.context("the channel's task has ended")?;
@@ -136,8 +135,11 @@ impl EventLoop {
                     self.send_heartbeat().await;
                 }
                 () = tokio::time::sleep(forsaken_in), if self.is_forsakable() => {
-                    warn!("no master has been heard of for {} s", FORSAKEN_AFTER.as_secs());
+                    warn!("no master has been heard of for long; nobody can want this worker any more");
                     return Ok(End::Told);
+                }
+                () = tokio::time::sleep(life_left.unwrap_or_default()), if life_left.is_some() => {
+                    return Ok(self.farewell("this machine's lifetime is over".to_owned()).await);
                 }
             }
         }
@@ -147,7 +149,7 @@ impl EventLoop {
         match event {
             ChannelEvent::Up { welcome, outgoing } => self.session_began(welcome, outgoing).await,
             ChannelEvent::Message(message) => {
-                self.heard_at = clock::monotonic();
+                self.patience.heard(clock::monotonic());
                 return self.message(message).await;
             }
             ChannelEvent::Down { sentence } => {
@@ -165,7 +167,7 @@ impl EventLoop {
     }
 
     async fn session_began(&mut self, welcome: Welcome, outgoing: Outgoing) {
-        self.heard_at = clock::monotonic();
+        self.patience.heard(clock::monotonic());
         if let Err(why) = self.config.forget_password() {
             warn!("cannot take the used password out of the settings: {why:#}");
         }
@@ -220,10 +222,7 @@ impl EventLoop {
             FromMaster::Drain => info!("draining"),
             FromMaster::Shutdown { sentence } => {
                 info!("told to end: {sentence}");
-                self.end_attempts().await;
-                self.send(FromAgent::Goodbye { sentence }).await;
-                self.hang_up().await;
-                return Some(End::Told);
+                return Some(self.farewell(sentence).await);
             }
             // The channel's own.
             FromMaster::Welcome(_) | FromMaster::Goodbye { .. } => {}
@@ -242,7 +241,9 @@ impl EventLoop {
 
     async fn look(&mut self) {
         if self.outgoing.is_none() {
-            return;
+            // They are told in the next session.
+            self.attempts.see_ends();
+            return self.note_busy();
         }
         for message in self.attempts.look() {
             self.send(message).await;
@@ -330,15 +331,21 @@ impl EventLoop {
             self.heartbeat_sent.pop_front();
             if number == heartbeat {
                 self.attempts.renew_leases(sent + lease);
-                self.dead_man.allow(match self.attempts.is_busy() {
-                    true => lease + dead_man::BEYOND_LEASE,
-                    false => dead_man::IDLE_FOR,
-                });
+                let lease = Some(lease).filter(|_| self.attempts.is_busy());
+                self.dead_man.allow(self.patience.renewed(clock::monotonic(), lease));
             }
         }
     }
 
     // --- The end
+
+    /// Ends what runs, and says so to whoever listens.
+    async fn farewell(&mut self, sentence: String) -> End {
+        self.end_attempts().await;
+        self.send(FromAgent::Goodbye { sentence }).await;
+        self.hang_up().await;
+        End::Told
+    }
 
     /// What cannot be cleaned runs no other job: the master has been told all, so this is the end.
     async fn end_if_unclean(&mut self) -> Option<End> {
@@ -364,8 +371,9 @@ impl EventLoop {
         let _ends_without = tokio::time::timeout(FAREWELL, is_down).await;
     }
 
+    /// A machine of one's own has a life besides ours, and waits for its master for ever.
     fn is_forsakable(&self) -> bool {
-        self.config.road == Road::Local && self.outgoing.is_none() && !self.attempts.is_busy()
+        self.config.road != Road::Own && self.outgoing.is_none() && !self.attempts.is_busy()
     }
 
     /// Ends what runs, and waits for it, within bounds.
