@@ -87,6 +87,14 @@ put_agent() {
 # --- Its settings: in a file of mode 0600, never in arguments or environment. The agent takes the
 # --- password out once the master has bound it to the agent's key.
 
+# Uptime begins anew at each boot; the machine's life does not, so its end is a time of day.
+find_life_end() {
+    life_ends=''
+    [ -n "$on_cloud" ] && [ -n "${BB_LIFE_LIMIT:-}" ] || return 0
+    read -r up _ </proc/uptime
+    life_ends=$(($(date +%s) - ${up%.*} + BB_LIFE_LIMIT))
+}
+
 write_settings() {
     settings=$BB_HOME/agent.env
     cat >"$settings.new" <<END
@@ -98,7 +106,10 @@ BB_CA=${BB_CA:-}
 BB_ROAD=${BB_ROAD:-local}
 BB_RUNURL=$BB_HOME/runurl
 END
-    [ -z "$on_cloud" ] || echo "BB_USER=$BUILDER" >>"$settings.new"
+    if [ -n "$on_cloud" ]; then
+        echo "BB_USER=$BUILDER" >>"$settings.new"
+        [ -z "$life_ends" ] || echo "BB_LIFE_ENDS=$life_ends" >>"$settings.new"
+    fi
     mv -f "$settings.new" "$settings"
     unset BB_PASSWORD
 }
@@ -168,6 +179,7 @@ quiet_apt() {
     waited=0
     # shellcheck disable=SC2086
     while systemctl show -p ActiveState $services | grep -q '=\(activating\|deactivating\|active\)$'; do
+        [ "$waited" -gt 0 ] || say "apt is at work; waiting for it"
         [ "$waited" -lt "$APT_WAIT_SECONDS" ] || { say "apt is still at work; going on"; break; }
         sleep 1
         waited=$((waited + 1))
@@ -177,7 +189,8 @@ quiet_apt() {
 settle_machine() {
     # A kernel that panics and hangs would be paid for without end.
     { echo 10 >/proc/sys/kernel/panic; } 2>/dev/null || :
-    if [ -d /etc/needrestart ]; then
+    # It may be installed later, too.
+    if [ -d /etc/needrestart ] || command -v dpkg >/dev/null; then
         mkdir -p /etc/needrestart/conf.d
         # Or installing a library restarts the agent in the middle of its bootstrap.
         echo "\$nrconf{override_rc}{qr(^busybee-)} = 0;" >/etc/needrestart/conf.d/busybee.conf
@@ -187,9 +200,6 @@ settle_machine() {
 
 # User-data runs at the first boot only; after a reboot, or a stop and start, this is the timer.
 write_deadman() {
-    # Uptime begins anew at each boot; the machine's life does not.
-    read -r up _ </proc/uptime
-    life_ends=$(($(date +%s) - ${up%.*} + BB_LIFE_LIMIT))
     cat >"$AGENT_HOME/deadman" <<END
 #!/bin/sh
 # Powers this machine off when the second of uptime that stands in the file has come, or its life is over.
@@ -326,6 +336,7 @@ check_environment
 choose_agent
 fetch_agent
 put_agent
+find_life_end
 write_settings
 cd "$BB_HOME"
 [ -z "$on_cloud" ] || { settle_machine; provide_builder; }

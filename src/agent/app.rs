@@ -61,7 +61,8 @@ pub fn run(config: Config) -> anyhow::Result<End> {
     })?;
     // A farewell may still be on its way.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    if road == Road::Cloud && end == End::Told {
+    // Refused for good, it is of no more use than one that was told to end.
+    if road == Road::Cloud {
         let _the_dead_man_does_it_otherwise = std::process::Command::new("poweroff").status();
     }
     Ok(end)

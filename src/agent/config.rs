@@ -8,6 +8,7 @@ use anyhow::Context;
 
 use crate::agent::supervisor::StepsRunAs;
 use crate::model::secret::Secret;
+use crate::model::time::Timestamp;
 
 /// Where the machine comes from, and so what the agent may do to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Config {
     pub user: Option<String>,
     /// `BB_DEADMAN`: the file that the machine's own timer reads; absent: it has none.
     pub deadman: Option<PathBuf>,
+    /// `BB_LIFE_ENDS`: when this machine must end whatever happens; absent: nobody has limited it.
+    pub life_ends: Option<Timestamp>,
     /// `BB_RUNURL`: where `runurl` lies.
     pub runurl: PathBuf,
     /// `BB_HOME`: where everything of the agent lies.
@@ -116,6 +119,7 @@ impl Config {
             road,
             user: optional("BB_USER"),
             deadman: optional("BB_DEADMAN").map(PathBuf::from),
+            life_ends: optional("BB_LIFE_ENDS").map(|text| life_ends(&text)).transpose()?,
             runurl,
             home,
             file,
@@ -152,4 +156,12 @@ impl Config {
         crate::agent::files::write_whole(path, kept.as_bytes())
             .context("take the used password out of the agent's settings")
     }
+}
+
+/// Seconds since 1970.
+fn life_ends(text: &str) -> anyhow::Result<Timestamp> {
+    let seconds: Option<u64> = text.parse().ok();
+    let ms = seconds.and_then(|seconds| seconds.checked_mul(1000));
+    ms.map(Timestamp)
+        .with_context(|| format!("BB_LIFE_ENDS is \"{text}\"; it is seconds since 1970"))
 }

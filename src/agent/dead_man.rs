@@ -11,12 +11,6 @@ use tracing::warn;
 
 use crate::agent::files;
 
-/// A worker without a job outlives its master's silence by this.
-pub(crate) const IDLE_FOR: Duration = Duration::from_secs(15 * 60);
-
-/// With a job it outlives the lease by this: its result may still be told.
-pub(crate) const BEYOND_LEASE: Duration = Duration::from_secs(5 * 60);
-
 /// The file that the timer reads; absent where there is no timer.
 #[derive(Debug)]
 pub(crate) struct DeadMan {

@@ -20,7 +20,6 @@ use crate::agent::channel::ChannelEvent;
 use crate::agent::channel::Outgoing;
 use crate::agent::config::Config;
 use crate::agent::config::Road;
-use crate::agent::dead_man;
 use crate::agent::dead_man::DeadMan;
 use crate::agent::domain::agent::Action;
 use crate::agent::domain::agent::Agent;
@@ -64,7 +63,8 @@ impl EventLoop {
     pub(crate) fn new(config: Config, channel: Channel) -> EventLoop {
         let (sessions, session) = watch::channel(None);
         let (attempts, found) = Attempts::load(config.home.clone(), session, config.steps_run_as());
-        let domain = Agent::new(clock::monotonic(), &found, config.road == Road::Local);
+        // A machine of one's own has a life besides ours, and waits for its master for ever.
+        let domain = Agent::new(clock::monotonic(), &found, config.road != Road::Own);
         let dead_man = DeadMan::new(config.deadman.clone());
         EventLoop {
             dead_man,
@@ -89,6 +89,8 @@ impl EventLoop {
         loop {
             let due = self.domain.next_timeout();
             let wait = due.map(|due| due.saturating_sub(clock::monotonic())).unwrap_or_default();
+            let life_ends = self.config.life_ends.filter(|_| !self.domain.is_ending());
+            let life_left = life_ends.map(|ends| ends.since(clock::now())).unwrap_or_default();
             let end = tokio::select! {
                 event = self.channel.events.recv() => {
                     self.channel_event(event.context("the channel's task has ended")?).await
@@ -107,6 +109,9 @@ impl EventLoop {
                 _ = end_look.tick(), if self.domain.is_ending() => self.handle(None).await,
                 () = tokio::time::sleep(wait), if due.is_some() => {
                     self.handle(Some(Event::Tick)).await
+                }
+                () = tokio::time::sleep(life_left), if life_ends.is_some() => {
+                    self.handle(Some(Event::LifeEnds)).await
                 }
             };
             if let Some(end) = end {
@@ -185,10 +190,7 @@ impl EventLoop {
                 Action::Remove(attempt) => self.attempts.remove(attempt),
                 Action::Keep(attempt, result) => self.attempts.keep(attempt, result),
                 Action::Renew(attempt, until) => self.attempts.renew(attempt, until),
-                Action::Live(lease) => self.dead_man.allow(match lease {
-                    Some(lease) => lease + dead_man::BEYOND_LEASE,
-                    None => dead_man::IDLE_FOR,
-                }),
+                Action::Live(time) => self.dead_man.allow(time),
                 Action::Bootstrap(bootstrap) => self.start_bootstrap(bootstrap),
                 Action::Busy(is_busy) => {
                     self.channel.busy.send_replace(is_busy);

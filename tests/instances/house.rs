@@ -237,6 +237,17 @@ poll = "1s"
         build
     }
 
+    /// The boot log of the worker that had a build's first job.
+    pub(crate) fn boot_log_of_first(&self, build: &Value) -> String {
+        self.boot_log(build["jobs"][0]["worker"].as_str().expect("somebody built it"))
+    }
+
+    /// What a worker's page shows of its boot.
+    pub(crate) fn boot_log(&self, worker: &str) -> String {
+        let boot = self.busybee(&["worker", "show", worker]);
+        String::from_utf8_lossy(&boot.stdout).into_owned()
+    }
+
     /// The reason of a build's first job.
     pub(crate) fn reason(&self, number: u64) -> String {
         let output = self.busybee(&["build", "show", &format!("hello/{number}"), "--json"]);

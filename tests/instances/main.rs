@@ -8,11 +8,11 @@ use crate::house::House;
 use crate::house::Plan;
 use crate::rig::may_run;
 
-mod dead_man;
 mod gate;
 mod git_server;
 mod house;
 mod images;
+mod killers;
 mod rig;
 
 /// Ends idle instances soon, so that a test sees their end. No bootstrap: ready on connect.
@@ -90,12 +90,10 @@ jobs:
     let result = logs("result");
     assert!(result.contains("hello_") && result.contains("bc_"), "{result}");
     assert!(result.contains("(builder)") && !result.contains("sudo"), "{result}");
-    let worker = build["jobs"][0]["worker"].as_str().expect("somebody built it").to_owned();
     house.everything_has_ended(60);
     let row = &house.ledger()[0];
     assert_eq!(row["why_ended"], "idle");
-    let boot = house.busybee(&["worker", "show", &worker]);
-    let boot = String::from_utf8_lossy(&boot.stdout).into_owned();
+    let boot = house.boot_log_of_first(&build);
     assert!(boot.contains("user-data of Busybee"), "user-data's own log comes first: {boot}");
     assert!(boot.contains("Setting up"), "and then apt's lines");
     house.close();

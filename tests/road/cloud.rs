@@ -158,7 +158,11 @@ fn an_instance_with_systemd_gets_units_and_user_data_ends() {
         assert_eq!(mode(&settings), 0o600);
         let text = fs::read_to_string(&settings).expect("settings");
         assert!(text.contains(PASSWORD) && text.contains("\nBB_ROAD=cloud\n"), "{text}");
-        assert!(text.ends_with("\nBB_USER=builder\n"), "{text}");
+        assert!(text.contains("\nBB_USER=builder\n"), "{text}");
+        // The agent ends the machine at the very second at which its timer does.
+        let life_ends = text.lines().find_map(|line| line.strip_prefix("BB_LIFE_ENDS="));
+        let life_ends = life_ends.expect("its life is limited");
+        assert!(root_file(&machine, "usr/local/lib/busybee/deadman").contains(life_ends), "{text}");
 
         let unit = root_file(&machine, "etc/systemd/system/busybee-agent.service");
         let start = format!("ExecStart={} run --config {}", agent.display(), settings.display());

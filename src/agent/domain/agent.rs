@@ -9,6 +9,7 @@ use crate::agent::domain::attempts::Found;
 use crate::agent::domain::attempts::Ordered;
 use crate::agent::domain::held::News;
 use crate::agent::domain::held::Sight;
+use crate::agent::domain::patience::Patience;
 use crate::agent::domain::pulse::Pulse;
 use crate::model::attempt::AttemptRef;
 use crate::model::attempt::AttemptSpec;
@@ -18,9 +19,6 @@ use crate::wire::message::FromAgent;
 use crate::wire::message::FromMaster;
 use crate::wire::message::Inventory;
 use crate::wire::message::Welcome;
-
-/// A local worker without a job ends itself when no master has been heard of for so long.
-pub const FORSAKEN_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// When it is to end, what runs has this long to end first: TERM's grace and a little.
 pub const END_GRACE: Duration = Duration::from_secs(15);
@@ -47,6 +45,8 @@ pub enum Event {
     Looked(AttemptRef, Sight),
     /// The bootstrap script ended: its `BootstrapResult`.
     Bootstrapped(FromAgent),
+    /// The machine's life is over: nothing extends it.
+    LifeEnds,
     /// A timeout came.
     Tick,
 }
@@ -90,8 +90,8 @@ pub enum Action {
     Keep(AttemptRef, FromAgent),
     /// Give an attempt more time.
     Renew(AttemptRef, Duration),
-    /// The master has been heard: the machine's own timer may wait longer. With a job, beyond the lease.
-    Live(Option<Duration>),
+    /// The master has been heard: from now on the machine's own timer may wait for so long.
+    Live(Duration),
     /// Run the bootstrap script; answered by `Bootstrapped`.
     Bootstrap(Bootstrap),
     /// Whether there is something to tell: the silence that is borne depends on it, as it does for the
@@ -118,8 +118,8 @@ pub struct Agent {
     is_forsakable: bool,
     attempts: Attempts,
     pulse: Pulse,
+    patience: Patience,
     is_up: bool,
-    heard_at: Duration,
     was_busy: bool,
     /// The result of the bootstrap script, told again in each session until a job comes.
     boot_result: Option<FromAgent>,
@@ -143,8 +143,8 @@ impl Agent {
             is_forsakable,
             attempts,
             pulse: Pulse::default(),
+            patience: Patience::new(now),
             is_up: false,
-            heard_at: now,
             was_busy: false,
             boot_result: None,
             boot_running: false,
@@ -171,15 +171,7 @@ impl Agent {
             return Some(self.pulse.due(self.attempts.is_any_held()));
         }
         let waits = self.is_forsakable && !self.attempts.is_busy();
-        waits.then(|| self.heard_at + self.forsaken_after())
-    }
-
-    /// Results that nobody has fetched are worth waiting for a master that is away for long.
-    fn forsaken_after(&self) -> Duration {
-        match self.attempts.inventory().is_empty() {
-            true => FORSAKEN_AFTER,
-            false => FORSAKEN_AFTER + self.pulse.lease(),
-        }
+        waits.then(|| self.patience.until())
     }
 
     /// Answers one event.
@@ -216,6 +208,7 @@ impl Agent {
             | Event::Message(_)
             | Event::Started(..)
             | Event::Bootstrapped(_)
+            | Event::LifeEnds
             | Event::Tick => {}
         }
     }
@@ -229,7 +222,7 @@ impl Agent {
                 self.end(now, End::Refused, None, actions);
             }
             Event::Message(message) => {
-                self.heard_at = now;
+                self.patience.heard(now);
                 self.message(now, message, actions);
             }
             Event::Started(attempt, steps, started) => {
@@ -253,6 +246,10 @@ impl Agent {
                 self.boot_result = Some(result.clone());
                 actions.push(Action::Send(result));
             }
+            Event::LifeEnds => {
+                let sentence = "this machine's lifetime is over".to_owned();
+                self.end(now, End::Told, Some(sentence), actions);
+            }
             Event::Tick => self.tick(now, actions),
         }
     }
@@ -264,7 +261,8 @@ impl Agent {
         bootstrapped: bool,
         actions: &mut Vec<Action>,
     ) {
-        (self.is_up, self.heard_at) = (true, now);
+        self.is_up = true;
+        self.patience.heard(now);
         self.pulse.begin(welcome);
         self.attempts.tell_again();
         let attempts = self.attempts.inventory();
@@ -304,7 +302,7 @@ impl Agent {
             FromMaster::LogAck { owner, durable_offset: durable, rewind_to } => {
                 actions.push(Action::Ack { owner, durable, rewind_to });
             }
-            FromMaster::HeartbeatAck { heartbeat } => self.renew(heartbeat, actions),
+            FromMaster::HeartbeatAck { heartbeat } => self.renew(now, heartbeat, actions),
             FromMaster::Shutdown { sentence } => {
                 self.end(now, End::Told, Some(sentence), actions);
             }
@@ -325,16 +323,18 @@ impl Agent {
                 Action::Send(FromAgent::AttemptRejected { attempt, sentence })
             }
             Ordered::Start { cancelled } => {
+                self.patience.given(now, spec.lease);
                 let lease_until = now + spec.lease;
                 Action::Start { spec, lease_until, cancelled }
             }
         }
     }
 
-    fn renew(&mut self, heartbeat: u64, actions: &mut Vec<Action>) {
+    fn renew(&mut self, now: Duration, heartbeat: u64, actions: &mut Vec<Action>) {
         let Some((until, lease)) = self.pulse.acked(heartbeat) else { return };
         let running = self.attempts.running();
-        actions.push(Action::Live((!running.is_empty()).then_some(lease)));
+        let lease = (!running.is_empty()).then_some(lease);
+        actions.push(Action::Live(self.patience.renewed(now, lease)));
         actions.extend(running.into_iter().map(|attempt| Action::Renew(attempt, until)));
     }
 
@@ -345,8 +345,8 @@ impl Agent {
         if self.is_up {
             actions.push(Action::Heartbeat(self.pulse.beat(now)));
         } else {
-            let minutes = self.forsaken_after().as_secs() / 60;
-            let why = format!("no master has been heard of for {minutes} min");
+            let why = "no master has been heard of for long; nobody can want this worker any more";
+            let why = why.to_owned();
             actions.push(Action::End(End::Told, Some(why)));
         }
     }

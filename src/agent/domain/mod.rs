@@ -6,6 +6,7 @@ pub mod bounds;
 pub mod held;
 pub mod job_run;
 pub mod metadata;
+pub mod patience;
 pub mod pulse;
 pub mod redactor;
 mod secret_forms;

@@ -36,11 +36,6 @@ impl Pulse {
         self.sent.clear();
     }
 
-    /// How long a lease is; nothing, before a master has said so.
-    pub(super) fn lease(&self) -> Duration {
-        self.lease.unwrap_or_default()
-    }
-
     /// When the next is due. Asked anew each time: who becomes busy keeps the quicker pace at once.
     pub(super) fn due(&self, busy: bool) -> Duration {
         let every = if busy { self.busy_every } else { self.idle_every };

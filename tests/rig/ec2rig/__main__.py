@@ -181,7 +181,8 @@ def instances(_):
             for one in reservation["Instances"]:
                 tags = {tag["Key"]: tag["Value"] for tag in one.get("Tags", [])}
                 found.append({"id": one["InstanceId"], "state": one["State"]["Name"], "tags": tags,
-                              "type": one["InstanceType"], "metadata": one.get("MetadataOptions", {})})
+                              "type": one["InstanceType"], "metadata": one.get("MetadataOptions", {}),
+                              "reason": one.get("StateReason", {}).get("Code")})
     print(json.dumps(found))
 
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::agent::domain::held::StepSight;
+use crate::agent::domain::patience::BEYOND_LEASE;
 use crate::model::attempt::AttemptOutcome;
 use crate::model::ids::AttemptId;
 use crate::model::ids::Fence;
@@ -117,7 +118,7 @@ fn a_lease_counts_from_the_sending_of_the_heartbeat_that_was_acked() {
     assert_eq!(agent.handle(s(10), Event::Tick), [Action::Heartbeat(2)]);
     agent.handle(s(20), Event::Tick);
     let acked = say(&mut agent, s(25), FromMaster::HeartbeatAck { heartbeat: 2 });
-    assert_eq!(acked, [Action::Live(Some(LEASE)), Action::Renew(id(1), s(10) + LEASE)]);
+    assert_eq!(acked, [Action::Live(LEASE + BEYOND_LEASE), Action::Renew(id(1), s(10) + LEASE)]);
     let again = say(&mut agent, s(26), FromMaster::HeartbeatAck { heartbeat: 2 });
     assert_eq!(again, [], "once");
     agent.handle(s(30), Event::Down);
@@ -235,10 +236,23 @@ fn forsaken() -> Agent {
 fn a_local_agent_whose_job_ended_while_no_master_was_there_does_not_stay_for_ever() {
     let mut agent = forsaken();
     agent.handle(s(80), Event::Looked(id(1), passed(1)));
-    let due = s(60) + FORSAKEN_AFTER + LEASE;
+    let due = s(60) + LEASE + BEYOND_LEASE;
     assert_eq!(agent.next_timeout(), Some(due), "its result is worth waiting for a while");
     let ended = agent.handle(due, Event::Tick);
     assert!(matches!(ended[..], [Action::End(End::Told, Some(_))]), "{ended:?}");
+}
+
+#[test]
+fn the_end_of_a_machines_life_ends_its_job_and_then_the_agent() {
+    let mut agent = connected();
+    run(&mut agent, s(1), 1);
+    let actions = agent.handle(s(2), Event::LifeEnds);
+    assert!(actions.contains(&Action::Cancel(id(1))), "{actions:?}");
+    assert_eq!(agent.handle(s(2), Event::LifeEnds), [], "once");
+    let ended = agent.handle(s(3), Event::Looked(id(1), passed(1)));
+    let is_farewell = |action: &Action| matches!(action, Action::Send(FromAgent::Goodbye { .. }));
+    assert!(ended.iter().any(is_farewell), "{ended:?}");
+    assert!(ended.contains(&Action::End(End::Told, None)), "{ended:?}");
 }
 
 #[test]
