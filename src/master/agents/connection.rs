@@ -4,6 +4,7 @@
 //! a task of their own, so that neither a slow disk nor a result that waits for its log keeps a
 //! heartbeat waiting.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +91,10 @@ impl Listener<'_> {
             let left = deadline.saturating_sub(clock::monotonic());
             tokio::select! {
                 read = reader.read_buf(frames.room()) => {
-                    anyhow::ensure!(read.context("read from it")? > 0, "it hung up");
+                    // An agent that is killed ends its TLS no more politely than its connection.
+                    let hung_up = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
+                    let bytes = if read.as_ref().is_err_and(hung_up) { 0 } else { read.context("read from it")? };
+                    anyhow::ensure!(bytes > 0, "it hung up");
                 }
                 changed = busy.changed() => {
                     changed.context("know whether it is busy")?;

@@ -52,7 +52,7 @@ pub(super) async fn poll(repository: &Repository, poked: &Notify, polling: Polli
                 polling.inbox.send(Event::RefsListed { project, refs }).await;
                 if std::mem::take(&mut is_first) {
                     let project = &source.project;
-                    tracing::info!(project.name = %project, "watching {project}: {count} refs");
+                    tracing::info!(project.name = %project, refs = count, "watching {project}");
                 }
             }
             Err(sentence) => {

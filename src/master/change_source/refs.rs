@@ -78,9 +78,11 @@ impl RemoteRefs {
     pub(super) fn choose(&self, wanted: Option<&str>) -> Result<(RefName, Commit), String> {
         let Some(wanted) = wanted else {
             let head = self.head.as_ref().and_then(|head| self.find(head.as_str()));
-            return head.ok_or_else(|| {
-                "the repository's HEAD names no branch that exists; say which with --ref".to_owned()
-            });
+            let nothing = "the repository is empty; push a commit to it first";
+            let elsewhere =
+                "the repository's HEAD names no branch that exists; say which with --ref";
+            let why = if self.refs.is_empty() { nothing } else { elsewhere };
+            return head.ok_or_else(|| why.to_owned());
         };
         if wanted.starts_with("refs/") {
             if !is_ref(wanted) {
@@ -170,6 +172,8 @@ mod tests {
         check("refs/pull/1/head", "neither a branch nor a tag");
         check("--upload-pack=touch /tmp/x", "no branch or tag");
         check("abcdef1", "in full, with 40 digits");
-        assert!(RemoteRefs::default().choose(None).unwrap_err().contains("--ref"));
+        assert!(RemoteRefs::default().choose(None).unwrap_err().contains("push a commit"));
+        let headless = RemoteRefs { head: None, ..listing() };
+        assert!(headless.choose(None).unwrap_err().contains("--ref"));
     }
 }

@@ -82,7 +82,7 @@ pub fn identify(config: &HttpConfig, parts: &Parts) -> Result<Caller, Problem> {
     if let Some(token) = bearer(&parts.headers) {
         if !token_matches(&config.token_hash, token) {
             let sentence =
-                "the token is wrong: it is the one that the master printed at its first start";
+                "the token is wrong: the right one is in the file `token` of the master's data_dir";
             return Err(Problem::new(ErrorKind::Unauthorized, sentence));
         }
         return Ok(Caller { may_read: true, may_change: true, by_cookie: false });

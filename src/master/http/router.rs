@@ -152,7 +152,7 @@ async fn guard(State(web): State<Arc<Web>>, request: Request, next: Next) -> Res
 
 fn token_needed(what: &str) -> Problem {
     let sentence = format!(
-        "{what} needs the token that the master printed at its first start, in \
+        "{what} needs the token (the file `token` of the master's data_dir), in \
          `Authorization: Bearer …` or by logging in"
     );
     Problem::new(ErrorKind::Unauthorized, sentence)
