@@ -256,11 +256,17 @@ hand_to_systemd() {
 
 # --- In the foreground: no systemd, or not our machine
 
-agent_pid='' pause_pid='' ending=''
+agent_pid='' pause_pid='' ending='' going=$BB_HOME/agent.going
+
+# For `sh -c`, with that file and a command: becomes the command, unless it was told to end before it
+# could hear so. Between fork and exec it has our traps still, and a signal that comes then is lost.
+# shellcheck disable=SC2016 # no expansion is wanted
+BEGIN='[ -s "$0" ] || exit 143; exec "$@"'
 
 # shellcheck disable=SC2317 # called by traps
 on_signal() { # STATUS
     ending=$1
+    { true >"$going"; } 2>/dev/null || :
     [ -z "$agent_pid" ] || kill -TERM "$agent_pid" 2>/dev/null || :
     [ -z "$pause_pid" ] || kill "$pause_pid" 2>/dev/null || :
 }
@@ -275,7 +281,7 @@ run_agent() {
     (
         [ -z "$on_cloud" ] || echo -1000 >/proc/self/oom_score_adj || :
         umask 022
-        exec "$agent" run --config "$settings"
+        exec sh -c "$BEGIN" "$going" "$agent" run --config "$settings"
     ) </dev/null &
     agent_pid=$! ended=127
     [ -z "$ending" ] || kill "$agent_pid" 2>/dev/null || :
@@ -289,6 +295,7 @@ run_agent() {
 }
 
 keep_running() {
+    echo go >"$going" || die "cannot write in $BB_HOME"
     trap 'on_signal 129' HUP
     trap 'on_signal 130' INT
     trap 'on_signal 143' TERM
