@@ -138,6 +138,7 @@ mod tests {
             "busybee doctor --config busybee.toml --json",
             "busybee check --config busybee.toml",
             "busybee user-data linux --config busybee.toml",
+            "busybee user-data linux --config busybee.toml --json",
             "busybee pipeline check",
             "busybee pipeline check file.yaml",
             "busybee pipeline plan --ref main --event pull_request",

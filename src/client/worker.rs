@@ -128,8 +128,9 @@ async fn add(
     }
     let added: WorkerAdded = document.read()?;
     remark(&format!(
-        "{} joins pool {} when busybee-agent is started on its machine with this environment. \
-         It holds the worker's password and is shown this once:",
+        "{} joins pool {} when `busybee-agent run --config FILE` is started on its machine, with \
+         these lines as FILE (mode 0600: they hold the worker's password) and the master's ca.pem \
+         where BB_CA says. They are shown this once:",
         visible(&added.name),
         visible(&added.pool)
     ));

@@ -48,7 +48,8 @@ fn every_command_has_a_page_of_help_that_says_what_it_does() {
         assert!(first.len() > 10, "{command}: {first:?}");
         let is_client = ["build", "worker", "pool", "instance"].contains(&words[0]);
         assert_eq!(help.text().contains("--url"), is_client, "{command}");
-        let looks_at_files = ["check", "pipeline check", "pipeline plan"].contains(&command);
+        let looks_at_files =
+            ["check", "user-data", "pipeline check", "pipeline plan"].contains(&command);
         assert_eq!(help.text().contains("--json"), is_client || looks_at_files, "{command}");
     }
 }

@@ -129,6 +129,10 @@ fn what_init_writes_for_a_master_is_right_and_tells_what_an_instance_would_get()
     let script = run_in(dir.path(), "user-data local --config busybee.toml").ended_with(0);
     assert!(script.text().starts_with("#!/bin/sh\n"), "{}", script.text());
     assert!(script.text().contains("BB_PASSWORD='‹secret›'"), "{}", script.text());
+    let json =
+        run_in(dir.path(), "user-data local --config busybee.toml --json").ended_with(0).json();
+    assert_eq!(json["pool"], "local");
+    assert_eq!(json["user_data"].as_str().map(str::trim_end), Some(script.text().trim_end()));
     let files = std::fs::read_dir(dir.path()).unwrap().count();
     assert_eq!(files, 1, "looking at a file makes nothing");
     let ran = run_in(dir.path(), "user-data nope --config busybee.toml").ended_with(1);

@@ -68,6 +68,9 @@ pub struct UserDataArguments {
     /// The master's file, busybee.toml
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Answer with one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `busybee pipeline …`

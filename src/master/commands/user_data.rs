@@ -15,12 +15,28 @@ use crate::model::secret::Secret;
 /// What stands in place of the authority of a master that has not been started yet.
 const NO_AUTHORITY: &str = "(the master's certificate authority, made at its first start)";
 
+/// A script that nobody runs: to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserDataToRead {
+    /// The pool whose instances would get it.
+    pub pool: String,
+    /// What they would get, its secret masked.
+    pub text: String,
+}
+
+impl UserDataToRead {
+    /// The same as one JSON document.
+    pub fn json(&self) -> String {
+        serde_json::json!({ "pool": self.pool, "user_data": self.text }).to_string()
+    }
+}
+
 /// The script, with its secret masked. Nothing is made or written: the master need not have been
 /// started yet.
 ///
 /// # Errors
 /// The file is wrong, has no such pool, or names files that cannot be read; for people.
-pub fn user_data(file: &Path, pool: &str) -> Result<String, String> {
+pub fn user_data(file: &Path, pool: &str) -> Result<UserDataToRead, String> {
     let config = Config::load(file).map_err(|problems| {
         // On lines of their own, so that an editor finds the places.
         format!("the master's file is wrong:\n{problems}")
@@ -33,6 +49,7 @@ pub fn user_data(file: &Path, pool: &str) -> Result<String, String> {
     let facts = facts(&config).map_err(|error| format!("failed to {error:#}"))?;
     facts
         .user_data_to_read(&PoolName::from(pool))
+        .map(|text| UserDataToRead { pool: pool.to_owned(), text })
         .ok_or_else(|| format!("{} has no pool \"{pool}\": {known}", file.display()))
 }
 
