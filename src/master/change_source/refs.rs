@@ -172,6 +172,8 @@ mod tests {
         check("refs/pull/1/head", "neither a branch nor a tag");
         check("--upload-pack=touch /tmp/x", "no branch or tag");
         check("abcdef1", "in full, with 40 digits");
-        assert!(RemoteRefs::default().choose(None).unwrap_err().contains("--ref"));
+        assert!(RemoteRefs::default().choose(None).unwrap_err().contains("push a commit"));
+        let headless = RemoteRefs { head: None, ..listing() };
+        assert!(headless.choose(None).unwrap_err().contains("--ref"));
     }
 }
