@@ -7,8 +7,11 @@ use crate::house::House;
 use crate::house::Plan;
 
 mod doctor;
+mod event_stream;
 mod foreign;
 mod house;
+mod numbered;
+mod restart;
 mod secrets;
 mod wire;
 

@@ -39,7 +39,8 @@ pub(super) fn of_attempt(
     statement.query_map([columns::put(attempt.0)], from_row)?.collect()
 }
 
-/// Writes a step over the one before.
+/// Writes a step over the one before. That it has started is no news of one that has ended: after each
+/// reconnect an agent tells all of its attempt again, in order.
 pub(super) fn write(connection: &Connection, step: &StepRun) -> rusqlite::Result<()> {
     let (outcome, code, sentence) = match &step.outcome {
         None => (None, None, None),
@@ -53,7 +54,8 @@ pub(super) fn write(connection: &Connection, step: &StepRun) -> rusqlite::Result
          duration_ms, log_bytes, log_incomplete) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
          ON CONFLICT (attempt, step) DO UPDATE SET name = ?3, outcome = ?4, code = ?5, \
-         sentence = ?6, started_at = ?7, duration_ms = ?8, log_bytes = ?9, log_incomplete = ?10",
+         sentence = ?6, started_at = ?7, duration_ms = ?8, log_bytes = ?9, log_incomplete = ?10 \
+         WHERE ?4 IS NOT NULL OR outcome IS NULL",
     )?;
     statement.execute(params![
         columns::put(step.attempt.0),
