@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
@@ -30,7 +31,8 @@ pub(crate) fn call(port: u16, path: &str, last_id: &str) -> Option<BufReader<Tcp
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout that is not 0");
     let id =
         if last_id.is_empty() { String::new() } else { format!("last-event-id: {last_id}\r\n") };
-    let head = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n{id}\r\n");
+    let head =
+        format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n{id}\r\n");
     stream.write_all(head.as_bytes()).ok()?;
     let mut answer = BufReader::new(stream);
     let mut status = String::new();
@@ -46,6 +48,14 @@ pub(crate) fn call(port: u16, path: &str, last_id: &str) -> Option<BufReader<Tcp
             return Some(answer);
         }
     }
+}
+
+/// A whole page.
+pub(crate) fn page(house: &House, path: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut answer = call(house.master_port, path, "").expect("the master answers");
+    answer.read_to_end(&mut bytes).expect("the page is sent whole");
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The next chunk of a chunked body; nothing at its end, and when it breaks.
@@ -122,11 +132,12 @@ pub(crate) fn address_on_page(house: &House, job: &str, step: u32) -> String {
     let path = format!("/projects/hello/builds/1?job={job}&step={step}");
     let mut address = None;
     house.eventually("the page names the stream", |house| {
-        let Some(answer) = call(house.master_port, &path, "") else { return false };
-        let mut lines = answer.lines().map_while(Result::ok);
-        let attribute = "data-stream=\"";
-        let found = lines.find_map(|line| Some(line.split_once(attribute)?.1.to_owned()));
-        address = found.and_then(|rest| Some(unescaped(rest.split('"').next()?)));
+        if !house.busybee(&["build", "show", "hello/1"]).status.success() {
+            return false;
+        }
+        let page = page(house, &path);
+        let found = page.split_once("data-stream=\"");
+        address = found.and_then(|(_, rest)| Some(unescaped(rest.split('"').next()?)));
         address.is_some()
     });
     let address = address.expect("it was found");

@@ -32,6 +32,8 @@ pub(crate) struct House {
     /// Where the master itself listens, past the wire.
     pub(crate) master_port: u16,
     pub(crate) wire: Wire,
+    /// Small disks, the outermost first.
+    mounts: Vec<PathBuf>,
 }
 
 /// What differs from house to house.
@@ -59,7 +61,7 @@ impl House {
             tempfile::Builder::new().prefix("house-").tempdir().expect("a temporary directory");
         let master_port = free_port();
         let wire = Wire::to(master_port);
-        let house = House { dir, master: None, master_port, wire };
+        let house = House { dir, master: None, master_port, wire, mounts: Vec::new() };
         house.make_repository(plan.pipeline);
         let config = format!(
             r#"[master]
@@ -99,6 +101,16 @@ secret_files = {{ DEPLOY_TOKEN = "deploy-token" }}
     /// The master's `data_dir`.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.path("data")
+    }
+
+    /// Mounts a small disk, which only root can.
+    pub(crate) fn mount(&mut self, at: &Path, mib: u64) {
+        std::fs::create_dir_all(at).expect("a place to mount it");
+        let size = format!("size={mib}m,mode=700");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).status();
+        assert!(mounted.expect("mount starts").success(), "mount a disk at {}", at.display());
+        self.mounts.push(at.to_owned());
     }
 
     fn make_repository(&self, pipeline: &str) {
@@ -281,6 +293,15 @@ secret_files = {{ DEPLOY_TOKEN = "deploy-token" }}
 
 impl Drop for House {
     fn drop(&mut self) {
+        self.end_all();
+        for at in self.mounts.iter().rev() {
+            let _busy = Command::new("umount").arg("-l").arg(at).status();
+        }
+    }
+}
+
+impl House {
+    fn end_all(&mut self) {
         if let Some(mut master) = self.master.take() {
             let _gone = master.kill();
             let _gone = master.wait();

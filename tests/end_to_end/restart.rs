@@ -16,7 +16,6 @@ use crate::house::BUSYBEE;
 use crate::house::House;
 use crate::house::Plan;
 use crate::house::files_below;
-use crate::house::pause;
 use crate::numbered::Numbered;
 use crate::numbered::assert_same;
 
@@ -219,7 +218,6 @@ fn a_second_master_on_the_same_data_dir_says_so_and_does_not_harm_the_first() {
     assert!(said(&refused).contains(&pid), "{}", said(&refused));
     house.push(&[("more.txt", "more")], "the first works still");
     assert_eq!(house.finished(1)["status"], "passed", "{}", house.story());
-    pause(Duration::from_millis(1));
 }
 
 #[test]

@@ -304,9 +304,10 @@ impl Coordinator {
         let was_taken = attempt.state == AttemptState::Started;
         let live = self.workers.get(&worker);
         let is_heard = live.is_some_and(|live| live.connection.is_some() && live.is_known);
-        if !is_heard && !cancelling {
-            // It may have ended long ago and cannot say so. The grace and the lease have an end, so
-            // this has one too.
+        let may_have_ended = !is_heard || self.disk_full.is_some();
+        if may_have_ended && !cancelling {
+            // It may have ended long ago and cannot say so, or not be written down. The grace and
+            // the lease have an end, so this has one too.
             return self.timers.set(Timer::Overdue(id), self.now + END_GRACE);
         }
         if cancelling {
