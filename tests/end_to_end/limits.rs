@@ -239,6 +239,77 @@ fn a_spool_that_the_master_is_too_slow_for_grows_and_the_step_is_not_slowed() {
 }
 
 #[test]
+fn a_bootstrap_script_that_prints_without_end_is_cut_where_it_says_so() {
+    let pool = "max_instances = 1\nbootstrap = \"talks.sh\"";
+    let mut house = House::prepare(&Plan { pipeline: crate::HELLO, pool });
+    let scripts = house.path("scripts");
+    std::fs::create_dir(&scripts).unwrap();
+    let script = "yes 'a line of the bootstrap script' | head -c 90000000\n";
+    std::fs::write(scripts.join("talks.sh"), script).unwrap();
+    let file = house.path("busybee.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let dir = format!("\nbootstrap_dir = {scripts:?}\n\n[[pool]]");
+    std::fs::write(&file, text.replacen("\n\n[[pool]]", &dir, 1)).unwrap();
+    house.start_master();
+    house.push(&[("more.txt", "more")], "build");
+    assert_eq!(house.finished(1)["status"], "passed", "{}", house.story());
+    let workers = house.json(&["worker", "list"]);
+    let name = workers["workers"][0]["name"].as_str().unwrap().to_owned();
+    let path = format!("/api/v1/workers/{name}/log");
+    let mut answer = event_stream::call(house.master_port, &path, "").expect("it answers");
+    let (mut length, mut end) = (0, Vec::new());
+    while let Some(bytes) = event_stream::chunk(&mut answer) {
+        length += bytes.len();
+        end = bytes;
+    }
+    let end = String::from_utf8_lossy(&end).into_owned();
+    assert!(
+        end.ends_with("\nbusybee: the log ends here: the master keeps no more than 64 MiB of it\n")
+    );
+    assert!(length > 60 << 20 && length < 65 << 20, "{length}");
+}
+
+/// Takes minutes in a debug build: `cargo test --release --test end_to_end -- --ignored`.
+#[test]
+#[ignore = "prints 1.2 GB"]
+fn a_step_that_prints_more_than_a_gigabyte_keeps_its_head_and_its_end() {
+    const FLOOD: &str = "version: 1
+jobs:
+  flood:
+    checkout: false
+    timeout: 20m
+    steps: [{ name: flood, run: 'echo begin; yes \"a line of which there are far too many\" | head -c 1200000000; echo end' }]
+";
+    let house = House::open(&Plan { pipeline: FLOOD, pool: POOL });
+    let master = memory_kib(house.master_pid(), "VmHWM");
+    let waited = house.busybee(&["build", "start", "hello", "--wait"]);
+    assert_eq!(waited.status.code(), Some(0), "{}", house.story());
+    for agent in house.processes("busybee-agent run") {
+        let peak = memory_kib(agent, "VmHWM");
+        println!("an agent: {peak} KiB");
+        assert!(peak < GROWTH_KIB_MAX, "an agent took {peak} KiB");
+    }
+    let grown = memory_kib(house.master_pid(), "VmHWM") - master;
+    println!("the master has grown by {grown} KiB");
+    assert!(grown < GROWTH_KIB_MAX, "the master has grown by {grown} KiB");
+    let path = "/api/v1/projects/hello/builds/1/log?job=flood&step=flood";
+    let mut answer = event_stream::call(house.master_port, path, "").expect("it answers");
+    let (mut length, mut head, mut tail) = (0, Vec::new(), Vec::new());
+    while let Some(bytes) = event_stream::chunk(&mut answer) {
+        length += bytes.len();
+        if head.is_empty() {
+            head.clone_from(&bytes);
+        }
+        tail.extend(bytes);
+        tail.drain(..tail.len().saturating_sub(100 << 10));
+    }
+    let (head, tail) = (String::from_utf8_lossy(&head), String::from_utf8_lossy(&tail));
+    assert!(head.starts_with("begin\n") && tail.ends_with("\nend\n"));
+    assert!(tail.contains("bytes are left out here: a step's log holds at most 1073741824 bytes"));
+    assert!(length > 1 << 30 && length < (1 << 30) + (70 << 10), "{length}");
+}
+
+#[test]
 fn a_reader_that_goes_away_in_the_middle_is_let_go() {
     let numbered = Numbered::new(2, 50_000);
     let house = House::open(&Plan { pipeline: &numbered.pipeline(""), pool: POOL });

@@ -130,8 +130,7 @@ impl Clerk {
         }
         let end = chunk.offset + u64::from(chunk.raw_len);
         if end > bytes_max(chunk.owner) {
-            self.line.outgoing.ack(chunk.owner, end); // Taken, and thrown away.
-            return;
+            return self.throw_away(chunk, end).await;
         }
         let key = LogKey::of(chunk.owner, &self.line.worker);
         let owner = chunk.owner;
@@ -146,6 +145,22 @@ impl Clerk {
                 self.stalled.insert(owner, key);
             }
         }
+    }
+
+    /// What is too much is taken and not kept; whoever reads the log is told where it was cut.
+    async fn throw_away(&mut self, chunk: LogChunk, end: u64) {
+        let key = LogKey::of(chunk.owner, &self.line.worker);
+        let limit = bytes_max(chunk.owner) >> 20;
+        let text = format!(
+            "\nbusybee: the log ends here: the master keeps no more than {limit} MiB of it\n"
+        );
+        let frame = zstd::bulk::compress(text.as_bytes(), 1);
+        if let (Ok(frame), Ok(raw_len)) = (frame, u32::try_from(text.len())) {
+            // Only the first that is too much stands where the log ends: all later ones are misplaced.
+            let marker = LogChunk { raw_len, frame, ..chunk };
+            let _misplaced = self.logs.append(&key, marker).await;
+        }
+        self.line.outgoing.ack(chunk.owner, end);
     }
 
     /// Once the disk takes something again, agents send on from what is durable.
