@@ -120,6 +120,35 @@ async fn following_a_log_goes_on_through_the_steps_and_ends_with_the_job() {
 }
 
 #[tokio::test]
+async fn who_has_all_of_a_step_that_has_not_ended_yet_gets_the_rest_of_the_next_one() {
+    let archive = Archive::empty().await;
+    let running = JobStatus::Running;
+    let rows = vec![
+        Record::Build(history::build(1, "hello", 1, BuildStatus::Running, NOW)),
+        Record::Job(history::job(1, 1, "test", &[], running, NOW)),
+        Record::Attempt(history::attempt(1, AttemptState::Started, NOW)),
+        Record::Step(history::step(1, 0, "checkout", None, NOW)),
+    ];
+    archive.remember(rows).await;
+    archive.step_log(1, 0, b"fetched\n").await;
+    archive.step_log(1, 1, b"made\n").await;
+    let web = SeededWeb::new(archive.clone()).await;
+    let path = "/api/v1/projects/hello/builds/1/log?job=test&follow=true&offset=10";
+    let reading = tokio::spawn(body_text(web.get(path).await));
+    let passed = Some(StepOutcome::Exited(0));
+    let rows = vec![
+        Record::Step(history::step(1, 0, "checkout", passed.clone(), NOW)),
+        Record::Step(history::step(1, 1, "make", passed, NOW)),
+        Record::Attempt(history::attempt(1, AttemptState::Passed, NOW)),
+        Record::Job(history::job(1, 1, "test", &[], JobStatus::Passed, NOW)),
+        Record::Build(history::build(1, "hello", 1, BuildStatus::Passed, NOW)),
+    ];
+    archive.remember(rows).await;
+    web.notices.publish(Notice::Build("hello".into(), BuildNumber(1)));
+    assert_eq!(reading.await.unwrap(), "de\n");
+}
+
+#[tokio::test]
 async fn the_events_of_a_build_say_where_it_stands_and_end_with_it() {
     let archive = Archive::empty().await;
     let build = |status| Record::Build(history::build(1, "hello", 1, status, NOW));
@@ -172,7 +201,9 @@ async fn streams_end_when_the_master_stops() {
     }
     web.stop.send(true).unwrap();
     for reading in readings {
-        reading.await.expect("the stream ends");
+        let said = reading.await.expect("the stream ends");
+        // Or no page would call again.
+        assert!(!said.contains("event: end"), "{said}");
     }
 }
 

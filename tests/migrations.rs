@@ -75,3 +75,34 @@ fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
     assert!(refusal.contains("busybee.sqlite3"), "{refusal}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
+
+#[test]
+fn the_copy_of_an_older_database_has_what_was_only_in_its_write_ahead_log() {
+    let old = data_dir_with(&fixtures()[0]);
+    let database = rusqlite::Connection::open(old.path().join("busybee.sqlite3")).unwrap();
+    database.pragma_update(None, "journal_mode", "WAL").unwrap();
+    database.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    let late = "INSERT INTO meta (key, value) VALUES ('late', 'only in the log')";
+    database.execute(late, []).unwrap();
+    // As a crash leaves it: neither closed nor folded back.
+    let crashed = tempfile::tempdir().unwrap();
+    for name in ["busybee.sqlite3", "busybee.sqlite3-wal"] {
+        std::fs::copy(old.path().join(name), crashed.path().join(name)).unwrap();
+    }
+    drop(database);
+    let log = std::fs::metadata(crashed.path().join("busybee.sqlite3-wal")).unwrap();
+    assert!(log.len() > 0, "there is something in the log alone");
+
+    Store::open(crashed.path()).unwrap();
+
+    // Alone, as a person would put it back.
+    let alone = tempfile::tempdir().unwrap();
+    let copy = alone.path().join("busybee.sqlite3");
+    std::fs::copy(crashed.path().join("busybee.sqlite3.schema-1"), &copy).unwrap();
+    let copy = rusqlite::Connection::open(&copy).unwrap();
+    let ask = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!(ask("SELECT value FROM meta WHERE key = 'late'"), "only in the log");
+    assert_eq!(ask("PRAGMA integrity_check"), "ok");
+    let schema: u32 = copy.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(schema, 1, "nothing had changed when it was made");
+}

@@ -33,7 +33,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("master/certificates", &["model", "runtime"]),
     ("master/keys", &["model", "runtime"]),
     ("master/store", &["model", "runtime", "master/domain"]),
-    ("master/logs", &["model", "runtime"]),
+    ("master/disk_room", &[]),
+    ("master/logs", &["model", "runtime", "master/disk_room"]),
     ("master/provisioner", &["model", "runtime", "master/domain"]),
     (
         "master/agents",

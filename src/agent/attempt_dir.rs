@@ -13,11 +13,13 @@
 //!   N.result    the StepResult message of step N
 //!   result      the AttemptResult message
 //!   unclean     there: why this machine must not run another job
+//!   reserve     takes up room, and is thrown off so that a full disk still takes a result
 //! ```
 //! Only the agent makes and removes it; only the supervisor writes logs and results.
 
 use std::fs::File;
 use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +38,10 @@ use crate::wire::message::FromMaster;
 
 /// A frame's length stands before the message; here the file's own length says it.
 const LENGTH_BYTES: usize = 4;
+
+/// Room for what a full disk must still take: a log's last line, results, a cancel. Each takes a block
+/// or two; an attempt of a thousand steps has none to give away.
+const RESERVE_BYTES: u64 = 256 * 1024;
 
 /// An attempt's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,8 +136,13 @@ impl AttemptDir {
     }
 
     pub fn set_lease(&self, until: Duration) -> std::io::Result<()> {
-        let until_ms = until.as_millis().to_string();
-        files::write_whole(&self.path.join("lease"), until_ms.as_bytes())
+        // Always as long: a full disk takes it in place of the one before.
+        let text = format!("{:020}", until.as_millis());
+        let path = self.path.join("lease");
+        files::write_whole(&path, text.as_bytes()).or_else(|why| {
+            let lease = OpenOptions::new().write(true).open(&path).map_err(|_| why)?;
+            lease.write_all_at(text.as_bytes(), 0)
+        })
     }
 
     /// Until when the supervisor may go on; nothing: no lease was ever given.
@@ -141,16 +152,43 @@ impl AttemptDir {
     }
 
     pub fn set_cancelled(&self) -> std::io::Result<()> {
-        files::write_whole(&self.path.join("cancel"), b"")
+        self.write_in_any_case("cancel", b"")
     }
 
     pub fn is_cancelled(&self) -> bool {
         self.path.join("cancel").exists()
     }
 
+    /// Takes up the room that [`AttemptDir::give_up_reserve`] gives back. A disk that has none does
+    /// not keep the attempt from being tried.
+    pub fn take_reserve(&self) {
+        let file = OpenOptions::new().create(true).truncate(true).write(true).open(self.reserve());
+        let whole = rustix::fs::FallocateFlags::empty();
+        // Where the file system reserves nothing, nothing is reserved.
+        let _best_effort = file.map(|file| rustix::fs::fallocate(file, whole, 0, RESERVE_BYTES));
+    }
+
+    /// Gives half of what is left of the reserve back: who takes it may not be the last.
+    pub fn give_up_reserve(&self) {
+        let file = OpenOptions::new().write(true).open(self.reserve());
+        let _none_was_taken = file.and_then(|file| file.set_len(file.metadata()?.len() / 2));
+    }
+
+    fn reserve(&self) -> PathBuf {
+        self.path.join("reserve")
+    }
+
+    fn write_in_any_case(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let path = self.path.join(name);
+        files::write_whole(&path, bytes).or_else(|_| {
+            self.give_up_reserve();
+            files::write_whole(&path, bytes)
+        })
+    }
+
     /// Notes what is left of the attempt and could not be ended or removed.
     pub fn set_unclean(&self, why: &str) -> std::io::Result<()> {
-        files::write_whole(&self.path.join("unclean"), why.as_bytes())
+        self.write_in_any_case("unclean", why.as_bytes())
     }
 
     pub fn unclean(&self) -> Option<String> {
@@ -202,9 +240,8 @@ impl AttemptDir {
     fn write_message(&self, name: &str, message: FromAgent) -> anyhow::Result<()> {
         let mut bytes = BytesMut::new();
         convert::append_from_agent(message, &mut bytes).context("put a result into words")?;
-        let path = self.path.join(name);
-        files::write_whole(&path, &bytes[LENGTH_BYTES..])
-            .with_context(|| format!("write {}", path.display()))
+        self.write_in_any_case(name, &bytes[LENGTH_BYTES..])
+            .with_context(|| format!("write {}", self.path.join(name).display()))
     }
 
     /// A message that a supervisor left. One that cannot be read counts as not there: the attempt then

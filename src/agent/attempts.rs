@@ -2,6 +2,7 @@
 //! their files, ships their logs. What of that is told, kept or dropped is decided in `domain`.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -289,7 +290,8 @@ fn is_supervised(dir: &AttemptDir) -> bool {
 
 /// Starts this program again as the attempt's supervisor, in a session of its own.
 fn spawn_supervisor(dir: &AttemptDir, runs_as: &StepsRunAs) -> anyhow::Result<Child> {
-    let program = std::env::current_exe().context("find the agent's own program")?;
+    // Not by its path: there may lie the program of an upgrade, whose agent has not been started yet.
+    let program = "/proc/self/exe";
     let said = std::fs::File::create(dir.path().join("supervisor.log"))
         .context("create the supervisor's log")?;
     let mut command = Command::new(program);
@@ -302,6 +304,9 @@ fn spawn_supervisor(dir: &AttemptDir, runs_as: &StepsRunAs) -> anyhow::Result<Ch
         .stdin(std::process::Stdio::null())
         .stdout(said.try_clone().context("share the supervisor's log")?)
         .stderr(said);
+    if let Some(name) = std::env::args_os().next() {
+        command.as_std_mut().arg0(name);
+    }
     command.as_std_mut().default_signals();
     // SAFETY: setsid is async-signal-safe and touches no memory of ours.
     unsafe {

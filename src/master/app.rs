@@ -132,10 +132,15 @@ pub async fn start(mut config: Config) -> anyhow::Result<Running> {
         let changes = changes.clone();
         async move { changes.poll().await }
     };
+    let looking_after = {
+        let (room, store) = (logs.disk_room().clone(), store.clone());
+        async move { room.look_after(|| store.release_ballast(), || store.restore_ballast()).await }
+    };
     let tasks = vec![
         tokio::spawn(event_loop.run(stopping.clone())),
         tokio::spawn(listener.serve(served, stopping.clone())),
         tokio::spawn(until_stopped(stopping.clone(), polling)),
+        tokio::spawn(until_stopped(stopping.clone(), looking_after)),
         tokio::spawn(until_stopped(stopping, async move { certificates.keep_fresh().await })),
     ];
     info!("listening on {address}, for people at {}", config.master.url);

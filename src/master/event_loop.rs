@@ -44,6 +44,8 @@ pub(crate) struct EventLoop {
     letters: mpsc::Receiver<Letter>,
     replies: BTreeMap<ReplyId, oneshot::Sender<Answer>>,
     last_reply: u64,
+    /// Whether this coordinator knows the disk to be full.
+    told_full: bool,
     /// The latest time seen: the domain's clock goes back only when it is loaded anew.
     now: Timestamp,
     clock: StepsOfClock,
@@ -74,6 +76,7 @@ impl EventLoop {
             letters,
             replies,
             last_reply: 0,
+            told_full: false,
             now,
             clock: StepsOfClock::new(now, clock::monotonic()),
         })
@@ -82,6 +85,7 @@ impl EventLoop {
     /// Runs until `stop` turns true (what was taken in by then is committed) or nobody can send.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut batch = Vec::new();
+        let mut disk = self.performer.logs.disk_room().watch();
         self.turn(vec![Event::Tick]).await;
         loop {
             let room = BATCH_EVENTS_MAX;
@@ -94,13 +98,27 @@ impl EventLoop {
                     }
                 }
                 () = until(self.coordinator.next_timeout()) => {}
+                Ok(()) = disk.changed() => {}
             }
-            let mut events: Vec<Event> = batch.drain(..).map(|letter| self.open(letter)).collect();
+            // First of all: what comes with it is judged by it.
+            let news = self.disk_news();
+            let letters = batch.drain(..).map(|letter| self.open(letter));
+            let mut events: Vec<Event> = news.into_iter().chain(letters).collect();
             if self.coordinator.next_timeout().is_some_and(|due| due <= clock::now()) {
                 events.push(Event::Tick);
             }
             self.turn(events).await;
         }
+    }
+
+    /// What the domain is to be told of the disk, if that is news to it.
+    fn disk_news(&mut self) -> Option<Event> {
+        let trouble = self.performer.logs.disk_room().trouble();
+        if self.told_full == trouble.is_some() {
+            return None;
+        }
+        self.told_full = trouble.is_some();
+        Some(trouble.map_or(Event::DiskHasRoom, Event::DiskFull))
     }
 
     /// Notes whom to answer, and gives the event that a letter is.
@@ -165,7 +183,8 @@ impl EventLoop {
     /// A commit failed: what the domain believes is not so. Drop it, refuse whoever asked, load
     /// again; agents greet anew and say what they have.
     async fn start_over(&mut self, why: &anyhow::Error) {
-        error!("cannot commit: {why:#}; no new work is taken until the disk can be written again");
+        error!("cannot commit: {why:#}; everything is read anew from what was committed");
+        self.performer.logs.disk_room().refused(&format!("{why:#}"));
         if let Err(why) = self.performer.store.release_ballast() {
             error!("cannot give up the ballast: {why}");
         }
@@ -187,6 +206,7 @@ impl EventLoop {
                     let seed = random::number();
                     let settings = self.settings.clone();
                     self.coordinator = Coordinator::load(settings, snapshot, now, seed);
+                    self.told_full = false;
                     pause.tick().await;
                     return;
                 }

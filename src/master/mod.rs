@@ -8,6 +8,7 @@ pub mod change_source;
 pub mod commands;
 pub mod config;
 mod console_log;
+pub mod disk_room;
 pub mod domain;
 mod event_loop;
 pub mod http;

@@ -6,9 +6,12 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
+use std::process::ExitStatus;
 use std::process::Output;
 use std::process::Stdio;
 use std::time::Duration;
+
+use rustix::process::Signal;
 
 use crate::wire::Wire;
 
@@ -26,7 +29,11 @@ const _AGENT: &str = env!("CARGO_BIN_EXE_busybee-agent");
 pub(crate) struct House {
     dir: tempfile::TempDir,
     master: Option<Child>,
+    /// Where the master itself listens, past the wire.
+    pub(crate) master_port: u16,
     pub(crate) wire: Wire,
+    /// Small disks, the outermost first.
+    mounts: Vec<PathBuf>,
 }
 
 /// What differs from house to house.
@@ -48,11 +55,22 @@ impl House {
 
     /// The same with further keys of `[master]`, as lines of TOML.
     pub(crate) fn open_with(plan: &Plan, master_keys: &str) -> House {
+        let mut house = House::prepare_with(plan, master_keys);
+        house.start_master();
+        house
+    }
+
+    /// The same with everything but the master's start.
+    pub(crate) fn prepare(plan: &Plan) -> House {
+        House::prepare_with(plan, "")
+    }
+
+    fn prepare_with(plan: &Plan, master_keys: &str) -> House {
         let dir =
             tempfile::Builder::new().prefix("house-").tempdir().expect("a temporary directory");
         let master_port = free_port();
         let wire = Wire::to(master_port);
-        let mut house = House { dir, master: None, wire };
+        let house = House { dir, master: None, master_port, wire, mounts: Vec::new() };
         house.make_repository(plan.pipeline);
         let config = format!(
             r#"[master]
@@ -82,7 +100,6 @@ secret_files = {{ DEPLOY_TOKEN = "deploy-token" }}
         );
         std::fs::write(house.path("busybee.toml"), config).expect("write busybee.toml");
         std::fs::write(house.path("deploy-token"), format!("{SECRET}\n")).expect("write a secret");
-        house.start_master();
         house
     }
 
@@ -94,6 +111,16 @@ secret_files = {{ DEPLOY_TOKEN = "deploy-token" }}
     /// The master's `data_dir`.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.path("data")
+    }
+
+    /// Mounts a small disk, which only root can.
+    pub(crate) fn mount(&mut self, at: &Path, mib: u64) {
+        std::fs::create_dir_all(at).expect("a place to mount it");
+        let size = format!("size={mib}m,mode=700");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).status();
+        assert!(mounted.expect("mount starts").success(), "mount a disk at {}", at.display());
+        self.mounts.push(at.to_owned());
     }
 
     fn make_repository(&self, pipeline: &str) {
@@ -133,14 +160,19 @@ secret_files = {{ DEPLOY_TOKEN = "deploy-token" }}
 
     /// Starts the master and waits until it answers.
     pub(crate) fn start_master(&mut self) {
+        let mut serve = Command::new(BUSYBEE);
+        serve.args(["serve", "--config"]).arg(self.path("busybee.toml"));
+        self.start_master_as(serve);
+    }
+
+    /// The same with a command that becomes the master.
+    pub(crate) fn start_master_as(&mut self, mut serve: Command) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("master.log"))
             .expect("open the master's log");
-        let master = Command::new(BUSYBEE)
-            .args(["serve", "--config"])
-            .arg(self.path("busybee.toml"))
+        let master = serve
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("share the master's log"))
             .stderr(log)
@@ -168,6 +200,24 @@ secret_files = {{ DEPLOY_TOKEN = "deploy-token" }}
         let mut master = self.master.take().expect("the master runs");
         master.kill().expect("it is ours to kill");
         master.wait().expect("it ends");
+    }
+
+    /// Asks the master to end, and gives how it ended.
+    pub(crate) fn stop_master(&mut self) -> ExitStatus {
+        signal(self.master_pid(), Signal::TERM);
+        let mut master = self.master.take().expect("the master runs");
+        let mut status = None;
+        self.eventually("the master ends", |_| {
+            status = master.try_wait().expect("it is our child");
+            status.is_some()
+        });
+        status.expect("it has ended")
+    }
+
+    /// The master's process.
+    pub(crate) fn master_pid(&self) -> i32 {
+        let master = self.master.as_ref().expect("the master runs");
+        i32::try_from(master.id()).expect("process ids are small")
     }
 
     /// Runs a client command with this house's master.
@@ -263,6 +313,15 @@ secret_files = {{ DEPLOY_TOKEN = "deploy-token" }}
 
 impl Drop for House {
     fn drop(&mut self) {
+        self.end_all();
+        for at in self.mounts.iter().rev() {
+            let _busy = Command::new("umount").arg("-l").arg(at).status();
+        }
+    }
+}
+
+impl House {
+    fn end_all(&mut self) {
         if let Some(mut master) = self.master.take() {
             let _gone = master.kill();
             let _gone = master.wait();
@@ -271,7 +330,7 @@ impl Drop for House {
         for word in ["local-machine", ""] {
             for pid in self.processes(word) {
                 if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-                    let _gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+                    let _gone = rustix::process::kill_process(pid, Signal::TERM);
                 }
             }
         }
@@ -282,9 +341,15 @@ impl Drop for House {
             pause(LOOK_EVERY);
         }
         for pid in self.processes("").into_iter().filter_map(rustix::process::Pid::from_raw) {
-            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _gone = rustix::process::kill_process(pid, Signal::KILL);
         }
     }
+}
+
+/// Sends a signal to a process of this house.
+pub(crate) fn signal(pid: i32, signal: Signal) {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process id is not 0");
+    rustix::process::kill_process(pid, signal).expect("it runs, and is ours");
 }
 
 /// A bounded pause between two looks at something that cannot wake us.
@@ -302,7 +367,8 @@ fn free_port() -> u16 {
     listener.local_addr().expect("it has an address").port()
 }
 
-fn files_below(dir: &Path, name: &str) -> Vec<PathBuf> {
+/// The files of this name below a directory.
+pub(crate) fn files_below(dir: &Path, name: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let mut found = Vec::new();
     for path in entries.flatten().map(|entry| entry.path()) {

@@ -8,9 +8,15 @@ use crate::house::Plan;
 
 mod attacks;
 mod doctor;
+mod event_stream;
+mod fences;
 mod foreign;
 mod house;
+mod limits;
+mod numbered;
+mod restart;
 mod secrets;
+mod upgrade;
 mod wire;
 
 /// Ends idle workers at once, so that a test sees their end.

@@ -112,6 +112,7 @@ pub fn run(path: &Path, runs_as: &StepsRunAs) -> anyhow::Result<()> {
     let dir = AttemptDir::at(path.to_owned());
     let _alive = dir.lock()?.context("another supervisor has this attempt")?;
     become_owner()?;
+    dir.take_reserve();
     orphans::note_session(&dir).context("note the supervisor's session")?;
     let spec = dir.spec()?.context("the attempt has no spec")?;
     let waiting = Waiting::new(&dir.wake_fifo())?;
@@ -264,8 +265,7 @@ fn step_from_start_to_end(
     let id = attempt.spec.id;
     let (started_at, from) = (clock::now(), clock::monotonic());
     let fifo = attempt.dir.agent_fifo();
-    let path = attempt.dir.log(step);
-    let mut spool = Spool::create(&path, fifo.clone(), SPOOL_BYTES_MAX, attempt.redactor.clone())
+    let mut spool = Spool::create(&attempt.dir, step, SPOOL_BYTES_MAX, attempt.redactor.clone())
         .context("create a step's spool")?;
     attempt.dir.write_started(step, FromAgent::StepStarted { attempt: id, step, started_at })?;
     crate::agent::attempt_dir::wake(&fifo);

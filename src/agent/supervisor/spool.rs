@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::path::PathBuf;
 
 use ring::digest;
 
 use crate::agent::attempt_dir;
+use crate::agent::attempt_dir::AttemptDir;
 use crate::agent::domain::redactor::Redactor;
 
 /// A step's log, at most: a runaway step must not fill the worker's disk. The head is kept, and the
@@ -25,7 +25,7 @@ pub(super) struct Spool {
     redactor: Redactor,
     /// What the redactor has let through, kept so that not every write needs a new buffer.
     shown: Vec<u8>,
-    wake: PathBuf,
+    dir: AttemptDir,
     hash: digest::Context,
     written: u64,
     limit: u64,
@@ -37,22 +37,28 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// Opens a fresh spool. `wake` is the FIFO that tells the agent to look.
+    /// Opens a fresh spool for the log of a step.
     pub(super) fn create(
-        path: &Path,
-        wake: PathBuf,
+        dir: &AttemptDir,
+        step: u32,
         limit: u64,
         redactor: Redactor,
     ) -> std::io::Result<Spool> {
-        let file =
-            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(true).write(true).mode(0o600).open(dir.log(step))
+        };
+        let file = open().or_else(|_| {
+            dir.give_up_reserve();
+            open()
+        })?;
         let hash = digest::Context::new(&digest::SHA256);
         let (shown, tail, failed) = (Vec::new(), Vec::new(), None);
         Ok(Spool {
             file,
             redactor,
             shown,
-            wake,
+            dir: dir.clone(),
             hash,
             written: 0,
             limit,
@@ -94,14 +100,29 @@ impl Spool {
             Ok(()) => {
                 self.hash.update(bytes);
                 self.written += bytes.len() as u64;
-                attempt_dir::wake(&self.wake);
+                attempt_dir::wake(&self.dir.agent_fifo());
             }
-            Err(why) => {
-                // Some of it may be in the file: what is not counted is cut.
+            Err(why) => self.break_off(why),
+        }
+    }
+
+    /// The disk took less than all of something: the log ends in front of it, and says so.
+    fn break_off(&mut self, why: std::io::Error) {
+        // Some of it may be in the file: what is not counted is cut.
+        let _best_effort = self.file.set_len(self.written);
+        self.dir.give_up_reserve();
+        let marker =
+            format!("\nbusybee: the log ends here: the worker's disk takes no more: {why}\n");
+        match self.file.write_all_at(marker.as_bytes(), self.written) {
+            Ok(()) => {
+                self.hash.update(marker.as_bytes());
+                self.written += marker.len() as u64;
+            }
+            Err(_) => {
                 let _best_effort = self.file.set_len(self.written);
-                self.failed = Some(why);
             }
         }
+        self.failed = Some(why);
     }
 
     /// Adds a line of our own, on a line of its own.
@@ -145,9 +166,9 @@ mod tests {
     #[test]
     fn a_log_beyond_its_limit_keeps_head_marker_and_end() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("1.log");
-        let mut spool =
-            Spool::create(&path, dir.path().join("wake"), 1000, Redactor::new([])).unwrap();
+        let attempt = AttemptDir::at(dir.path().to_owned());
+        let path = attempt.log(1);
+        let mut spool = Spool::create(&attempt, 1, 1000, Redactor::new([])).unwrap();
         for number in 0..100_000_u32 {
             spool.write(format!("line {number}\n").as_bytes());
         }

@@ -47,12 +47,19 @@ impl LogIntake {
             line: line.clone(),
             logs: logs.clone(),
             open: HashMap::new(),
-            disk_failed: false,
+            stalled: HashMap::new(),
             acks: JoinSet::new(),
         };
         tasks.spawn(async move {
-            while let Some((chunk, _room)) = waiting.recv().await {
-                clerk.handle(chunk).await;
+            loop {
+                let is_stalled = !clerk.stalled.is_empty();
+                tokio::select! {
+                    taken = waiting.recv() => match taken {
+                        Some((chunk, _room)) => clerk.handle(chunk).await,
+                        None => return,
+                    },
+                    () = tokio::time::sleep(intake::DISK_PAUSE), if is_stalled => clerk.try_again().await,
+                }
             }
         });
         LogIntake { queue, room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)) }
@@ -72,8 +79,9 @@ struct Clerk {
     line: Line,
     logs: LogStore,
     open: HashMap<LogOwner, Open>,
-    /// The disk refused the last chunk: said once, not for each.
-    disk_failed: bool,
+    /// Logs of which the disk refused a chunk. More of them is thrown away: nothing of it is acked, so
+    /// its agent keeps it, and sends no more than a window before it stops.
+    stalled: HashMap<LogOwner, LogKey>,
     acks: JoinSet<()>,
 }
 
@@ -95,30 +103,52 @@ impl Clerk {
                 }
                 return;
             }
-            Verdict::Full => return self.line.outgoing.ack(chunk.owner, end),
+            Verdict::Full => return self.throw_away(chunk, end).await,
             Verdict::Cut => {
                 return self.cut("a log of a step that its attempt does not have");
             }
         }
         let key = LogKey::of(chunk.owner, &self.line.worker);
         let owner = chunk.owner;
+        if self.stalled.contains_key(&owner) {
+            return;
+        }
         match self.write(&key, chunk, end).await {
-            Ok(()) => self.disk_failed = false,
+            Ok(()) => {}
             Err(LogError::Refused(sentence)) => self.cut(&sentence),
             Err(LogError::Disk(sentence)) => {
-                // Nothing is acked, so nothing is lost: the agent's spool keeps it.
-                if !std::mem::replace(&mut self.disk_failed, true) {
-                    tracing::error!("cannot keep the {key}: {sentence}");
-                }
-                self.try_again(owner, &key).await;
+                tracing::error!("cannot keep the {key} for now: {sentence}");
+                self.stalled.insert(owner, key);
             }
         }
     }
 
-    /// After the disk refused a chunk: the agent sends on from what is durable, a little later.
-    async fn try_again(&mut self, owner: LogOwner, key: &LogKey) {
-        tokio::time::sleep(intake::DISK_PAUSE).await;
-        if let Ok(durable) = self.logs.watch_durable(key).await {
+    /// What is too much is taken and not kept; whoever reads the log is told where it was cut.
+    async fn throw_away(&mut self, chunk: LogChunk, end: u64) {
+        let key = LogKey::of(chunk.owner, &self.line.worker);
+        let limit = intake::bytes_max(chunk.owner) >> 20;
+        let text = format!(
+            "\nbusybee: the log ends here: the master keeps no more than {limit} MiB of it\n"
+        );
+        let frame = zstd::bulk::compress(text.as_bytes(), 1);
+        if let (Ok(frame), Ok(raw_len)) = (frame, u32::try_from(text.len())) {
+            // Only the first that is too much stands where the log ends: all later ones are misplaced.
+            let marker = LogChunk { raw_len, frame, ..chunk };
+            let _misplaced = self.logs.append(&key, marker).await;
+        }
+        self.line.outgoing.ack(chunk.owner, end);
+    }
+
+    /// Once the disk takes something again, agents send on from what is durable.
+    async fn try_again(&mut self) {
+        if self.logs.disk_room().is_full() {
+            return;
+        }
+        for (owner, key) in std::mem::take(&mut self.stalled) {
+            let Ok(durable) = self.logs.watch_durable(&key).await else {
+                self.stalled.insert(owner, key);
+                continue;
+            };
             if let Some(open) = self.open.get_mut(&owner) {
                 open.misplaced.forget();
             }
@@ -150,13 +180,21 @@ impl Clerk {
         self.close_finished();
         let outgoing = self.line.outgoing.clone();
         let mut durable = self.logs.watch_durable(key).await?;
+        let mut falls = self.logs.watch_durable(key).await?;
+        let room = self.logs.disk_room().clone();
         let acks = self.acks.spawn(async move {
             let mut offset = durable.current();
             loop {
                 if offset > 0 {
                     outgoing.ack(owner, offset);
                 }
-                offset = durable.changed().await;
+                tokio::select! {
+                    end = durable.changed() => offset = end,
+                    () = falls.fell_back() => {
+                        room.refused("a log could not be made durable");
+                        outgoing.rewind(owner, falls.current());
+                    }
+                }
             }
         });
         self.open.insert(owner, Open { misplaced: Misplaced::default(), acks });

@@ -146,7 +146,7 @@ impl Coordinator {
             return self.worker_gone(name, "its agent has not been heard of");
         }
         if let Some(attempt) = live.worker.attempt {
-            self.attempt_broke(attempt.attempt, &format!("worker {name} has not been heard of"));
+            self.attempt_lost(attempt.attempt, &format!("worker {name} has not been heard of"));
         }
     }
 }

@@ -154,7 +154,7 @@ impl Coordinator {
             && let Some(known) = self.attempts.get(&attempt.attempt)
             && known.state == AttemptState::Assigned
         {
-            self.attempt_broke(attempt.attempt, &format!("worker {name} left: {sentence}"));
+            self.attempt_lost(attempt.attempt, &format!("worker {name} left: {sentence}"));
         }
         let Some(live) = self.workers.get(name) else { return };
         if has_instance {

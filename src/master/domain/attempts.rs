@@ -203,6 +203,19 @@ impl Coordinator {
         self.tell(worker, ToAgent::Forget(id));
     }
 
+    /// Nobody is left to say whether an attempt had begun. A job that may not be run twice is called off
+    /// even where nothing says so: the word of it may have been lost with its worker.
+    pub(super) fn attempt_lost(&mut self, id: AttemptId, why: &str) {
+        let Some(attempt) = self.attempts.get(&id) else { return };
+        let is_for_once =
+            self.jobs.get(&attempt.job).is_some_and(|job| job.spec.infra_retries == 0);
+        if !is_for_once || attempt.state != AttemptState::Assigned || attempt.cancelling {
+            return self.attempt_broke(id, why);
+        }
+        let reason = format!("{why}; it may have begun, and is not to be run again");
+        self.end_attempt(id, AttemptState::Infra(why.to_owned()), JobStatus::Infra, Some(reason));
+    }
+
     /// An attempt could not be carried out: the job is queued again, or called off.
     pub(super) fn attempt_broke(&mut self, id: AttemptId, why: &str) {
         let Some(attempt) = self.attempts.get(&id) else { return };
@@ -219,9 +232,10 @@ impl Coordinator {
         let unstarted = known.fence.0.saturating_sub(u64::from(known.attempts));
         let retries = known.spec.infra_retries;
         if failures > retries || unstarted > UNSTARTED_MAX {
-            let reason = match retries {
-                0 => why.to_owned(),
-                _ => format!("{why} (tried {} times)", failures.max(1)),
+            let reason = match failures {
+                0 => format!("{why} (given out {unstarted} times, and never begun)"),
+                1 => why.to_owned(),
+                _ => format!("{why} (tried {failures} times)"),
             };
             self.change_job(job, |job, _| job.infra_failures = failures);
             return self.end_attempt(id, state, JobStatus::Infra, Some(reason));
@@ -291,9 +305,10 @@ impl Coordinator {
         let was_taken = attempt.state == AttemptState::Started;
         let live = self.workers.get(&worker);
         let is_heard = live.is_some_and(|live| live.connection.is_some() && live.is_known);
-        if !is_heard && !cancelling {
-            // It may have ended long ago and cannot say so. The grace and the lease have an end, so
-            // this has one too.
+        let may_have_ended = !is_heard || self.disk_full.is_some();
+        if may_have_ended && !cancelling {
+            // It may have ended long ago and cannot say so, or not be written down. The grace and
+            // the lease have an end, so this has one too.
             return self.timers.set(Timer::Overdue(id), self.now + END_GRACE);
         }
         if cancelling {
@@ -301,7 +316,7 @@ impl Coordinator {
             self.end_attempt(id, state, JobStatus::Cancelled, None);
         } else if !was_taken {
             let why = format!("worker {worker} did not take it");
-            self.attempt_broke(id, &why);
+            self.attempt_lost(id, &why);
             return self.end_worker(&worker, "did not take a job");
         } else {
             let reason = Some("ran out of time, and its worker did not end it".to_owned());
@@ -352,6 +367,20 @@ mod tests {
         rig.finish(&worker, second, infra());
         assert_eq!(rig.status("test"), JobStatus::Infra);
         assert!(rig.reason("test").contains("tried 2 times"));
+    }
+
+    #[test]
+    fn a_job_for_once_that_was_lost_before_it_said_it_had_begun_is_not_run_again() {
+        for (infra_retries, status) in [(0, JobStatus::Infra), (1, JobStatus::Queued)] {
+            let spec = JobSpec { infra_retries, ..rig::job("test", &[]) };
+            let (mut rig, instance, _, _, _) = given(spec);
+            rig.say(crate::master::domain::event::Event::InstanceEnded {
+                instance,
+                sentence: None,
+            });
+            assert_eq!(rig.status("test"), status);
+            assert_eq!(rig.reason("test").contains("it may have begun"), infra_retries == 0);
+        }
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub struct Coordinator {
     pub(super) instances: BTreeMap<InstanceId, LiveInstance>,
     pub(super) pools: BTreeMap<PoolName, Pool>,
     pub(super) loading: BTreeMap<(ProjectName, BuildNumber), Loading>,
+    /// Why nothing new begins: the master's disk is full. Not remembered, as nothing is.
+    pub(super) disk_full: Option<String>,
     /// Pools in which something changed that the scheduler must look at.
     pub(super) unsettled: BTreeSet<PoolName>,
     /// Jobs that have just begun to wait, and want a reason.
@@ -98,6 +100,7 @@ impl Coordinator {
             instances: BTreeMap::new(),
             pools,
             loading: BTreeMap::new(),
+            disk_full: None,
             unsettled: BTreeSet::new(),
             unexplained: BTreeSet::new(),
         };
@@ -135,6 +138,10 @@ impl Coordinator {
         self.fire_timers();
         match event {
             Event::Tick => {}
+            Event::DiskFull(sentence) => self.disk_is_full(Some(sentence)),
+            Event::DiskHasRoom => self.disk_is_full(None),
+            // The next listing says the same.
+            Event::RefsListed { .. } if self.disk_full.is_some() => {}
             Event::RefsListed { project, refs } => self.refs_listed(&project, refs),
             Event::ChangeResolved(change, resolved) => self.change_resolved(change, resolved),
             Event::ChangeUnresolved { change, sentence, worth_retrying } => {

@@ -26,6 +26,13 @@ use crate::model::time::Timestamp;
 pub enum Event {
     /// A timeout came, or the master just started.
     Tick,
+    /// The master's disk takes no more: nothing new begins until it does.
+    DiskFull(
+        /// How it stands, for people.
+        String,
+    ),
+    /// It has room again.
+    DiskHasRoom,
     /// A repository was asked, and these are all of its watched refs.
     RefsListed {
         /// Which project.

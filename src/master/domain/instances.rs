@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Record;
+use crate::master::domain::decision::ToAgent;
 use crate::master::domain::entities::Instance;
 use crate::master::domain::timers::Timer;
 use crate::model::ids::CloudId;
@@ -141,6 +142,16 @@ impl Coordinator {
         self.perform(action);
     }
 
+    /// Whoever still speaks for a machine that is gone is what is left of one, or another that was
+    /// restored from it: its job is another's now.
+    fn hang_up_on_gone(&mut self, worker: &WorkerName, why: &str) {
+        let connection = self.workers.get(worker).and_then(|live| live.connection);
+        let Some(connection) = connection else { return };
+        let sentence = format!("this machine is gone: {why}");
+        self.tell(worker, ToAgent::Shutdown { sentence: sentence.clone() });
+        self.perform(Action::Disconnect { connection, sentence });
+    }
+
     /// The machine is gone: the row ends, and so does the worker, with what it had.
     pub(super) fn instance_ended(&mut self, id: InstanceId, why: Option<&str>) {
         let Some(live) = self.instances.get(&id) else { return };
@@ -166,6 +177,7 @@ impl Coordinator {
             instance.why_ended = instance.why_ended.take().or_else(|| Some(why.clone()));
             instance.ended_at = Some(now);
         });
+        self.hang_up_on_gone(&worker, &why);
         self.worker_gone(&worker, &why);
         if !was_asked && !was_ready {
             self.launch_went_wrong(&pool, &why);
@@ -175,10 +187,13 @@ impl Coordinator {
 
 #[cfg(test)]
 mod tests {
+    use crate::master::domain::decision::Action;
+    use crate::master::domain::decision::ToAgent;
     use crate::master::domain::event::Event;
     use crate::master::domain::event::Request;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
+    use crate::model::status::JobStatus;
 
     #[test]
     fn never_more_machines_are_asked_for_than_the_pool_may_have() {
@@ -192,6 +207,19 @@ mod tests {
         assert!(rig.launches().is_empty(), "what is being ended is there still");
         rig.say(Event::InstanceEnded { instance: first, sentence: None });
         assert_eq!(rig.launches().len(), 1);
+    }
+
+    #[test]
+    fn who_still_speaks_for_a_machine_that_is_gone_is_told_to_end() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, worker, _) = rig.arrive();
+        let attempt = rig.given();
+        rig.start(&worker, attempt);
+        rig.say(Event::InstanceEnded { instance, sentence: None });
+        assert!(matches!(rig.told()[..], [ToAgent::Shutdown { .. }]), "{:?}", rig.told());
+        assert!(rig.done.iter().any(|action| matches!(action, Action::Disconnect { .. })));
+        assert_eq!(rig.status("test"), JobStatus::Queued);
     }
 
     #[test]

@@ -32,8 +32,23 @@ pub(super) struct Loading {
     failed_only: bool,
 }
 
+/// Whether it would be more to do; what ends something is taken at any time.
+fn begins_something(request: &Request) -> bool {
+    match request {
+        Request::StartBuild { .. } | Request::RetryBuild { .. } | Request::AddWorker(..) => true,
+        Request::CancelBuild(..)
+        | Request::PausePool(_)
+        | Request::ResumePool(_)
+        | Request::DrainWorker(_)
+        | Request::StopWorker(_) => false,
+    }
+}
+
 impl Coordinator {
     pub(super) fn asked(&mut self, reply: ReplyId, request: Request) {
+        if let Some(why) = self.disk_full.clone().filter(|_| begins_something(&request)) {
+            return self.refuse(reply, RefusalKind::Unavailable, why);
+        }
         match request {
             Request::StartBuild { project, reference, inputs } => {
                 self.start_asked(reply, project, reference, inputs);

@@ -23,8 +23,17 @@ impl Coordinator {
         }
     }
 
+    /// What runs goes on, and what waits goes on waiting.
+    pub(super) fn disk_is_full(&mut self, sentence: Option<String>) {
+        self.disk_full = sentence;
+        self.unsettled.extend(self.pools.keys().cloned());
+    }
+
     /// Gives the oldest jobs to idle workers that may have them.
     fn assign_in(&mut self, name: &PoolName) {
+        if self.disk_full.is_some() {
+            return;
+        }
         // A pair is looked for as often as there are idle workers; mostly the first job fits.
         while let Some((job, worker)) = self.next_pair(name) {
             if let Some(pool) = self.pools.get_mut(name) {
@@ -46,7 +55,7 @@ impl Coordinator {
     /// Starts machines for what waits, and makes room where only others' workers idle.
     fn scale(&mut self, name: &PoolName) {
         let Some(pool) = self.pools.get(name) else { return };
-        if !pool.launches() || pool.state.paused.is_some() {
+        if !pool.launches() || pool.state.paused.is_some() || self.disk_full.is_some() {
             return;
         }
         if self.timers.is_set(&Timer::Launch(name.clone())) {
@@ -126,6 +135,9 @@ impl Coordinator {
 
     fn why_waiting(&self, name: &PoolName) -> String {
         let Some(pool) = self.pools.get(name) else { return String::new() };
+        if let Some(why) = &self.disk_full {
+            return why.clone();
+        }
         if let Some(why) = &pool.state.paused {
             return format!("pool \"{name}\" is paused: {why}");
         }
@@ -161,6 +173,8 @@ pub(super) fn plural(count: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use crate::master::domain::decision::Action;
+    use crate::master::domain::decision::Answer;
+    use crate::master::domain::event::Event;
     use crate::master::domain::event::Request;
     use crate::master::domain::pipeline::JobSpec;
     use crate::master::domain::rig;
@@ -186,6 +200,32 @@ mod tests {
         rig.build("app", vec![rig::job("test", &[])]);
         assert!(rig.launches().is_empty());
         assert!(rig.reason("test").contains("is paused: somebody paused it"));
+    }
+
+    #[test]
+    fn while_the_masters_disk_is_full_what_runs_goes_on_and_nothing_new_begins() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("runs", &[]), rig::job("waits", &[])]);
+        let (_, worker, connection) = rig.arrive();
+        let attempt = rig.given();
+        rig.start(&worker, attempt);
+        rig.say(Event::DiskFull("the disk is full".to_owned()));
+        assert_eq!(rig.reason("waits"), "the disk is full");
+        let answer = rig.ask(rig::start("app".into(), Default::default()));
+        assert!(
+            matches!(&answer, Some(Answer::Refused(why)) if why.sentence == "the disk is full")
+        );
+
+        // It may have ended long ago: its log has no room to come, and its result waits behind it.
+        let hours = rig.wait_beating(3 * 3600, &[(&worker, connection)]);
+        assert!(!hours.iter().any(|action| matches!(action, Action::Prepare { .. })));
+        assert_eq!(rig.status("runs"), JobStatus::Running);
+        rig.finish(&worker, attempt, AttemptOutcome::Passed);
+        assert_eq!(rig.status("runs"), JobStatus::Passed);
+        assert_eq!(rig.status("waits"), JobStatus::Queued);
+
+        rig.say(Event::DiskHasRoom);
+        rig.given();
     }
 
     #[test]

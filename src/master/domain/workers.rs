@@ -206,7 +206,7 @@ impl Coordinator {
         let attempt = live.worker.attempt;
         if let Some(attempt) = attempt {
             let why = absence::known_reason(&live.worker).unwrap_or_else(|| why.to_owned());
-            self.attempt_broke(attempt.attempt, &format!("worker {name} was lost: {why}"));
+            self.attempt_lost(attempt.attempt, &format!("worker {name} was lost: {why}"));
         }
         self.change_worker(name, |worker, now| {
             worker.status = WorkerStatus::Gone;

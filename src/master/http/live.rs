@@ -219,6 +219,8 @@ async fn write_lines(
                 }
             }
             Piece::Quiet => writer.send(STILL_HERE).await?,
+            // Without an "end": the browser calls again, and goes on from the last id.
+            Piece::Stopped => return Ok(()),
             Piece::End => {
                 writer.send(named("end", "{}")).await?;
                 return Ok(());

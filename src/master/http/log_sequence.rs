@@ -42,21 +42,28 @@ enum Next {
     Done,
 }
 
+/// The reader has gone, or the master stops. Nothing may be written behind this: who asks again does
+/// so with the number of bytes that have come.
+struct BrokenOff;
+
+impl From<ReaderGone> for BrokenOff {
+    fn from(ReaderGone: ReaderGone) -> BrokenOff {
+        BrokenOff
+    }
+}
+
 impl Sequence {
-    /// Writes all from an offset on, counted over the whole.
-    ///
-    /// # Errors
-    /// The reader is gone, or something could not be read (which is logged): what was written
-    /// stops short, and the reader asks again with a larger offset.
-    pub async fn write(&self, web: &Web, offset: u64, writer: &Writer) -> Result<(), ReaderGone> {
+    /// Writes all from an offset on, counted over the whole. Where that breaks off (the reader is gone,
+    /// the master stops, something could not be read, which is logged), the reader asks again with a
+    /// larger offset.
+    pub async fn write(&self, web: &Web, offset: u64, writer: &Writer) {
         match self.write_jobs(web, offset, writer).await {
-            Ok(result) => result,
+            Ok(Ok(()) | Err(BrokenOff)) => {}
             Err(error) => {
                 tracing::warn!(
                     error = format!("{error:#}"),
                     "failed to go on with a log: {error:#}"
                 );
-                Ok(())
             }
         }
     }
@@ -66,7 +73,7 @@ impl Sequence {
         web: &Web,
         offset: u64,
         writer: &Writer,
-    ) -> anyhow::Result<Result<(), ReaderGone>> {
+    ) -> anyhow::Result<Result<(), BrokenOff>> {
         let mut skip = offset;
         let mut notices = web.notices.watch();
         let mut stopping = web.stopping.clone();
@@ -79,14 +86,15 @@ impl Sequence {
                     Next::Step(attempt, run) => {
                         after = Some((attempt, Some(run.step)));
                         if self.write_step(web, *job, &run, &mut skip, writer).await?.is_err() {
-                            return Ok(Err(ReaderGone));
+                            return Ok(Err(BrokenOff));
                         }
                         if self.step.is_some() {
                             break;
                         }
                     }
                     Next::Done => break,
-                    Next::NotYet if !self.follow || *stopping.borrow() => break,
+                    Next::NotYet if !self.follow => break,
+                    Next::NotYet if *stopping.borrow() => return Ok(Err(BrokenOff)),
                     Next::NotYet => {
                         tokio::select! {
                             // Its end only makes this loop look again.
@@ -148,7 +156,7 @@ impl Sequence {
         run: &StepRun,
         skip: &mut u64,
         writer: &Writer,
-    ) -> anyhow::Result<Result<(), ReaderGone>> {
+    ) -> anyhow::Result<Result<(), BrokenOff>> {
         let source = Source::Step {
             project: self.project.clone(),
             number: self.number,
@@ -158,24 +166,30 @@ impl Sequence {
         };
         // Asked first, so that the length below is the last one where it is over.
         let is_over = source.is_over(web).await?;
-        let bytes = web.logs.size(&source.log_key()).await?.bytes;
+        let key = source.log_key();
+        let bytes = web.logs.size(&key).await?.bytes;
         if *skip >= bytes && (is_over || !self.follow) {
             *skip -= bytes;
             return Ok(Ok(()));
         }
         let end = if self.follow { u64::MAX } else { bytes };
-        let mut tail = Tail::new(web, source, std::mem::take(skip)).await?;
+        let from = std::mem::take(skip);
+        let mut tail = Tail::new(web, source, from).await?;
         while tail.offset() < end {
             match tail.next(web).await? {
                 Piece::Bytes(piece) => {
-                    if writer.send(piece).await.is_err() {
-                        return Ok(Err(ReaderGone));
+                    if let Err(gone) = writer.send(piece).await {
+                        return Ok(Err(gone.into()));
                     }
                 }
                 Piece::Quiet => {}
+                Piece::Stopped => return Ok(Err(BrokenOff)),
                 Piece::End => break,
             }
         }
+        // Where the reader has all of this one, which ended only now, the rest lies in later ones.
+        let bytes = web.logs.size(&key).await?.bytes;
+        *skip = from.saturating_sub(bytes);
         Ok(Ok(()))
     }
 

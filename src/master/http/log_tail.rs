@@ -111,6 +111,8 @@ pub enum Piece {
     Quiet,
     /// No more will come.
     End,
+    /// The master stops: more may come, from the one that is started next.
+    Stopped,
 }
 
 /// A reader of one log.
@@ -170,8 +172,11 @@ impl Tail {
                 self.offset += bytes.len() as u64;
                 return Ok(Piece::Bytes(bytes));
             }
-            if self.is_over || *self.stopping.borrow() {
+            if self.is_over {
                 return Ok(Piece::End);
+            }
+            if *self.stopping.borrow() {
+                return Ok(Piece::Stopped);
             }
             if tokio::time::timeout(QUIET_AFTER, self.something_happens()).await.is_err() {
                 self.ask_again = true;

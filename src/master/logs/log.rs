@@ -77,6 +77,8 @@ pub(super) struct Log {
     state: Mutex<State>,
     visible: watch::Sender<u64>,
     durable: watch::Sender<u64>,
+    /// How often it fell back to what is durable.
+    falls: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -103,6 +105,7 @@ impl Log {
             state: Mutex::new(State::default()),
             visible: watch::Sender::new(0),
             durable: watch::Sender::new(0),
+            falls: watch::Sender::new(0),
         }
     }
 
@@ -118,7 +121,7 @@ impl Log {
         let mut state = lock(&self.state);
         state.opened = true;
         if let Some(found) = found {
-            state.indexed = found.index.len();
+            state.indexed = found.indexed;
             state.index = found.index;
             state.file = Some(Arc::new(found.file));
             state.named = true;
@@ -259,6 +262,7 @@ impl Log {
             let _best_effort = file.set_len(state.durable.file_len);
         }
         publish(&self.visible, state.durable.raw_len);
+        self.falls.send_modify(|falls| *falls += 1);
     }
 
     /// What a reader needs to read from where `start` says.
@@ -276,6 +280,11 @@ impl Log {
     /// The visible end, and each change of it.
     pub(super) fn watch_visible(&self) -> watch::Receiver<u64> {
         self.visible.subscribe()
+    }
+
+    /// Each time that it falls back.
+    pub(super) fn watch_falls(&self) -> watch::Receiver<u64> {
+        self.falls.subscribe()
     }
 
     /// The durable end, and each change of it.

@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::master::disk_room::DiskRoom;
 use crate::master::logs::error::LogError;
 use crate::master::logs::index::Index;
 use crate::master::logs::key::LogKey;
@@ -61,6 +62,7 @@ struct Inner {
     /// The one [`Log`] of each file that is in use, and of some that were.
     open: Mutex<HashMap<LogKey, Arc<Log>>>,
     writers: Writers,
+    room: DiskRoom,
 }
 
 impl LogStore {
@@ -69,14 +71,32 @@ impl LogStore {
         let writers = Writers::start().context("start the threads that write logs")?;
         let folder = data_dir.join("logs");
         Ok(LogStore {
-            inner: Arc::new(Inner { folder, open: Mutex::new(HashMap::new()), writers }),
+            inner: Arc::new(Inner {
+                folder,
+                open: Mutex::new(HashMap::new()),
+                writers,
+                room: DiskRoom::of(data_dir),
+            }),
         })
     }
 
+    /// Whether the disk under the logs has room.
+    pub fn disk_room(&self) -> &DiskRoom {
+        &self.inner.room
+    }
+
     /// Adds a chunk to a log if it starts where the log ends. When this returns, viewers see it;
-    /// that it is durable is told by [`LogStore::watch_durable`].
+    /// that it is durable is told by [`LogStore::watch_durable`]. A full disk takes none: what room is
+    /// left is the store's.
     pub async fn append(&self, key: &LogKey, chunk: LogChunk) -> Result<Appended, LogError> {
-        self.inner.writers.append(key, self.log(key), chunk).await
+        if let Some(trouble) = self.inner.room.trouble() {
+            return Err(LogError::Disk(trouble));
+        }
+        let appended = self.inner.writers.append(key, self.log(key), chunk).await;
+        if let Err(LogError::Disk(why)) = &appended {
+            self.inner.room.refused(why);
+        }
+        appended
     }
 
     /// The durable end of a log, and each change of it: what to acknowledge. Its first value is
@@ -91,11 +111,16 @@ impl LogStore {
     }
 
     /// Waits until a log is durable up to `offset`; false once that has made no progress for
-    /// `patience`, or the disk fails: the log stays incomplete.
+    /// `patience`, or the log cannot be opened: it stays incomplete. A full disk is waited for: who has
+    /// the log still has it.
     pub async fn wait_until(&self, key: &LogKey, offset: u64, patience: Duration) -> bool {
         let Ok(mut durable) = self.watch_durable(key).await else { return false };
         while durable.current() < offset {
-            if tokio::time::timeout(patience, durable.changed()).await.is_err() {
+            let was_full = self.inner.room.is_full();
+            if tokio::time::timeout(patience, durable.changed()).await.is_err()
+                && !was_full
+                && !self.inner.room.is_full()
+            {
                 return durable.current() >= offset;
             }
         }

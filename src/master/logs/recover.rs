@@ -16,8 +16,10 @@ pub(super) struct Recovered {
     pub(super) file: File,
     /// Where it ends. All of it is durable.
     pub(super) end: End,
-    /// The same as on disk.
+    /// Of all of the file.
     pub(super) index: Index,
+    /// How many of its entries are on disk.
+    pub(super) indexed: usize,
 }
 
 /// Opens the log at `path`; nothing where there is none.
@@ -49,11 +51,15 @@ pub(super) fn open(path: &Path) -> std::io::Result<Option<Recovered>> {
     // What survived a crash of this process may still be in memory only.
     log::sync(&file, path, false)?;
     let stored_len = std::fs::metadata(Index::path_of(path)).map_or(0, |found| found.len());
+    let mut indexed = index.len();
     if on_disk.is_none() || stored_len != index.stored_len() {
         let kept = on_disk.unwrap_or(0);
-        Index::write(path, kept, &index.stored(kept, index.len()))?;
+        if Index::write(path, kept, &index.stored(kept, index.len())).is_err() {
+            // A full disk can be read all the same.
+            indexed = kept;
+        }
     }
-    Ok(Some(Recovered { file, end, index }))
+    Ok(Some(Recovered { file, end, index, indexed }))
 }
 
 /// The end of the last sound chunk, with the index grown up to it; nothing if the place where

@@ -195,7 +195,9 @@ fn a_log_that_could_not_be_made_durable_falls_back_and_takes_the_rest_again() {
     let lost = chunk(8, b"lost");
     log.append(&lost, &mut unpacker).unwrap();
     assert_eq!(whole(&log), b"durable lost", "viewers see it at once");
+    let falls = log.watch_falls();
     log.fall_back();
+    assert!(falls.has_changed().unwrap(), "or nobody would ask for the rest again");
     assert_eq!(whole(&log), b"durable ");
     assert_eq!(std::fs::read(&path).unwrap(), file);
     let later = log.append(&chunk(12, b"later"), &mut unpacker).unwrap();

@@ -13,18 +13,26 @@ use crate::master::logs::log::Log;
 #[derive(Debug)]
 pub struct LogWatch {
     receiver: watch::Receiver<u64>,
+    falls: watch::Receiver<u64>,
     /// Keeps the one `Log` of the file in use, so that there is no other to be told of.
     _log: Arc<Log>,
 }
 
 impl LogWatch {
     pub(super) fn new(log: Arc<Log>, receiver: watch::Receiver<u64>) -> LogWatch {
-        LogWatch { receiver, _log: log }
+        LogWatch { receiver, falls: log.watch_falls(), _log: log }
     }
 
     /// Where the end is now.
     pub fn current(&self) -> u64 {
         *self.receiver.borrow()
+    }
+
+    /// Ends when the log has been cut back to what is durable: what was written behind that must be sent
+    /// again, and nothing else says so where no more of it comes.
+    pub async fn fell_back(&mut self) {
+        // The sender lives as long as the log, which this holds.
+        let _never_closed = self.falls.changed().await;
     }
 
     /// Waits until the end is another than the one this has told of last, and tells of it.

@@ -61,15 +61,19 @@ fn apply(connection: &mut Connection, sql: &str, number: usize) -> anyhow::Resul
 
 /// Where the copy of a file of schema `version` goes.
 fn copy_path(path: &Path, version: usize) -> PathBuf {
+    with_ending(path, &format!(".schema-{version}"))
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".schema-{version}"));
+    name.push(ending);
     PathBuf::from(name)
 }
 
 /// Writes the whole database beside itself. The copy has its name only once it is complete.
 fn keep_copy(connection: &Connection, path: &Path, version: usize) -> anyhow::Result<()> {
     let copy = copy_path(path, version);
-    let partial = copy.with_extension(format!("schema-{version}.partial"));
+    let partial = with_ending(&copy, ".partial");
     let write = || -> anyhow::Result<()> {
         // VACUUM INTO wants an empty file; made here, it is nobody else's to read.
         let file = std::fs::OpenOptions::new()
@@ -86,7 +90,14 @@ fn keep_copy(connection: &Connection, path: &Path, version: usize) -> anyhow::Re
         std::fs::File::open(folder)?.sync_all()?;
         Ok(())
     };
-    write().with_context(|| {
+    let written = write();
+    if written.is_err() {
+        // Half a copy would only keep a full disk full.
+        for end in ["", "-journal"] {
+            let _not_there = std::fs::remove_file(with_ending(&partial, end));
+        }
+    }
+    written.with_context(|| {
         format!(
             "copy {} to {} before its schema changes (is there room for it twice?)",
             path.display(),

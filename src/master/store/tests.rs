@@ -197,6 +197,18 @@ async fn every_outcome_of_a_step_and_every_state_of_an_attempt_reads_back() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_told_again_does_not_undo_a_steps_end() {
+    let (_dir, store) = open();
+    let started = || Record::Step(sample::step(1, 1, None));
+    let ended = sample::step(1, 1, Some(StepOutcome::Exited(3)));
+    store.commit(vec![started(), Record::Step(ended.clone()), started()]).await.unwrap();
+    let found = store.steps_of(AttemptId(1)).await.unwrap();
+    assert_eq!(found, std::slice::from_ref(&ended));
+    store.commit(vec![started()]).await.unwrap();
+    assert_eq!(store.steps_of(AttemptId(1)).await.unwrap(), [ended]);
+}
+
+#[tokio::test]
 async fn the_longest_waiting_job_is_first_in_the_queue_and_spec_is_never_rewritten() {
     let (_dir, store) = open();
     let mut jobs = [sample::job(1, 1), sample::job(2, 1), sample::job(3, 1)];

@@ -122,7 +122,8 @@ enum Row<'a> {
     Build(BuildId),
     Job(JobId),
     Attempt(AttemptId),
-    Step(AttemptId, u32),
+    /// Its start and its end apart: a start that comes behind the end must not hide it.
+    Step(AttemptId, u32, bool),
     Worker(&'a WorkerName),
     Instance(InstanceId),
     Pool(&'a PoolName),
@@ -137,7 +138,7 @@ fn row_of(record: &Record) -> Row<'_> {
         Record::Build(build) => Row::Build(build.id),
         Record::Job(job) => Row::Job(job.id),
         Record::Attempt(attempt) => Row::Attempt(attempt.id.attempt),
-        Record::Step(step) => Row::Step(step.attempt, step.step),
+        Record::Step(step) => Row::Step(step.attempt, step.step, step.outcome.is_some()),
         Record::Worker(worker) => Row::Worker(&worker.name),
         Record::Instance(instance) => Row::Instance(instance.id),
         Record::Pool(pool) => Row::Pool(&pool.name),

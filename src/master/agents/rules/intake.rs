@@ -17,7 +17,7 @@ pub const BOOT_LOG_BYTES_MAX: u64 = 64 << 20;
 /// and then some. It only ever stops an agent that is not ours.
 pub const STEP_LOG_BYTES_MAX: u64 = (1 << 30) + (16 << 20);
 
-/// How long to wait before a log is asked for again that the disk would not take: a full disk is
+/// How often it is looked whether a disk that would not take a log has room again: a full disk is
 /// not emptied sooner, and each try costs the agent a window of chunks.
 pub const DISK_PAUSE: Duration = Duration::from_secs(1);
 

@@ -71,7 +71,7 @@ pub async fn build_log(
     let offset = asked.offset.unwrap_or(0);
     let name = format!("{}-{}{}.log", build.project, number, part_of_name(&asked));
     let body = stream::written_by(|writer| async move {
-        let _ended = sequence.write(&web, offset, &writer).await;
+        sequence.write(&web, offset, &writer).await;
     });
     let mut response = raw(&name, body);
     if let Some(attempt) = attempt {
@@ -114,7 +114,7 @@ pub async fn boot_log(
                     }
                 }
                 Ok(Piece::Quiet) => {}
-                Ok(Piece::End) => return,
+                Ok(Piece::End | Piece::Stopped) => return,
                 Err(error) => {
                     tracing::warn!(
                         error = format!("{error:#}"),

@@ -130,7 +130,7 @@ pub async fn show(
         None => None,
     };
     let chosen = chosen.map(|(ran, step)| (ran.job.id, step.step));
-    pages::page(&build_page(&build, &ran, chosen, panel, caller))
+    pages::page(&build_page(&build, &ran, chosen, panel, Frame::new("home", caller, &web)))
 }
 
 async fn what_ran(web: &Web, build: &Build) -> Result<Vec<Ran>, Problem> {
@@ -204,10 +204,9 @@ fn build_page(
     ran: &[Ran],
     chosen: Option<(JobId, u32)>,
     panel: Option<Panel>,
-    caller: Caller,
+    mut frame: Frame,
 ) -> BuildPage {
     let page = links::build(&build.project, build.number);
-    let mut frame = Frame::new("home", caller);
     if !build.status.is_final() {
         frame = frame.watching(format!("{}{page}/events", crate::api::PREFIX));
     }

@@ -98,7 +98,7 @@ pub async fn show(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let asked: HomeQuery = query::parse(&uri)?;
-    let frame = Frame::new("home", caller).watching(format!("{}/events", crate::api::PREFIX));
+    let frame = Frame::new("home", caller, &web).watching(format!("{}/events", crate::api::PREFIX));
     let mut active = web.store.active_builds(ACTIVE_MAX).await?;
     // What runs, then what waits, each in the order of coming.
     active.sort_by_key(|build| (build.status == BuildStatus::Queued, build.id));

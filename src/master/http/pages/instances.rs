@@ -95,7 +95,8 @@ pub async fn list(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let asked: InstancesQuery = query::parse(&uri)?;
-    let frame = Frame::new("instances", caller).watching(format!("{}/events", crate::api::PREFIX));
+    let frame =
+        Frame::new("instances", caller, &web).watching(format!("{}/events", crate::api::PREFIX));
     let rows = web.store.instances(asked.before.map(InstanceId), ROWS).await?;
     let next = rows.last().filter(|_| rows.len() == ROWS as usize).map(|last| last.id.0);
     let instances = rows.iter().map(|row| view(row, frame.now)).collect();
@@ -111,7 +112,8 @@ pub async fn show(
     let no_such = || Problem::not_found(format!("the ledger has no instance {id}"));
     let number = id.parse().map_err(|_| no_such())?;
     let instance = web.store.instance(InstanceId(number)).await?.ok_or_else(no_such)?;
-    let frame = Frame::new("instances", caller).watching(format!("{}/events", crate::api::PREFIX));
+    let frame =
+        Frame::new("instances", caller, &web).watching(format!("{}/events", crate::api::PREFIX));
     let page = InstancePage {
         i: view(&instance, frame.now),
         cloud_id: instance.cloud_id.as_ref().map(ToString::to_string),

@@ -83,7 +83,7 @@ pub async fn leave(State(web): State<Arc<Web>>, parts: Parts) -> Result<Response
 fn login_page(next: &str, wrong: bool) -> LoginPage {
     let nobody = Caller { may_read: false, may_change: false, by_cookie: false };
     LoginPage {
-        frame: Frame::new("login", nobody),
+        frame: Frame::bare("login", nobody),
         next: links::local_path(next).to_owned(),
         wrong,
     }

@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 
 use crate::api::ErrorKind;
+use crate::master::http::Web;
 use crate::master::http::assets::Assets;
 use crate::master::http::auth::Caller;
 use crate::master::http::error::Problem;
@@ -36,6 +37,8 @@ pub struct Frame {
     pub section: &'static str,
     /// The event stream that says when to read the page again; empty: it does not change.
     pub events: String,
+    /// What keeps the whole master from new work: it stands above every page.
+    pub trouble: Option<String>,
     /// Whether buttons are shown.
     pub may_change: bool,
     /// Whether there is a login to leave.
@@ -48,8 +51,14 @@ pub struct Frame {
 
 impl Frame {
     /// The frame of a page in a section, for this caller.
-    pub fn new(section: &'static str, caller: Caller) -> Frame {
+    pub fn new(section: &'static str, caller: Caller, web: &Web) -> Frame {
+        Frame { trouble: web.logs.disk_room().trouble(), ..Frame::bare(section, caller) }
+    }
+
+    /// The frame of a page for whoever comes: it tells nothing of the master.
+    pub fn bare(section: &'static str, caller: Caller) -> Frame {
         Frame {
+            trouble: None,
             assets: Assets::addresses(),
             section,
             events: String::new(),

@@ -48,7 +48,8 @@ pub fn dress(web: &Web, parts: &Parts, problem: Problem, status: StatusCode) -> 
         ErrorKind::Unavailable => "Not available",
         ErrorKind::Internal | ErrorKind::Unknown => "Something broke",
     };
-    let template = ProblemPage { frame: Frame::new("", caller), title, sentence: problem.sentence };
+    let template =
+        ProblemPage { frame: Frame::bare("", caller), title, sentence: problem.sentence };
     let page = pages::page(&template).unwrap_or_else(Problem::into_response);
     let mut response = (status, page).into_response();
     *response.status_mut() = status;

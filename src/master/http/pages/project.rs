@@ -73,7 +73,7 @@ pub async fn show(
 ) -> Result<Response, Problem> {
     let asked: ProjectQuery = query::parse(&uri)?;
     let project = web.project(&project)?;
-    let frame = Frame::new("home", caller).watching(format!("{}/events", crate::api::PREFIX));
+    let frame = Frame::new("home", caller, &web).watching(format!("{}/events", crate::api::PREFIX));
     let filter =
         BuildFilter { of: builds_of(&project.name, asked.branch.as_deref()), status: None };
     let builds = web.store.builds(filter, asked.before.map(BuildId), BUILDS_MAX).await?;

@@ -89,7 +89,8 @@ pub async fn list(
     State(web): State<Arc<Web>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Problem> {
-    let frame = Frame::new("workers", caller).watching(format!("{}/events", crate::api::PREFIX));
+    let frame =
+        Frame::new("workers", caller, &web).watching(format!("{}/events", crate::api::PREFIX));
     let work = build::work_of_workers(&web).await?;
     let show = |worker: &Worker| view(&web, worker, &work, frame.now);
     let workers = web.store.workers().await?;
@@ -115,7 +116,7 @@ pub async fn show(
     let worker = worker.ok_or_else(|| Problem::not_found(format!("there is no worker {name}")))?;
     let work = build::work_of_workers(&web).await?;
     let is_gone = worker.status == WorkerStatus::Gone;
-    let mut frame = Frame::new("workers", caller);
+    let mut frame = Frame::new("workers", caller, &web);
     if !is_gone {
         frame = frame.watching(format!("{}/events", crate::api::PREFIX));
     }

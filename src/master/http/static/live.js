@@ -6,6 +6,9 @@
 const LINES_MAX = 5000;
 // Pauses between two readings of a page that changes all the time.
 const READ_AGAIN_MS = 300;
+// A browser calls again by itself when a stream breaks, and gives up when something else answers: a proxy whose master is
+// away. Then this calls again.
+const CALL_AGAIN_MS = 5000;
 
 function words(ms) {
   const s = Math.max(0, Math.floor(ms / 1000));
@@ -48,14 +51,16 @@ async function refresh() {
 }
 
 const watched = document.body.dataset.events;
-if (watched) {
+let first = true;
+function watch() {
   const events = new EventSource(watched);
-  let first = true;
   const changed = () => { if (first) first = false; else refresh(); };
   events.addEventListener("build", changed);
   events.addEventListener("fleet", changed);
   events.addEventListener("end", () => { events.close(); refresh(); });
+  events.addEventListener("error", () => { if (events.readyState === EventSource.CLOSED) setTimeout(watch, CALL_AGAIN_MS); });
 }
+if (watched) watch();
 
 // Follows a log: each event holds lines as [number, html], the last one perhaps unfinished.
 // The HTML is the master's own: escaped text in <b class="…">.
@@ -69,7 +74,12 @@ function follow() {
   const prefix = log.dataset.prefix;
   stream = new EventSource(panel.dataset.stream);
   const mine = stream;
+  mine.addEventListener("error", () => {
+    if (mine.readyState === EventSource.CLOSED) setTimeout(() => { if (stream === mine) follow(); }, CALL_AGAIN_MS);
+  });
   mine.addEventListener("lines", (event) => {
+    // From here on, should it have to be asked for anew.
+    panel.dataset.stream = panel.dataset.stream.replace(/([?&]at=)[^&]*/, "$1" + encodeURIComponent(event.lastEventId));
     panel.querySelector(".quiet")?.remove();
     for (const [number, html] of JSON.parse(event.data)) {
       const id = prefix + number;
