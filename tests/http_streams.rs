@@ -144,7 +144,7 @@ async fn who_has_all_of_a_step_that_has_not_ended_yet_gets_the_rest_of_the_next_
         Record::Build(history::build(1, "hello", 1, BuildStatus::Passed, NOW)),
     ];
     archive.remember(rows).await;
-    web.notices.publish(Notice::Build("hello".into(), BuildNumber(1)));
+    web.tell_of_build(1, BuildStatus::Running);
     assert_eq!(reading.await.unwrap(), "de\n");
 }
 

@@ -1,434 +1,278 @@
-//! The fake agents: they greet, tell what they have, run what they are given while their lease
-//! lasts, and tell results until the master has them. They lose connections, restart and reboot.
+//! The agents' processes: the real decisions and the real end of the connection, between files and a
+//! network that are not real.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use busybee::master::domain::decision::Answer;
-use busybee::master::domain::decision::ToAgent;
-use busybee::master::domain::event::AgentEvent;
-use busybee::master::domain::event::AgentHello;
-use busybee::master::domain::event::Event;
-use busybee::master::domain::event::InventoryItem;
-use busybee::master::domain::event::Proof;
-use busybee::model::attempt::AttemptOutcome;
+use busybee::agent::domain::agent::Agent;
+use busybee::agent::domain::agent::Event;
+use busybee::agent::domain::held::Sight;
+use busybee::agent::domain::held::StepSight;
 use busybee::model::attempt::AttemptRef;
-use busybee::model::ids::ConnectionId;
-use busybee::model::ids::LaunchId;
-use busybee::model::ids::PoolName;
-use busybee::model::ids::ProjectName;
+use busybee::model::attempt::LogOwner;
 use busybee::model::ids::WorkerName;
-use busybee::model::step::StepOutcome;
 use busybee::model::time::Timestamp;
+use busybee::wire::agent_end::AgentEnd;
+use busybee::wire::agent_end::GOOD_SESSION;
+use busybee::wire::agent_end::Heard;
+use busybee::wire::agent_end::REDIAL;
+use busybee::wire::log_window::LogWindow;
+use busybee::wire::message::GoodbyeCode;
 
-use crate::cloud::CloudStep;
-use crate::logs::Spool;
+use crate::hosts::Host;
+use crate::hosts::HostStep;
+use crate::links::LinkId;
+use crate::links::Piece;
+use crate::links::Side;
 use crate::world::Happening;
-use crate::world::Planted;
-use crate::world::Waiter;
 use crate::world::World;
 
-/// A connection, and in which process of the master it ends.
-pub(crate) type Line = (u64, ConnectionId);
+/// The agent looks at a running attempt's files at least this often.
+const LOOK_EVERY_MS: u64 = 1_000;
 
-/// Where an attempt stands on the agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Run {
-    Running,
-    Done(AttemptOutcome),
-}
-
+/// A process of an agent.
 #[derive(Debug)]
-pub(crate) struct Agent {
-    pub(crate) pool: PoolName,
-    launch: LaunchId,
-    key: Vec<u8>,
-    is_enrolled: bool,
-    pub(crate) epoch: u64,
-    boot: u64,
-    pub(crate) line: Option<Line>,
-    /// The answer to the greeting has come.
-    pub(crate) is_welcome: bool,
-    is_bootstrapped: bool,
-    is_bootstrapping: bool,
-    /// It was told to end, and has.
-    pub(crate) is_off: bool,
-    pub(crate) runs: BTreeMap<AttemptRef, Run>,
-    pub(crate) spools: BTreeMap<AttemptRef, Spool>,
-    /// Attempts that were cancelled before they came.
-    pub(crate) tombstones: BTreeSet<AttemptRef>,
-    pub(crate) projects: BTreeSet<ProjectName>,
-    lease: Duration,
-    lease_until: Timestamp,
-    /// Words on one connection arrive in order: when the last one does.
-    pub(crate) up_at: Timestamp,
-    down_at: Timestamp,
+pub(crate) struct Process {
+    pub(crate) domain: Agent,
+    pub(crate) call: Option<Call>,
+    tries: u32,
+    wake_at: Option<Timestamp>,
+    is_look_planned: bool,
+    pub(crate) shipped: BTreeMap<LogOwner, LogWindow>,
+    pub(crate) ships: bool,
 }
 
-/// What happens to an agent, or comes to it.
-pub(crate) enum AgentStep {
-    /// The process of this epoch calls.
-    Calls(u64),
-    GivesUpGreeting(Line),
-    Answered(Line, Answer),
-    Told(Line, ToAgent),
-    Beats(Line),
-    Acked(Line, Timestamp),
-    BootstrapEnds(u64),
-    RunEnds(AttemptRef, AttemptOutcome),
-    Prints(AttemptRef),
-    LogAcked(Line, AttemptRef, usize, Option<usize>),
-    LeaseMayBeOver,
-}
-
-impl Agent {
-    pub(crate) fn new(name: &WorkerName, pool: &PoolName, launch: &LaunchId, salt: u64) -> Agent {
-        Agent {
-            pool: pool.clone(),
-            launch: launch.clone(),
-            key: format!("{name} {salt}").into_bytes(),
-            is_enrolled: false,
-            epoch: 1,
-            boot: 1,
-            line: None,
-            is_welcome: false,
-            is_bootstrapped: false,
-            is_bootstrapping: false,
-            is_off: false,
-            runs: BTreeMap::new(),
-            spools: BTreeMap::new(),
-            tombstones: BTreeSet::new(),
-            projects: BTreeSet::new(),
-            lease: Duration::ZERO,
-            lease_until: Timestamp(0),
-            up_at: Timestamp(0),
-            down_at: Timestamp(0),
-        }
-    }
-
-    pub(crate) fn is_running(&self, attempt: AttemptRef) -> bool {
-        self.runs.get(&attempt) == Some(&Run::Running)
-    }
-
-    pub(crate) fn is_busy(&self) -> bool {
-        self.runs.values().any(|run| *run == Run::Running)
-    }
+/// A connection, as the agent has it.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) link: LinkId,
+    pub(crate) end: AgentEnd,
+    pub(crate) is_up: bool,
+    began_at: Duration,
 }
 
 impl World {
-    /// Says something on the agent's connection, if it has one.
-    pub(crate) fn say(&mut self, name: &WorkerName, event: AgentEvent) {
-        let delay = Duration::from_millis(10 + self.random(300));
+    /// A host with a process, and what its clock shows.
+    pub(crate) fn process(&mut self, name: &WorkerName) -> Option<(Duration, &mut Process)> {
         let now = self.now;
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        let Some((life, connection)) = agent.line else { return };
-        agent.up_at = agent.up_at.max(now + delay);
-        let at = agent.up_at;
-        let connection = Some(connection);
-        self.at(at, Happening::ToMaster { life, connection, event: Event::Agent(event) });
+        let host = self.hosts.get_mut(name)?;
+        let monotonic = host.monotonic(now);
+        Some((monotonic, host.process.as_mut()?))
     }
 
-    pub(crate) fn send_down(
-        &mut self,
-        name: &WorkerName,
-        step: impl FnOnce(Line) -> AgentStep,
-        on: ConnectionId,
-    ) {
-        let delay = Duration::from_millis(10 + self.random(300));
+    pub(crate) fn process_starts(&mut self, name: &WorkerName) {
         let now = self.now;
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        agent.down_at = agent.down_at.max(now + delay);
-        let at = agent.down_at;
-        let line = (self.life, on);
-        self.at(at, Happening::Agent(name.clone(), step(line)));
-    }
-
-    pub(crate) fn tell_agent(
-        &mut self,
-        name: WorkerName,
-        connection: ConnectionId,
-        message: ToAgent,
-    ) {
-        if self.open.contains(&connection) {
-            self.send_down(&name, |line| AgentStep::Told(line, message), connection);
-        }
-    }
-
-    pub(crate) fn answer_agent(
-        &mut self,
-        name: WorkerName,
-        connection: ConnectionId,
-        answer: Answer,
-    ) {
-        self.send_down(&name, |line| AgentStep::Answered(line, answer), connection);
-    }
-
-    /// The master closes a connection.
-    pub(crate) fn disconnect(&mut self, connection: ConnectionId) {
-        self.open.remove(&connection);
-        let line = (self.life, connection);
-        let found = self.agents.iter().find(|(_, agent)| agent.line == Some(line));
-        if let Some((name, _)) = found {
-            let name = name.clone();
-            self.line_lost(&name);
-        }
-    }
-
-    /// All connections to this process of the master end.
-    pub(crate) fn connections_end(&mut self) {
-        let names: Vec<WorkerName> = self.agents.keys().cloned().collect();
-        for name in names {
-            self.line_lost(&name);
-        }
-    }
-
-    /// The agent notices that its connection is gone, and will call again.
-    fn line_lost(&mut self, name: &WorkerName) {
-        let again = match self.fault("network gone", 60) {
-            true => 60_000 + self.random(3_600_000),
-            false => 1000 + self.random(20_000),
-        };
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        if agent.line.take().is_none() {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        if host.process.is_some() {
             return;
         }
-        agent.is_welcome = false;
-        let (epoch, over, is_busy) = (agent.epoch, agent.lease_until, agent.is_busy());
-        let is_off = agent.is_off;
-        if is_busy {
-            let over = over.max(self.now);
-            self.at(over, Happening::Agent(name.clone(), AgentStep::LeaseMayBeOver));
-        }
-        if !is_off {
-            self.later(again, Happening::Agent(name.clone(), AgentStep::Calls(epoch)));
-        }
+        host.epoch += 1;
+        let is_local = host.pool.as_str() == "big";
+        let domain = Agent::new(host.monotonic(now), &host.found(), is_local);
+        host.process = Some(Process {
+            domain,
+            call: None,
+            tries: 0,
+            wake_at: None,
+            is_look_planned: false,
+            shipped: BTreeMap::new(),
+            ships: false,
+        });
+        let epoch = host.epoch;
+        self.note(|| format!("-- the agent of {name} starts, epoch {epoch}"));
+        self.calls(name);
+        self.plan_to_wake(name);
     }
 
-    /// The agent's end breaks; the master may notice, or only hear nothing more.
-    pub(crate) fn hang_up(&mut self, name: &WorkerName) {
-        let Some((life, connection)) = self.agents.get(name).and_then(|agent| agent.line) else {
-            return;
-        };
-        if self.random(3) > 0 {
-            self.say(name, AgentEvent::Disconnected { worker: name.clone(), connection });
-        } else {
-            self.note(|| format!("-- connection {connection} of life {life} breaks unnoticed"));
-        }
-        self.line_lost(name);
-    }
-
-    pub(crate) fn agent_step(&mut self, name: &WorkerName, step: AgentStep) {
-        let Some(agent) = self.agents.get_mut(name).filter(|agent| !agent.is_off) else { return };
-        let is_current = |line: &Line| agent.line == Some(*line);
-        match step {
-            AgentStep::Calls(epoch) => {
-                if agent.epoch == epoch && agent.line.is_none() {
-                    self.agent_calls(name);
-                }
-            }
-            AgentStep::GivesUpGreeting(line) => {
-                if is_current(&line) && !agent.is_welcome {
-                    self.line_lost(name);
-                }
-            }
-            AgentStep::Answered(line, answer) if is_current(&line) => {
-                self.agent_answered(name, line, answer);
-            }
-            AgentStep::Told(line, message) if is_current(&line) => self.agent_told(name, message),
-            AgentStep::Beats(line) if is_current(&line) => self.agent_beats(name, line),
-            AgentStep::Acked(line, sent_at) if is_current(&line) => {
-                agent.lease_until = agent.lease_until.max(sent_at + agent.lease);
-            }
-            AgentStep::LogAcked(line, attempt, durable, rewind_to) if is_current(&line) => {
-                self.log_acked(name, attempt, durable, rewind_to);
-            }
-            AgentStep::Prints(attempt) => self.prints(name, attempt),
-            AgentStep::Answered(..)
-            | AgentStep::LogAcked(..)
-            | AgentStep::Told(..)
-            | AgentStep::Beats(_)
-            | AgentStep::Acked(..) => {}
-            AgentStep::BootstrapEnds(epoch) => {
-                if agent.epoch == epoch && agent.is_bootstrapping {
-                    self.bootstrap_ends(name);
-                }
-            }
-            AgentStep::RunEnds(attempt, outcome) => {
-                if agent.is_running(attempt) {
-                    self.run_ends(name, attempt, outcome);
-                }
-            }
-            AgentStep::LeaseMayBeOver => {
-                let is_over = agent.line.is_none() && agent.lease_until <= self.now;
-                if is_over && self.planted != Planted::LeaseIgnored {
-                    self.all_runs_end(name, "the lease is over");
-                }
+    /// The process dies; the kernel hangs up for it, unless the whole machine is gone.
+    pub(crate) fn process_dies(&mut self, name: &WorkerName, kernel_hangs_up: bool) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        let Some(process) = host.process.take() else { return };
+        if let Some(call) = process.call {
+            self.links.disown(call.link);
+            if kernel_hangs_up {
+                self.hang_up(call.link, Side::Master);
             }
         }
     }
 
-    fn agent_calls(&mut self, name: &WorkerName) {
-        if self.it.is_none() {
-            let again = 2000 + self.random(10_000);
-            let Some(agent) = self.agents.get(name) else { return };
-            let step = AgentStep::Calls(agent.epoch);
-            return self.later(again, Happening::Agent(name.clone(), step));
-        }
-        self.last_connection += 1;
-        let connection = ConnectionId(self.last_connection);
-        self.open.insert(connection);
-        let line = (self.life, connection);
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        agent.line = Some(line);
-        agent.is_welcome = false;
-        (agent.up_at, agent.down_at) = (self.now, self.now);
-        // What the master has heard of when it accepts is the lease's beginning.
-        let hello = AgentHello {
-            proof: if agent.is_enrolled { Proof::Key } else { Proof::Password },
-            public_key: agent.key.clone(),
-            epoch: agent.epoch,
-            instance_claim: String::new(),
-            boot_id: format!("boot {}", agent.boot),
-            version: "1".to_owned(),
-        };
-        let reply = self.reply_to(Waiter::Agent(name.clone(), connection));
-        let worker = name.clone();
-        self.say(name, AgentEvent::Hello { reply, worker, connection, hello });
-        self.later(30_000, Happening::Agent(name.clone(), AgentStep::GivesUpGreeting(line)));
-    }
-
-    fn agent_answered(&mut self, name: &WorkerName, line: Line, answer: Answer) {
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        let epoch = agent.epoch;
-        let again = match answer {
-            Answer::Welcome(welcome) => {
-                agent.is_enrolled = true;
-                agent.is_welcome = true;
-                agent.lease = welcome.lease;
-                let items = agent.runs.iter().map(|(attempt, run)| InventoryItem {
-                    attempt: *attempt,
-                    finished: *run != Run::Running,
-                });
-                let inventory = AgentEvent::Inventory {
-                    worker: name.clone(),
-                    connection: line.1,
-                    bootstrapped: agent.is_bootstrapped,
-                    attempts: items.collect(),
-                };
-                self.say(name, inventory);
-                self.ship_again(name);
-                self.tell_results(name);
-                self.agent_beats(name, line);
-                return;
-            }
-            Answer::CallAgain(_) => 3000,
-            _ => 60_000,
-        };
-        agent.line = None;
-        self.later(again, Happening::Agent(name.clone(), AgentStep::Calls(epoch)));
-    }
-
-    /// A heartbeat, and whatever may befall an agent.
-    fn agent_beats(&mut self, name: &WorkerName, line: Line) {
-        let every = match self.agents.get(name) {
-            Some(agent) if agent.is_busy() => 10_000,
-            Some(_) => 30_000,
-            None => return,
-        };
-        let (worker, connection) = (name.clone(), line.1);
-        self.say(name, AgentEvent::Heartbeat { worker, connection });
-        // The channel acknowledges it, as long as it has the connection.
-        if self.open.contains(&connection) {
-            let sent_at = self.now;
-            self.send_down(name, |line| AgentStep::Acked(line, sent_at), connection);
-        }
-        self.tell_results(name);
-        self.later(every, Happening::Agent(name.clone(), AgentStep::Beats(line)));
-        if self.fault("connection cut", 20) {
-            self.hang_up(name);
-        } else if self.fault("agent restarts", 8) {
-            self.process_restarts(name, false);
-        } else if self.fault("machine reboots", 6) {
-            self.process_restarts(name, true);
-        } else if self.fault("thief calls", 1) {
-            self.thief_calls(name);
-        }
-    }
-
-    fn process_restarts(&mut self, name: &WorkerName, with_machine: bool) {
-        self.hang_up(name);
-        let keeps_files = self.random(2) == 0;
-        if with_machine {
-            self.all_runs_end(name, "the machine was rebooted");
-        }
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        agent.epoch += 1;
-        agent.is_bootstrapping = false;
-        if with_machine {
-            agent.boot += 1;
-            if !keeps_files {
-                agent.spools.clear();
-                agent.runs.clear();
-            }
-        }
-        let epoch = agent.epoch;
-        let again = 2000 + self.random(30_000);
-        self.later(again, Happening::Agent(name.clone(), AgentStep::Calls(epoch)));
-    }
-
-    fn thief_calls(&mut self, name: &WorkerName) {
-        self.last_connection += 1;
-        let connection = ConnectionId(self.last_connection);
-        let reply = self.reply_to(Waiter::Agent(name.clone(), connection));
-        let hello = AgentHello {
-            proof: Proof::Password,
-            public_key: b"thief".to_vec(),
-            epoch: 1,
-            instance_claim: String::new(),
-            boot_id: "elsewhere".to_owned(),
-            version: "1".to_owned(),
-        };
-        let worker = name.clone();
-        let hello = AgentEvent::Hello { reply, worker, connection, hello };
-        self.tell_master(10, Event::Agent(hello));
-    }
-
-    pub(crate) fn agent_leaves(&mut self, name: &WorkerName, sentence: String) {
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        agent.runs.clear();
-        agent.spools.clear();
-        let launch = agent.launch.clone();
-        self.say(name, AgentEvent::Leaving { worker: name.clone(), sentence });
-        if let Some(agent) = self.agents.get_mut(name) {
-            agent.is_off = true;
-        }
-        let takes = 2000 + self.random(20_000);
-        self.later(takes, Happening::Cloud(CloudStep::Ends(launch, None)));
-    }
-
-    pub(crate) fn agent_bootstraps(&mut self, name: &WorkerName) {
-        let hangs = self.fault("bootstrap hangs", 40);
-        let takes = 3000 + self.random(60_000);
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        if agent.is_bootstrapping {
+    pub(crate) fn thief_calls(&mut self, name: &WorkerName) {
+        if self.master.it.is_none() {
             return;
         }
-        agent.is_bootstrapping = true;
-        let ends = AgentStep::BootstrapEnds(agent.epoch);
-        if !hangs {
-            self.later(takes, Happening::Agent(name.clone(), ends));
+        let link = self.accept(None);
+        let exporter = self.links.get(link).expect("it was just opened").exporter;
+        let Some(host) = self.hosts.get(name) else { return };
+        let bytes = crate::greetings::of_thief(host, name, &exporter);
+        self.transmit(link, Side::Master, &bytes);
+    }
+
+    pub(crate) fn agent_receives(&mut self, link: LinkId, piece: Piece) {
+        let Some(name) = self.links.get(link).and_then(|link| link.worker.clone()) else { return };
+        let Some((_, process)) = self.process(&name) else { return };
+        let Some(call) = process.call.as_mut().filter(|call| call.link == link) else { return };
+        match piece {
+            Piece::End => return self.is_down(&name, false),
+            Piece::Bytes(bytes) => call.end.room().extend_from_slice(&bytes),
+        }
+        loop {
+            let Some((now, process)) = self.process(&name) else { return };
+            let Some(call) = process.call.as_mut().filter(|call| call.link == link) else { return };
+            let heard = call.end.next(now);
+            match heard.unwrap_or_else(|broken| panic!("our master broke a rule: {broken}")) {
+                None => break,
+                Some(Heard::Welcome(welcome)) => {
+                    call.is_up = true;
+                    let by_key = self.resumes_by_key;
+                    let host = self.hosts.get_mut(&name).expect("it has a process");
+                    host.pinned = by_key.then(|| welcome.master_key.clone());
+                    let bootstrapped = host.is_bootstrapped;
+                    self.decides(&name, Event::Up { welcome, bootstrapped });
+                }
+                Some(Heard::Message(message)) => self.decides(&name, Event::Message(message)),
+                Some(Heard::Goodbye { code: GoodbyeCode::Retry, .. }) => {
+                    return self.is_down(&name, true);
+                }
+                Some(Heard::Goodbye { code: GoodbyeCode::Refused, .. }) => {
+                    self.hang_up(link, Side::Master);
+                    if let Some((_, process)) = self.process(&name) {
+                        process.call = None;
+                    }
+                    return self.decides(&name, Event::Refused);
+                }
+            }
+        }
+        self.plan_to_wake(&name);
+    }
+
+    /// This end gives a connection up, so that the other one hears of it if it can; and calls again.
+    pub(crate) fn hangs_up(&mut self, name: &WorkerName, is_heard: bool) {
+        self.is_down(name, is_heard);
+    }
+
+    fn is_down(&mut self, name: &WorkerName, hang_up: bool) {
+        let random = self.random(u64::MAX);
+        let Some((now, process)) = self.process(name) else { return };
+        let Some(call) = process.call.take() else { return };
+        process.ships = false;
+        if now.saturating_sub(call.began_at) >= GOOD_SESSION {
+            process.tries = 0;
+        }
+        let wait = REDIAL.delay(process.tries, random);
+        process.tries = process.tries.saturating_add(1);
+        if hang_up {
+            self.hang_up(call.link, Side::Master);
+        }
+        self.links.disown(call.link);
+        self.calls_later(name, wait);
+        self.decides(name, Event::Down);
+        self.plan_to_wake(name);
+    }
+
+    fn calls_later(&mut self, name: &WorkerName, wait: Duration) {
+        let Some(host) = self.hosts.get(name) else { return };
+        let calls = HostStep::Calls(host.epoch);
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.later(wait_ms, Happening::Host(name.clone(), calls));
+    }
+
+    pub(crate) fn calls(&mut self, name: &WorkerName) {
+        let now = self.now;
+        let random = self.random(u64::MAX);
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        let is_offline = host.offline_until > now;
+        let Some(process) = host.process.as_mut().filter(|it| it.call.is_none()) else { return };
+        if process.domain.is_ending() {
+            return;
+        }
+        if is_offline || self.master.it.is_none() {
+            let wait = REDIAL.delay(process.tries, random);
+            process.tries = process.tries.saturating_add(1);
+            return self.calls_later(name, wait);
+        }
+        let link = self.accept(Some(name.clone()));
+        let exporter = self.links.get(link).expect("it was just opened").exporter;
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        let began_at = host.monotonic(now);
+        let busy = host.process.as_ref().is_some_and(|it| it.domain.attempts().is_busy());
+        let (end, bytes) = crate::greetings::of_agent(host, name, began_at, &exporter, busy);
+        if let Some(process) = &mut host.process {
+            process.call = Some(Call { link, end, is_up: false, began_at });
+        }
+        self.transmit(link, Side::Master, &bytes);
+        self.plan_to_wake(name);
+    }
+
+    /// Wakes the process when its decisions or its end of the connection want it.
+    pub(crate) fn plan_to_wake(&mut self, name: &WorkerName) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        let Some(process) = &host.process else { return };
+        let deadline = process.call.as_ref().map(|call| call.end.deadline().0);
+        let due = [process.domain.next_timeout(), deadline].into_iter().flatten().min();
+        let Some(due) = due else { return };
+        let (at, epoch) = (host.when(due).max(self.now), host.epoch);
+        let process = host.process.as_mut().expect("it was just there");
+        if process.wake_at.is_none_or(|planned| planned > at) {
+            process.wake_at = Some(at);
+            self.at(at, Happening::Host(name.clone(), HostStep::Wakes(epoch)));
         }
     }
 
-    fn bootstrap_ends(&mut self, name: &WorkerName) {
-        let fails = self.fault("bootstrap fails", 80);
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        agent.is_bootstrapping = false;
-        agent.is_bootstrapped = !fails;
-        let Some((_, connection)) = agent.line.filter(|_| agent.is_welcome) else { return };
-        let outcome = StepOutcome::Exited(i32::from(fails));
-        let (worker, tail) = (name.clone(), "no such package".to_owned());
-        self.say(name, AgentEvent::BootstrapFinished { worker, connection, outcome, tail });
+    pub(crate) fn wakes(&mut self, name: &WorkerName) {
+        let Some((now, process)) = self.process(name) else { return };
+        process.wake_at = None;
+        let is_late = |call: &Call| call.end.deadline().0 <= now;
+        if process.call.as_ref().is_some_and(is_late) {
+            *self.counts.entry("agent gives up a connection").or_default() += 1;
+            self.is_down(name, true);
+        }
+        self.decides(name, Event::Tick);
+        self.plan_to_wake(name);
     }
+
+    pub(crate) fn plan_to_look(&mut self, name: &WorkerName) {
+        let longest = if self.random(10) == 0 { LOOK_EVERY_MS } else { 20 };
+        let delay = 1 + self.random(longest);
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        let epoch = host.epoch;
+        let Some(process) = &mut host.process else { return };
+        if !std::mem::replace(&mut process.is_look_planned, true) {
+            self.later(delay, Happening::Host(name.clone(), HostStep::Looks(epoch)));
+        }
+    }
+
+    /// Looks at the attempts' files.
+    pub(crate) fn looks(&mut self, name: &WorkerName) {
+        let Some((_, process)) = self.process(name) else { return };
+        process.is_look_planned = false;
+        for (attempt, steps) in process.domain.attempts().to_look_at() {
+            let Some(host) = self.hosts.get(name) else { return };
+            let Some(sight) = sight_of(host, attempt, &steps) else { continue };
+            self.decides(name, Event::Looked(attempt, sight));
+        }
+        self.ship(name);
+        let Some((_, process)) = self.process(name) else { return };
+        if process.domain.attempts().is_busy() || process.domain.is_ending() {
+            process.is_look_planned = true;
+            let every = LOOK_EVERY_MS * 5;
+            let Some(host) = self.hosts.get(name) else { return };
+            let looks = HostStep::Looks(host.epoch);
+            self.later(every, Happening::Host(name.clone(), looks));
+        }
+    }
+}
+
+fn sight_of(host: &Host, attempt: AttemptRef, steps: &[u32]) -> Option<Sight> {
+    let dir = host.dirs.get(&attempt)?;
+    let steps = steps.iter().filter_map(|step| {
+        let files = dir.steps.get(step)?;
+        let (started, result) = (files.started.clone(), files.result.clone());
+        Some(StepSight { step: *step, started, result })
+    });
+    Some(Sight {
+        supervised: host.supervisors.contains_key(&attempt),
+        steps: steps.collect(),
+        result: dir.result.clone(),
+        unclean: dir.unclean.clone(),
+    })
 }

@@ -2,6 +2,7 @@
 //! listing is as old as its question.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use busybee::master::domain::event::Event;
 use busybee::master::domain::event::LaunchFailure;
@@ -12,11 +13,27 @@ use busybee::model::ids::InstanceId;
 use busybee::model::ids::LaunchId;
 use busybee::model::ids::PoolName;
 use busybee::model::ids::WorkerName;
+use busybee::model::time::Timestamp;
 
-use crate::agents::Agent;
-use crate::agents::AgentStep;
+use crate::hosts::HostStep;
+use crate::planted::Planted;
+use crate::world::FLEET_LOOK;
 use crate::world::Happening;
 use crate::world::World;
+
+/// How much older than its answer a listing's truth may be.
+const LAG_MS_MAX: u64 = 120_000;
+
+/// A machine whose row is over, or which never had one, may live for so long while a master serves: a
+/// listing comes each minute, one in ten fails, and so does one in ten of its terminations.
+const OWNERLESS_MAX: Duration = Duration::from_secs(20 * 60);
+
+/// The pools' `max_lifetime`.
+const LIFETIME: Duration = Duration::from_secs(2 * 3600);
+
+/// How long a machine may outlive that: a master that is down or cannot write, a clock that was set
+/// back by an hour, terminations that are lost.
+const OVERTIME_MAX: Duration = Duration::from_secs(2 * 3600);
 
 /// A machine, from its launch on; ended ones are listed for ever.
 #[derive(Debug)]
@@ -25,6 +42,12 @@ pub(crate) struct Machine {
     pub(crate) pool: PoolName,
     pub(crate) worker: WorkerName,
     pub(crate) is_alive: bool,
+    born_at: Timestamp,
+    ended_at: Timestamp,
+    /// Why it ended, in the cloud's words.
+    reason: Option<String>,
+    /// How long it has lived without an owner, while somebody could have ended it.
+    pub(crate) ownerless: Duration,
 }
 
 /// A launch that the cloud has not answered.
@@ -48,6 +71,8 @@ pub(crate) enum CloudStep {
     LaunchEnds(LaunchId),
     Ends(LaunchId, Option<InstanceId>),
     Vanishes(LaunchId),
+    /// The cloud takes it back.
+    SpotTaken(LaunchId),
 }
 
 fn cloud_id(launch: &LaunchId) -> CloudId {
@@ -93,7 +118,7 @@ impl World {
             launching.is_doomed = true;
             return;
         }
-        if self.fault("termination lost", 100) {
+        if self.planted == Planted::TerminationForgotten || self.fault("termination lost", 100) {
             return;
         }
         let takes = 500 + self.random(20_000);
@@ -106,18 +131,26 @@ impl World {
             let sentence = "the cloud is down".to_owned();
             return self.tell_master(takes, Event::CloudUnlisted { pool, sentence });
         }
-        let all = self.cloud.machines.iter().filter(|(_, machine)| machine.pool == pool);
-        let machines = all.map(|(launch, machine)| Listed {
-            cloud_id: cloud_id(launch),
-            launch: launch.clone(),
-            state: if machine.is_alive { MachineState::Running } else { MachineState::Ended },
-            reason: None,
+        // What EC2 lists is what was so a while ago.
+        let lags = pool.as_str() == "cloud" && self.fault("listing lags", 300);
+        let lag = if lags { self.random(LAG_MS_MAX) } else { 0 };
+        let as_of = self.now - Duration::from_millis(lag);
+        let all = self.cloud.machines.iter();
+        let all = all.filter(|(_, machine)| machine.pool == pool && machine.born_at <= as_of);
+        let machines = all.map(|(launch, machine)| {
+            let has_ended = !machine.is_alive && machine.ended_at <= as_of;
+            Listed {
+                cloud_id: cloud_id(launch),
+                launch: launch.clone(),
+                state: if has_ended { MachineState::Ended } else { MachineState::Running },
+                reason: machine.reason.clone().filter(|_| has_ended),
+            }
         });
         let mut machines: Vec<Listed> = machines.collect();
         if self.random(2) == 0 {
             machines.retain(|machine| machine.state == MachineState::Running);
         }
-        let asked_at = self.now;
+        let asked_at = self.master_wall();
         self.tell_master(takes, Event::CloudListed { pool, asked_at, machines });
     }
 
@@ -125,7 +158,7 @@ impl World {
         match step {
             CloudStep::LaunchEnds(launch) => self.launch_ends(launch),
             CloudStep::Ends(launch, instance) => {
-                self.machine_ends(&launch);
+                self.machine_ends(&launch, None);
                 if let Some(instance) = instance {
                     self.tell_master(50, Event::InstanceEnded { instance, sentence: None });
                 }
@@ -136,9 +169,21 @@ impl World {
                 let instance = machine.instance;
                 *self.counts.entry("machine vanishes").or_default() += 1;
                 self.note(|| format!("-- the machine of {launch} vanishes"));
-                self.machine_ends(&launch);
+                self.machine_ends(&launch, None);
                 if self.random(2) == 0 {
                     self.tell_master(500, Event::InstanceEnded { instance, sentence: None });
+                }
+            }
+            CloudStep::SpotTaken(launch) => {
+                let machine = self.cloud.machines.get(&launch);
+                let Some(machine) = machine.filter(|m| m.is_alive && self.faults) else { return };
+                let instance = machine.instance;
+                *self.counts.entry("spot taken").or_default() += 1;
+                self.note(|| format!("-- the cloud takes the machine of {launch}"));
+                let reason = Some("Server.SpotInstanceTermination: no more of these".to_owned());
+                self.machine_ends(&launch, reason.clone());
+                if self.random(2) == 0 {
+                    self.tell_master(500, Event::InstanceEnded { instance, sentence: reason });
                 }
             }
         }
@@ -164,11 +209,21 @@ impl World {
             let failed = Event::LaunchFailed { instance, sentence, failure };
             return self.tell_master(50, failed);
         }
-        let machine =
-            Machine { instance, pool: pool.clone(), worker: worker.clone(), is_alive: true };
+        let machine = Machine {
+            instance,
+            pool: pool.clone(),
+            worker: worker.clone(),
+            is_alive: true,
+            born_at: self.now,
+            ended_at: self.now,
+            reason: None,
+            ownerless: Duration::ZERO,
+        };
         self.cloud.machines.insert(launch.clone(), machine);
         self.laws.machine_started(&self.settings, &self.cloud, &pool);
-        self.agents.insert(worker.clone(), Agent::new(&worker, &pool, &launch, self.now.0));
+        let claims = pool.as_str() == "cloud" && self.random(2) == 0;
+        let claim = if claims { cloud_id(&launch).0 } else { String::new() };
+        self.new_host(&worker, &pool, &launch, claim);
         if self.fault("launch's answer lost", 80) {
             let sentence = "no answer".to_owned();
             let failure = LaunchFailure::Unsettled;
@@ -181,21 +236,49 @@ impl World {
             self.note(|| format!("-- {worker} will never call"));
         } else {
             let boot = 5_000 + self.random(60_000);
-            self.later(boot, Happening::Agent(worker, AgentStep::Calls(1)));
+            self.later(boot, Happening::Host(worker, HostStep::Starts));
         }
         if self.random(1000) < 150 {
             let lives = self.random(1_800_000);
-            self.later(lives, Happening::Cloud(CloudStep::Vanishes(launch)));
+            let ends = match self.random(2) {
+                0 => CloudStep::Vanishes(launch),
+                _ => CloudStep::SpotTaken(launch),
+            };
+            self.later(lives, Happening::Cloud(ends));
         }
     }
 
-    fn machine_ends(&mut self, launch: &LaunchId) {
+    fn machine_ends(&mut self, launch: &LaunchId, reason: Option<String>) {
+        let now = self.now;
         let Some(machine) = self.cloud.machines.get_mut(launch) else { return };
         if !std::mem::take(&mut machine.is_alive) {
             return;
         }
+        (machine.ended_at, machine.reason) = (now, reason);
         let worker = machine.worker.clone();
-        self.hang_up(&worker);
-        self.agents.remove(&worker);
+        self.host_ends(&worker);
+    }
+
+    /// The fleet's owner looks: no machine is without an owner for long, or lives for too long.
+    pub(crate) fn look_at_fleet(&mut self) {
+        let is_served = self.master.it.is_some() && !self.master.disk_is_full;
+        let now = self.now;
+        for (launch, machine) in &mut self.cloud.machines {
+            let row = self.disk.instances.get(&machine.instance);
+            let owned = row.is_some_and(|row| row.launch == *launch && !row.status.is_final());
+            if owned || !machine.is_alive {
+                machine.ownerless = Duration::ZERO;
+            } else if is_served {
+                machine.ownerless += FLEET_LOOK;
+            }
+            assert!(
+                machine.ownerless <= OWNERLESS_MAX,
+                "{machine:?} of {launch} has no owner for {:?}",
+                machine.ownerless
+            );
+            let age = now.since(machine.born_at);
+            let is_old = machine.is_alive && age > LIFETIME + OVERTIME_MAX;
+            assert!(!is_old, "{machine:?} of {launch} has lived for {age:?}");
+        }
     }
 }

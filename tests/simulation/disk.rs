@@ -14,6 +14,7 @@ use busybee::master::domain::entities::PoolState;
 use busybee::master::domain::entities::Worker;
 use busybee::master::domain::snapshot::LastIds;
 use busybee::master::domain::snapshot::Snapshot;
+use busybee::model::attempt::AttemptRef;
 use busybee::model::ids::AttemptId;
 use busybee::model::ids::BuildId;
 use busybee::model::ids::BuildNumber;
@@ -25,6 +26,7 @@ use busybee::model::ids::PoolName;
 use busybee::model::ids::ProjectName;
 use busybee::model::ids::RefName;
 use busybee::model::ids::WorkerName;
+use busybee::model::status::JobStatus;
 use busybee::model::status::WorkerStatus;
 
 /// Every row there ever was.
@@ -123,6 +125,21 @@ impl Disk {
         }
     }
 
+    /// `ReassignForgotten`: what waits to be given out again seems to be given out still.
+    pub(crate) fn forget_to_reassign(&self, snapshot: &mut Snapshot) {
+        let waits = snapshot.jobs.iter().filter(|job| job.status == JobStatus::Queued);
+        let old = waits.filter_map(|job| self.attempts.get(&job.attempt?)).cloned();
+        let old = old.filter(|attempt| !is_open(attempt));
+        snapshot.attempts.extend(old);
+    }
+
+    /// The newest attempt at the job of this one, and whose it is.
+    pub(crate) fn newest_of(&self, attempt: AttemptRef) -> Option<(WorkerName, AttemptRef)> {
+        let job = self.jobs.get(&self.attempts.get(&attempt.attempt)?.job)?;
+        let newest = self.attempts.get(&job.attempt?)?;
+        Some((newest.worker.clone(), newest.id))
+    }
+
     /// A build's jobs, in order.
     pub(crate) fn jobs_of(&self, build: BuildId) -> Vec<Job> {
         self.jobs.values().filter(|job| job.build == build).cloned().collect()
@@ -132,4 +149,16 @@ impl Disk {
 /// Whether an attempt is not over.
 pub(crate) fn is_open(attempt: &Attempt) -> bool {
     matches!(attempt.state, AttemptState::Assigned | AttemptState::Started)
+}
+
+/// `AssignmentsForgotten`: what was given to workers is not known any more.
+pub(crate) fn forget_assignments(snapshot: &mut Snapshot) {
+    for attempt in std::mem::take(&mut snapshot.attempts) {
+        for worker in &mut snapshot.workers {
+            worker.attempt = worker.attempt.filter(|given| *given != attempt.id);
+        }
+        for job in snapshot.jobs.iter_mut().filter(|job| job.id == attempt.job) {
+            job.status = JobStatus::Queued;
+        }
+    }
 }

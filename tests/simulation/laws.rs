@@ -11,6 +11,7 @@ use busybee::master::domain::settings::ProvisionerKind;
 use busybee::master::domain::settings::Settings;
 use busybee::model::attempt::AttemptOutcome;
 use busybee::model::attempt::AttemptRef;
+use busybee::model::attempt::LogOwner;
 use busybee::model::ids::BuildId;
 use busybee::model::ids::ChangeId;
 use busybee::model::ids::PoolName;
@@ -20,10 +21,10 @@ use busybee::model::status::InstanceStatus;
 use busybee::model::status::JobStatus;
 use busybee::model::status::WorkerStatus;
 
-use crate::agents::Agent;
 use crate::cloud::Cloud;
 use crate::disk::Disk;
 use crate::disk::is_open;
+use crate::hosts::Host;
 use crate::people::People;
 use crate::world::World;
 
@@ -36,7 +37,7 @@ pub(crate) struct Laws {
     builds_seen: BTreeSet<BuildId>,
     numbers: BTreeMap<ProjectName, u64>,
     /// What steps printed.
-    printed: BTreeMap<AttemptRef, Vec<u8>>,
+    printed: BTreeMap<LogOwner, Vec<u8>>,
 }
 
 impl Laws {
@@ -50,18 +51,18 @@ impl Laws {
         self.truth.insert(attempt, (worker.clone(), outcome.clone()));
     }
 
-    pub(crate) fn printed(&mut self, attempt: AttemptRef, bytes: &[u8]) {
-        self.printed.entry(attempt).or_default().extend_from_slice(bytes);
+    pub(crate) fn printed(&mut self, owner: LogOwner, bytes: &[u8]) {
+        self.printed.entry(owner).or_default().extend_from_slice(bytes);
     }
 
-    pub(crate) fn length_printed(&self, attempt: AttemptRef) -> usize {
-        self.printed.get(&attempt).map_or(0, Vec::len)
+    pub(crate) fn length_printed(&self, owner: LogOwner) -> usize {
+        self.printed.get(&owner).map_or(0, Vec::len)
     }
 
     /// The master's log is what was printed, from its first byte on: nothing twice, nothing left out.
-    pub(crate) fn log_is_true(&self, attempt: AttemptRef, log: &[u8]) {
-        let printed = self.printed.get(&attempt).map_or(&[][..], Vec::as_slice);
-        assert!(printed.starts_with(log), "the log of {attempt:?} is not what its step printed");
+    pub(crate) fn log_is_true(&self, owner: LogOwner, log: &[u8]) {
+        let printed = self.printed.get(&owner).map_or(&[][..], Vec::as_slice);
+        assert!(printed.starts_with(log), "the log of {owner:?} is not what its step printed");
     }
 
     pub(crate) fn machine_started(&self, settings: &Settings, cloud: &Cloud, pool: &PoolName) {
@@ -75,7 +76,7 @@ impl Laws {
         &self,
         settings: &Settings,
         disk: &Disk,
-        agents: &BTreeMap<WorkerName, Agent>,
+        hosts: &BTreeMap<WorkerName, Host>,
         on: &WorkerName,
         attempt: AttemptRef,
     ) {
@@ -87,18 +88,19 @@ impl Laws {
             other.job == given.job && other.id != attempt && !is_called_off
         });
         for other in others {
-            for (name, agent) in agents {
+            for (name, host) in hosts {
                 assert!(
-                    !agent.is_running(other.id),
+                    !host.supervisors.contains_key(&other.id),
                     "{on} starts {attempt:?} while {name} still runs {:?} of the same job",
                     other.id
                 );
             }
         }
-        let agent = agents.get(on).expect("who runs it is there");
-        let pool = settings.pools.iter().find(|pool| pool.name == agent.pool);
+        let host = hosts.get(on).expect("who runs it is there");
+        assert_eq!(host.supervisors.len(), 1, "{on} runs one at a time: {:?}", host.supervisors);
+        let pool = settings.pools.iter().find(|pool| pool.name == host.pool);
         let is_shared = pool.is_some_and(|pool| pool.shared);
-        assert!(is_shared || agent.projects.len() < 2, "{on} serves {:?}", agent.projects);
+        assert!(is_shared || host.projects.len() < 2, "{on} serves {:?}", host.projects);
     }
 
     /// Every change of rows is one that the laws allow.
@@ -295,5 +297,6 @@ impl World {
         }
         self.laws.now_and_then(&self.disk);
         self.laws_of_logs();
+        self.laws_of_watchers();
     }
 }

@@ -1,46 +1,24 @@
-//! Logs on their way: what steps print, the agents' real windows, and the master's log files, faked:
-//! written at once, durable a little later, cut back to that by a crash.
+//! The master's log files, faked: written at once, durable a little later, cut back to that by a crash
+//! or by a disk that fails. What is accepted is decided by the real rules.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use busybee::master::domain::event::AgentEvent;
-use busybee::master::domain::event::Event;
-use busybee::model::attempt::AttemptRef;
+use busybee::master::agents::rules::intake;
+use busybee::master::agents::rules::intake::Verdict;
+use busybee::master::agents::rules::report::Report;
+use busybee::model::attempt::LogChunk;
+use busybee::model::attempt::LogOwner;
 use busybee::model::ids::ConnectionId;
-use busybee::model::ids::WorkerName;
-use busybee::model::time::Timestamp;
-use busybee::wire::log_window::LogWindow;
-use busybee::wire::log_window::Misplaced;
-use busybee::wire::log_window::WINDOW_BYTES_MAX;
+use busybee::wire::message::FromMaster;
 
-use crate::agents::AgentStep;
-use crate::disk::is_open;
-use crate::world::Happening;
-use crate::world::Planted;
+use crate::master::MasterStep;
+use crate::planted::Planted;
 use crate::world::World;
-
-/// What each chunk takes of the window: four are under way at once.
-const CHUNK_TAKES: usize = WINDOW_BYTES_MAX / 4;
-
-/// How long the master waits for the rest of a log before it records a result without it.
-const LOG_NO_PROGRESS: Duration = Duration::from_secs(30);
-
-/// A log on its worker.
-#[derive(Debug)]
-pub(crate) struct Spool {
-    bytes: Vec<u8>,
-    window: LogWindow,
-}
 
 /// The master's logs.
 #[derive(Debug, Default)]
 pub(crate) struct Logs {
-    files: BTreeMap<AttemptRef, LogFile>,
-    /// By connection, of this process.
-    misplaced: BTreeMap<(ConnectionId, AttemptRef), Misplaced>,
-    /// Results that wait for their logs: since when nothing has come, and how much there was.
-    waiting: BTreeMap<AttemptRef, (Timestamp, usize)>,
+    files: BTreeMap<LogOwner, LogFile>,
 }
 
 #[derive(Debug, Default)]
@@ -49,228 +27,162 @@ struct LogFile {
     durable: usize,
     /// The most that was ever acked.
     acked: usize,
-    /// A result was recorded with the whole log.
+    /// Its step was recorded with the whole log.
     is_whole: bool,
 }
 
-/// A part of a log on a connection.
-pub(crate) struct Chunk {
-    life: u64,
-    connection: ConnectionId,
-    worker: WorkerName,
-    attempt: AttemptRef,
-    offset: u64,
-    bytes: Vec<u8>,
+impl Logs {
+    /// How much of a log is durable, and how much is written.
+    pub(crate) fn lengths(&self, owner: LogOwner) -> (u64, u64) {
+        let file = self.files.get(&owner);
+        file.map_or((0, 0), |file| (file.durable as u64, file.bytes.len() as u64))
+    }
 }
 
 impl World {
-    /// A step prints something, and will again while it runs.
-    pub(crate) fn prints(&mut self, name: &WorkerName, attempt: AttemptRef) {
-        let length = 1 + self.random(400);
-        let bytes: Vec<u8> = (0..length).map(|_| self.random(256) as u8).collect();
-        let again = 1000 + self.random(20_000);
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        if !agent.is_running(attempt) {
-            return;
-        }
-        let fresh = || Spool { bytes: Vec::new(), window: LogWindow::new(0) };
-        agent.spools.entry(attempt).or_insert_with(fresh).bytes.extend_from_slice(&bytes);
-        self.laws.printed(attempt, &bytes);
-        self.later(again, Happening::Agent(name.clone(), AgentStep::Prints(attempt)));
-        self.ship(name);
-    }
-
-    /// A new session: everything above what is durable is sent again.
-    pub(crate) fn ship_again(&mut self, name: &WorkerName) {
-        if let Some(agent) = self.agents.get_mut(name) {
-            agent.spools.values_mut().for_each(|spool| spool.window.restart());
-        }
-        self.ship(name);
-    }
-
-    /// Sends what the windows allow.
-    fn ship(&mut self, name: &WorkerName) {
-        while let Some(chunk) = self.next_chunk(name) {
-            let delay = Duration::from_millis(10 + self.random(300));
-            let now = self.now;
-            let Some(agent) = self.agents.get_mut(name) else { return };
-            agent.up_at = agent.up_at.max(now + delay);
-            let at = agent.up_at;
-            self.at(at, Happening::Chunk(chunk));
+    /// Writes the chunks that wait on a connection, in order.
+    pub(crate) fn take_chunks(&mut self, connection: ConnectionId) {
+        loop {
+            let Some(ear) = self.master.ears.get_mut(&connection) else { return };
+            if ear.intake_pauses {
+                return;
+            }
+            let Some(chunk) = ear.chunks.pop_front() else { return };
+            match intake::judge(&mut ear.rights, &chunk) {
+                Verdict::Append => self.append(connection, chunk),
+                Verdict::Stale { tell } => {
+                    if let Some(attempt) = tell {
+                        self.say(connection, FromMaster::Forget(attempt));
+                    }
+                }
+                Verdict::Full | Verdict::Cut => panic!("no log of ours is like {chunk:?}"),
+            }
         }
     }
 
-    fn next_chunk(&mut self, name: &WorkerName) -> Option<Chunk> {
-        let length = 1 + self.random(150);
-        let agent = self.agents.get_mut(name).filter(|agent| agent.is_welcome)?;
-        let (life, connection) = agent.line?;
-        agent.spools.iter_mut().find_map(|(attempt, spool)| {
-            let offset = spool.window.next()?;
-            let rest = spool.bytes.get(offset as usize..).filter(|rest| !rest.is_empty())?;
-            let bytes = rest[..rest.len().min(length as usize)].to_vec();
-            spool.window.sent(bytes.len() as u64, CHUNK_TAKES);
-            let worker = name.clone();
-            Some(Chunk { life, connection, worker, attempt: *attempt, offset, bytes })
-        })
-    }
-
-    /// A chunk reaches the master.
-    pub(crate) fn chunk_comes(&mut self, chunk: Chunk) {
-        let Chunk { life, connection, worker, attempt, offset, bytes } = chunk;
-        let given = self.disk.attempts.get(&attempt.attempt);
-        let is_owner =
-            given.is_some_and(|it| it.id == attempt && it.worker == worker && is_open(it));
-        if life != self.life || !self.open.contains(&connection) || !is_owner {
-            return;
-        }
-        let key = (connection, attempt);
-        if self.fault("log disk full", 20) {
+    fn append(&mut self, connection: ConnectionId, chunk: LogChunk) {
+        let owner = chunk.owner;
+        if self.master.disk_is_full || self.fault("log write failed", 8) {
             // Nothing is acked; a second later the agent is asked to send on.
-            let retry = Happening::LogRetried(life, connection, worker, attempt);
-            return self.later(1000, retry);
+            let Some(ear) = self.master.ears.get_mut(&connection) else { return };
+            ear.intake_pauses = true;
+            let pause = u64::try_from(intake::DISK_PAUSE.as_millis()).unwrap_or(u64::MAX);
+            return self.later(pause, self.master.step(MasterStep::LogRetried(connection, owner)));
         }
-        // The frame is lost, as after a bug of a proxy; what follows is misplaced.
-        if self.fault("chunk lost", 10) {
+        // As after a bug of ours: what follows is misplaced.
+        if self.fault("chunk lost", 8) {
             return;
         }
-        let file = self.logs.files.entry(attempt).or_default();
-        let misplaced = self.logs.misplaced.entry(key).or_default();
-        if offset == file.bytes.len() as u64 {
-            misplaced.forget();
-            file.bytes.extend_from_slice(&bytes);
-            self.laws.log_is_true(attempt, &file.bytes);
+        let Some(ear) = self.master.ears.get_mut(&connection) else { return };
+        let file = self.logs.files.entry(owner).or_default();
+        let durable = file.durable;
+        let is_new = ear.logs.insert(owner);
+        let misplaced = ear.misplaced.entry(owner).or_default();
+        let stored = chunk.offset == file.bytes.len() as u64;
+        let rewind_to = file.bytes.len() as u64;
+        let tell = match stored {
+            true => {
+                misplaced.forget();
+                file.bytes.extend_from_slice(&chunk.frame);
+                self.laws.log_is_true(owner, &file.bytes);
+                false
+            }
+            false => misplaced.note(chunk.offset, intake::end_of(&chunk)),
+        };
+        let written = file.bytes.len();
+        if is_new && durable > 0 {
+            self.ack(connection, owner, durable);
+        }
+        if tell {
+            self.rewind(connection, owner, rewind_to);
+        }
+        if stored {
             if self.planted == Planted::AckBeforeDurable {
-                let length = file.bytes.len();
-                self.ack(&worker, connection, attempt, length, None);
+                self.ack(connection, owner, written);
             }
             let takes = 20 + self.random(500);
-            self.later(takes, Happening::LogSynced(life, connection, worker, attempt));
-        } else if misplaced.note(offset, offset + bytes.len() as u64) {
-            let (durable, to) = (file.durable, file.bytes.len());
-            self.ack(&worker, connection, attempt, durable, Some(to));
+            self.later(takes, self.master.step(MasterStep::LogSynced(owner)));
         }
     }
 
-    /// What was written before is durable now.
-    pub(crate) fn log_synced(
-        &mut self,
-        life: u64,
-        connection: ConnectionId,
-        worker: &WorkerName,
-        attempt: AttemptRef,
-    ) {
-        let Some(file) = self.logs.files.get_mut(&attempt).filter(|_| life == self.life) else {
+    /// What was written before is durable now; or it is cut off, as nobody knows what it holds.
+    pub(crate) fn log_synced(&mut self, owner: LogOwner) {
+        let fails = self.master.disk_is_full || self.fault("log sync failed", 6);
+        let Some(file) = self.logs.files.get_mut(&owner) else { return };
+        if fails {
+            file.bytes.truncate(file.durable);
             return;
-        };
-        file.durable = file.bytes.len();
+        }
+        if std::mem::replace(&mut file.durable, file.bytes.len()) == file.bytes.len() {
+            return;
+        }
         let durable = file.durable;
-        self.ack(worker, connection, attempt, durable, None);
+        let watch = self.master.ears.iter().filter(|(_, ear)| ear.logs.contains(&owner));
+        let watch: Vec<ConnectionId> = watch.map(|(connection, _)| *connection).collect();
+        for connection in watch {
+            self.ack(connection, owner, durable);
+            self.work_reports(connection);
+        }
     }
 
     /// After the disk refused a chunk.
-    pub(crate) fn log_retried(
-        &mut self,
-        life: u64,
-        connection: ConnectionId,
-        worker: &WorkerName,
-        attempt: AttemptRef,
-    ) {
-        if life != self.life || !self.open.contains(&connection) {
-            return;
-        }
-        self.logs.misplaced.entry((connection, attempt)).or_default().forget();
-        let file = self.logs.files.entry(attempt).or_default();
-        let (durable, to) = (file.durable, file.bytes.len());
-        self.ack(worker, connection, attempt, durable, Some(to));
+    pub(crate) fn log_retried(&mut self, connection: ConnectionId, owner: LogOwner) {
+        let durable = self.logs.lengths(owner).0;
+        let Some(ear) = self.master.ears.get_mut(&connection) else { return };
+        ear.intake_pauses = false;
+        ear.misplaced.entry(owner).or_default().forget();
+        self.rewind(connection, owner, durable);
+        self.take_chunks(connection);
     }
 
-    fn ack(
-        &mut self,
-        worker: &WorkerName,
-        connection: ConnectionId,
-        attempt: AttemptRef,
-        durable: usize,
-        rewind_to: Option<usize>,
-    ) {
-        if let Some(file) = self.logs.files.get_mut(&attempt) {
+    fn ack(&mut self, connection: ConnectionId, owner: LogOwner, durable: usize) {
+        if let Some(file) = self.logs.files.get_mut(&owner) {
             file.acked = file.acked.max(durable);
         }
-        if self.open.contains(&connection) {
-            let step = |line| AgentStep::LogAcked(line, attempt, durable, rewind_to);
-            self.send_down(worker, step, connection);
-        }
+        let durable_offset = durable as u64;
+        self.say(connection, FromMaster::LogAck { owner, durable_offset, rewind_to: None });
     }
 
-    /// An ack reaches the agent.
-    pub(crate) fn log_acked(
-        &mut self,
-        name: &WorkerName,
-        attempt: AttemptRef,
-        durable: usize,
-        rewind_to: Option<usize>,
-    ) {
-        let agent = self.agents.get_mut(name);
-        let Some(spool) = agent.and_then(|agent| agent.spools.get_mut(&attempt)) else { return };
-        let written = spool.bytes.len() as u64;
-        spool.window.acked(durable as u64, rewind_to.map(|to| to as u64), written);
-        self.ship(name);
+    fn rewind(&mut self, connection: ConnectionId, owner: LogOwner, to: u64) {
+        let rewind_to = Some(to);
+        self.say(connection, FromMaster::LogAck { owner, durable_offset: 0, rewind_to });
     }
 
     /// The master's process ends: what is not durable may be gone, or a part of it.
     pub(crate) fn logs_crash(&mut self) {
-        self.logs.misplaced.clear();
-        self.logs.waiting.clear();
         let mut files = std::mem::take(&mut self.logs.files);
-        for (attempt, file) in &mut files {
+        for (owner, file) in &mut files {
             let unsafe_bytes = file.bytes.len() - file.durable;
             let kept = self.random(unsafe_bytes as u64 + 1) as usize;
             file.bytes.truncate(file.durable + kept);
             // What is found at the start is made durable before anything is said of it.
             file.durable = file.bytes.len();
-            assert!(
-                file.acked <= file.durable,
-                "{attempt:?}: {} bytes were acked, {file:?}",
-                file.acked
-            );
+            let (acked, durable) = (file.acked, file.durable);
+            assert!(acked <= durable, "{owner:?}: {acked} bytes were acked, {durable} are left");
         }
         self.logs.files = files;
     }
 
-    /// Whether a result must wait for its log: until it is whole, or nothing more comes.
-    pub(crate) fn waits_for_log(&mut self, event: &Event) -> bool {
-        let (Event::Agent(AgentEvent::AttemptFinished { attempt, worker, .. })
-        | Event::Agent(AgentEvent::StepFinished { attempt, worker, .. })) = event
-        else {
-            return false;
-        };
-        let given = self.disk.attempts.get(&attempt.attempt);
-        let is_owner = given.is_some_and(|it| it.id == *attempt && it.worker == *worker);
-        let printed = self.laws.length_printed(*attempt);
-        let file = self.logs.files.entry(*attempt).or_default();
-        if !is_owner || file.durable == printed {
-            file.is_whole |= is_owner;
-            return false;
-        }
-        let has = file.bytes.len();
-        let waiting = self.logs.waiting.entry(*attempt).or_insert((self.now, has));
-        if waiting.1 != has {
-            *waiting = (self.now, has);
-        }
-        if self.now >= waiting.0 + LOG_NO_PROGRESS {
+    /// A step is recorded with its log, or without its end.
+    pub(crate) fn log_is_said_to_be(&mut self, report: &Report, incomplete: bool) {
+        let Report::Step(result) = report else { return };
+        if incomplete {
             *self.counts.entry("log incomplete").or_default() += 1;
-            return false;
+            return;
         }
-        true
+        let owner = LogOwner::Step { attempt: result.attempt, step: result.step };
+        self.logs.files.entry(owner).or_default().is_whole = true;
     }
 
-    /// Each log whose attempt has a result is what its step printed, unless that was said.
+    /// Each log is what its step printed, and whole unless it was said not to be.
     pub(crate) fn laws_of_logs(&self) {
-        for (attempt, file) in &self.logs.files {
-            self.laws.log_is_true(*attempt, &file.bytes);
-            let printed = self.laws.length_printed(*attempt);
+        for (owner, file) in &self.logs.files {
+            self.laws.log_is_true(*owner, &file.bytes);
+            let printed = self.laws.length_printed(*owner);
+            let length = file.bytes.len();
             assert!(
-                !file.is_whole || file.bytes.len() == printed,
-                "{attempt:?} was whole: {file:?}"
+                !file.is_whole || length == printed,
+                "{owner:?} was whole: {length} of {printed} bytes"
             );
         }
     }

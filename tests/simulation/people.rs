@@ -1,6 +1,7 @@
 //! People and their repositories: pushes, builds asked for, and everything a person may press.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use busybee::master::domain::decision::Answer;
 use busybee::master::domain::decision::Unresolved;
@@ -22,10 +23,9 @@ use busybee::model::step::RunsAfter;
 use busybee::model::step::Shell;
 use busybee::model::step::StepSpec;
 
-use crate::agents::Agent;
-use crate::agents::AgentStep;
+use crate::hosts::HostStep;
+use crate::master::MasterStep;
 use crate::world::Happening;
-use crate::world::Waiter;
 use crate::world::World;
 
 /// How many builds are made in a history, about.
@@ -77,8 +77,7 @@ impl World {
     }
 
     fn ask(&mut self, request: Request) {
-        let reply = self.reply_to(Waiter::Person);
-        self.tell_master(10, Event::Asked(reply, request));
+        self.later(10, self.master.step(MasterStep::Asked(request)));
     }
 
     pub(crate) fn people_step(&mut self, step: PeopleStep) {
@@ -123,10 +122,10 @@ impl World {
         let own: Vec<_> = of_own.map(|worker| (worker.name.clone(), worker.status)).collect();
         let mut missing: usize = 2;
         for (name, status) in own {
-            let is_there = self.agents.get(&name).is_some_and(|agent| !agent.is_off);
+            let is_there = self.hosts.get(&name).is_some_and(|host| !host.is_off);
             match (status == WorkerStatus::Gone, is_there) {
                 (true, _) => {
-                    self.agents.remove(&name);
+                    self.host_ends(&name);
                 }
                 (false, true) => missing = missing.saturating_sub(1),
                 (false, false) => self.ask(Request::StopWorker(name)),
@@ -157,7 +156,7 @@ impl World {
             self.disk.builds.values().map(|build| (build.project.clone(), build.number)).collect();
         let pick = self.random(builds.len() as u64) as usize;
         let build = (!builds.is_empty()).then(|| builds.swap_remove(pick));
-        let mut workers: Vec<_> = self.agents.keys().cloned().collect();
+        let mut workers: Vec<_> = self.hosts.keys().cloned().collect();
         workers.retain(|name| !name.as_str().starts_with("mac"));
         let pick = self.random(workers.len() as u64) as usize;
         let worker = workers.get(pick).cloned();
@@ -188,10 +187,9 @@ impl World {
 
     pub(crate) fn answer_person(&mut self, answer: &Answer) {
         if let Answer::WorkerAdded(name, launch) = answer {
-            let agent = Agent::new(name, &"own".into(), launch, self.now.0);
-            self.agents.insert(name.clone(), agent);
+            self.new_host(name, &"own".into(), launch, String::new());
             let starts = self.random(300_000);
-            self.later(starts, Happening::Agent(name.clone(), AgentStep::Calls(1)));
+            self.later(starts, Happening::Host(name.clone(), HostStep::Starts));
         }
     }
 
@@ -259,30 +257,39 @@ impl World {
                 }
             }
             let labels: Option<&[&str]> = match self.random(8) {
-                0..=2 => None,
-                3..=4 => Some(&["linux"]),
-                5..=6 => Some(&["big"]),
+                0..=1 => None,
+                2..=3 => Some(&["linux"]),
+                4..=5 => Some(&["big"]),
                 _ => Some(&["mac"]),
             };
-            let step = StepSpec {
-                name: "test".to_owned(),
-                run: "make test".to_owned(),
-                shell: Shell::Sh,
-                env: Vec::new(),
-                timeout: None,
-                when: RunsAfter::SUCCESS,
-            };
+            let always = RunsAfter { success: true, failure: true, cancel: true };
+            let mut steps = Vec::new();
+            for number in 0..1 + self.random(3) {
+                let has_timeout = self.random(3) == 0;
+                steps.push(StepSpec {
+                    name: format!("step {number}"),
+                    run: "make test".to_owned(),
+                    shell: Shell::Sh,
+                    env: Vec::new(),
+                    timeout: has_timeout.then(|| Duration::from_secs(60)),
+                    when: if number > 0 && self.random(2) == 0 {
+                        always
+                    } else {
+                        RunsAfter::SUCCESS
+                    },
+                });
+            }
             jobs.push(JobSpec {
                 name: format!("job-{index}").as_str().into(),
                 needs,
                 worker: labels.map(|labels| labels.iter().copied().collect()),
                 env: Vec::new(),
                 secrets: Vec::new(),
-                checkout: true,
+                checkout: self.random(2) == 0,
                 keep_workspace: false,
-                timeout: std::time::Duration::from_secs(900),
+                timeout: Duration::from_secs(900),
                 infra_retries: self.random(3) as u32,
-                steps: vec![step],
+                steps,
             });
         }
         Pipeline { name: None, inputs: GivenInputs::new(), jobs }

@@ -1,80 +1,65 @@
-//! The world around one real Coordinator: virtual time, one heap of what is to come, one source of
-//! chance. Commit, act and crash happen here; who acts back stands in cloud, agents and people.
+//! One history: virtual time, one heap of what is to come, one source of chance, and settings drawn
+//! from it. Who acts stands in files of their own.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use busybee::master::domain::coordinator::Coordinator;
-use busybee::master::domain::decision::Action;
-use busybee::master::domain::decision::Answer;
-use busybee::master::domain::decision::Decision;
-use busybee::master::domain::decision::Record;
-use busybee::master::domain::decision::ReplyId;
-use busybee::master::domain::event::AgentEvent;
-use busybee::master::domain::event::Event;
 use busybee::master::domain::settings::PoolSettings;
 use busybee::master::domain::settings::ProjectSettings;
 use busybee::master::domain::settings::ProvisionerKind;
 use busybee::master::domain::settings::Settings;
-use busybee::model::attempt::AttemptRef;
 use busybee::model::ids::ConnectionId;
 use busybee::model::ids::WorkerName;
 use busybee::model::time::Timestamp;
 
-use crate::agents::Agent;
-use crate::agents::AgentStep;
 use crate::cloud::Cloud;
 use crate::cloud::CloudStep;
 use crate::disk::Disk;
+use crate::hosts::Host;
+use crate::hosts::HostStep;
 use crate::laws::Laws;
-use crate::logs::Chunk;
+use crate::links::LinkId;
+use crate::links::Links;
+use crate::links::Side;
 use crate::logs::Logs;
+use crate::master::Master;
+use crate::master::MasterStep;
 use crate::people::People;
 use crate::people::PeopleStep;
+use crate::planted::Planted;
+use crate::watchers::Watchers;
 
 /// A line of the trace shows the beginning of what happened: whole pipelines drown the rest.
 const LINE_CHARS_MAX: usize = 220;
 
-/// A mistake that is made on purpose, to see that the laws notice it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Planted {
-    Nothing,
-    /// Actions are done before the records are safe.
-    ActBeforeCommit,
-    /// A commit is lost and nobody notices.
-    CommitDropped,
-    /// A restart forgets what was given to workers.
-    AssignmentsForgotten,
-    /// The agent is told that its log is safe as soon as it is written.
-    AckBeforeDurable,
-    /// An agent goes on with its job when its lease is over.
-    LeaseIgnored,
-    /// A late result counts for whatever the job's newest attempt is.
-    StaleResultAccepted,
-}
+/// In each fourth history agents sign: signatures are a third of the time that one takes.
+const KEYS_EVERY: u64 = 4;
+
+/// How often the fleet is looked at by its owner.
+pub(crate) const FLEET_LOOK: Duration = Duration::from_secs(60);
 
 /// Something that will happen.
 pub(crate) enum Happening {
-    /// Word reaches the master, if it is the same process still and the connection is open.
-    ToMaster {
-        life: u64,
-        connection: Option<ConnectionId>,
-        event: Event,
-    },
-    Chunk(Chunk),
-    LogSynced(u64, ConnectionId, WorkerName, AttemptRef),
-    LogRetried(u64, ConnectionId, WorkerName, AttemptRef),
+    /// To this process of the master, if it is the same still.
+    Master(u64, MasterStep),
+    Arrives(LinkId, Side),
+    Noticed(LinkId, Side),
+    Unstalls(LinkId),
     Cloud(CloudStep),
-    Agent(WorkerName, AgentStep),
+    Host(WorkerName, HostStep),
     People(PeopleStep),
     MasterCrashes,
     MasterStarts,
+    MasterDiskFills,
+    MasterDiskHasRoom,
+    ClockSet,
+    FleetLook,
 }
 
-/// Who waits for an answer.
+/// Who waits for an answer of the domain.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Waiter {
-    Agent(WorkerName, ConnectionId),
+    Agent(ConnectionId),
     Person,
 }
 
@@ -82,25 +67,22 @@ pub(crate) enum Waiter {
 pub(crate) struct World {
     pub(crate) now: Timestamp,
     luck: u64,
-    heap: BTreeMap<(Timestamp, u64), Happening>,
+    heap: BTreeMap<(Timestamp, u64), Box<Happening>>,
     n_happenings: u64,
     pub(crate) faults: bool,
+    /// Whether agents resume by their keys; or by their passwords, as after a lost answer.
+    pub(crate) resumes_by_key: bool,
     pub(crate) planted: Planted,
     pub(crate) settings: Settings,
-    /// Nothing while no master runs.
-    pub(crate) it: Option<Coordinator>,
-    /// Counts the master's processes.
-    pub(crate) life: u64,
+    pub(crate) master: Master,
     pub(crate) disk: Disk,
     pub(crate) logs: Logs,
+    pub(crate) links: Links,
     pub(crate) cloud: Cloud,
-    pub(crate) agents: BTreeMap<WorkerName, Agent>,
+    pub(crate) hosts: BTreeMap<WorkerName, Host>,
     pub(crate) people: People,
+    pub(crate) watchers: Watchers,
     pub(crate) laws: Laws,
-    pub(crate) open: BTreeSet<ConnectionId>,
-    pub(crate) last_connection: u64,
-    pub(crate) waiters: BTreeMap<ReplyId, Waiter>,
-    last_reply: u64,
     /// Lines of what happened, while somebody wants them.
     pub(crate) trace: Option<Vec<String>>,
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -109,26 +91,25 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, planted: Planted, traced: bool) -> World {
+        let now = Timestamp(1_000_000_000_000);
         let mut world = World {
-            now: Timestamp(1_000_000_000_000),
+            now,
             luck: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             heap: BTreeMap::new(),
             n_happenings: 0,
             faults: true,
+            resumes_by_key: seed.is_multiple_of(KEYS_EVERY),
             planted,
             settings: Settings::default(),
-            it: None,
-            life: 0,
+            master: Master::new(now),
             disk: Disk::default(),
             logs: Logs::default(),
+            links: Links::default(),
             cloud: Cloud::default(),
-            agents: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             people: People::default(),
+            watchers: Watchers::default(),
             laws: Laws::default(),
-            open: BTreeSet::new(),
-            last_connection: 0,
-            waiters: BTreeMap::new(),
-            last_reply: 0,
             trace: traced.then(Vec::new),
             counts: BTreeMap::new(),
             n_events: 0,
@@ -136,8 +117,15 @@ impl World {
         world.settings = world.draw_settings();
         world.start_master();
         world.people_arrive();
-        let first = 120_000 + world.random(1_200_000);
-        world.later(first, Happening::MasterCrashes);
+        for (happening, longest) in [
+            (Happening::MasterCrashes, 1_200_000),
+            (Happening::MasterDiskFills, 7_200_000),
+            (Happening::ClockSet, 3_600_000),
+            (Happening::FleetLook, 1),
+        ] {
+            let first = 60_000 + world.random(longest);
+            world.later(first, happening);
+        }
         world
     }
 
@@ -156,7 +144,8 @@ impl World {
             idle_timeout: Duration::from_secs(180),
             boot_timeout: Duration::from_secs(300),
             reconnect_grace: Duration::from_secs(120),
-            lease: Duration::from_secs(600),
+            // Shorter than many steps, so that it is often over.
+            lease: Duration::from_secs(240),
             max_lifetime: Duration::from_secs(2 * 3600),
             env: Vec::new(),
         };
@@ -216,27 +205,14 @@ impl World {
 
     pub(crate) fn at(&mut self, at: Timestamp, happening: Happening) {
         self.n_happenings += 1;
-        self.heap.insert((at, self.n_happenings), happening);
-    }
-
-    /// Word to the master from an adapter in its process.
-    pub(crate) fn tell_master(&mut self, delay_ms: u64, event: Event) {
-        let life = self.life;
-        self.later(delay_ms, Happening::ToMaster { life, connection: None, event });
-    }
-
-    pub(crate) fn reply_to(&mut self, waiter: Waiter) -> ReplyId {
-        self.last_reply += 1;
-        let reply = ReplyId(self.last_reply);
-        self.waiters.insert(reply, waiter);
-        reply
+        self.heap.insert((at, self.n_happenings), Box::new(happening));
     }
 
     /// Lets everything happen until then.
     pub(crate) fn run_until(&mut self, end: Timestamp) {
         loop {
             let next = self.heap.first_key_value().map(|((at, _), _)| *at);
-            let due = self.it.as_ref().and_then(Coordinator::next_timeout);
+            let due = self.master_due();
             let at = match (next, due) {
                 (Some(next), Some(due)) => next.min(due),
                 (Some(at), None) | (None, Some(at)) => at,
@@ -247,11 +223,9 @@ impl World {
             }
             self.now = self.now.max(at);
             if due == Some(at) {
-                self.deliver(Event::Tick);
-                let due = self.it.as_ref().and_then(Coordinator::next_timeout);
-                assert!(due.is_none_or(|due| due > self.now), "a timer that is due has work done");
+                self.tick();
             } else if let Some((_, happening)) = self.heap.pop_first() {
-                self.happen(happening);
+                self.happen(*happening);
             }
         }
         self.now = end;
@@ -259,209 +233,51 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::ToMaster { life, connection, event } => {
-                let is_open = connection.is_none_or(|connection| self.open.contains(&connection));
-                // Whose asker was refused by a failed commit never reaches the domain.
-                let is_wanted = match &event {
-                    Event::Asked(reply, _) | Event::Agent(AgentEvent::Hello { reply, .. }) => {
-                        self.waiters.contains_key(reply)
-                    }
-                    _ => true,
-                };
-                if life == self.life && is_open && is_wanted && self.it.is_some() {
-                    if self.waits_for_log(&event) {
-                        let again = Happening::ToMaster { life, connection, event };
-                        return self.later(500, again);
-                    }
-                    if let Event::Agent(AgentEvent::Disconnected { connection, .. }) = &event {
-                        self.open.remove(connection);
-                    }
-                    self.deliver(event);
-                }
-            }
-            Happening::Chunk(chunk) => self.chunk_comes(chunk),
-            Happening::LogSynced(life, connection, worker, attempt) => {
-                self.log_synced(life, connection, &worker, attempt);
-            }
-            Happening::LogRetried(life, connection, worker, attempt) => {
-                self.log_retried(life, connection, &worker, attempt);
-            }
+            Happening::Master(life, step) => self.master_step(life, step),
+            Happening::Arrives(link, to) => self.arrives(link, to),
+            Happening::Noticed(link, side) => self.notices(link, side),
+            Happening::Unstalls(link) => self.unstalls(link),
             Happening::Cloud(step) => self.cloud_step(step),
-            Happening::Agent(name, step) => self.agent_step(&name, step),
+            Happening::Host(name, step) => self.host_step(&name, step),
             Happening::People(step) => self.people_step(step),
             Happening::MasterCrashes => {
                 if self.faults {
                     let next = 120_000 + self.random(2_400_000);
                     self.later(next, Happening::MasterCrashes);
-                    if self.it.is_some() {
+                    if self.master.it.is_some() {
                         *self.counts.entry("master crashes").or_default() += 1;
                         self.crash();
                     }
                 }
             }
             Happening::MasterStarts => self.start_master(),
-        }
-    }
-
-    /// One event through decide, commit, act and answer; or through a part of it.
-    pub(crate) fn deliver(&mut self, event: Event) {
-        let event = self.stale_made_fresh(event);
-        self.note(|| format!("{event:?}"));
-        self.n_events += 1;
-        let Some(it) = &mut self.it else { return };
-        let greeting = match &event {
-            Event::Agent(AgentEvent::Hello { reply, .. }) => Some(*reply),
-            _ => None,
-        };
-        let Decision { remember, perform, answers } = it.handle(self.now, event);
-        let is_answered = |reply: ReplyId| answers.iter().any(|(to, _)| *to == reply);
-        assert!(greeting.is_none_or(is_answered), "every greeting is answered at once");
-        for record in &remember {
-            self.note(|| format!("    remember {}", in_short(record)));
-        }
-        self.it.iter().for_each(Coordinator::check_invariants);
-        if self.planted == Planted::ActBeforeCommit && !remember.is_empty() {
-            self.act_all(perform, answers);
-            if self.fault("crash between act and commit", 40) {
-                return self.crash();
-            }
-            return self.commit(remember);
-        }
-        if !remember.is_empty() {
-            if self.planted == Planted::CommitDropped && self.fault("commit dropped", 20) {
-                return self.act_all(perform, answers);
-            }
-            if self.fault("crash before commit", 2) {
-                return self.crash();
-            }
-            if self.fault("commit failed", 2) {
-                return self.start_over();
-            }
-            self.commit(remember);
-            if self.fault("crash between commit and act", 5) {
-                return self.crash();
-            }
-        }
-        self.act_all(perform, answers);
-    }
-
-    fn commit(&mut self, records: Vec<Record>) {
-        self.laws.before_commit(&self.disk, &records, &self.people);
-        for record in records.iter().cloned() {
-            self.disk.write(record);
-        }
-        self.laws.after_commit(&self.disk, &records);
-        if self.n_events.is_multiple_of(64) {
-            self.laws.now_and_then(&self.disk);
-        }
-    }
-
-    fn act_all(&mut self, actions: Vec<Action>, answers: Vec<(ReplyId, Answer)>) {
-        for action in actions {
-            self.note(|| format!("    perform {action:?}"));
-            match action {
-                Action::ResolveChange(change) => self.resolve(change),
-                Action::LoadBuild { project, number } => self.load_build(project, number),
-                Action::Prepare { instance, .. } => self.prepare(instance),
-                Action::Launch { instance, launch, pool, worker, .. } => {
-                    self.launch(instance, launch, pool, worker);
-                }
-                Action::Terminate { instance, launch, .. } => self.terminate(instance, launch),
-                Action::KeepConsole { .. } => {}
-                Action::ListInstances(pool) => self.list(pool),
-                Action::Tell { worker, connection, message } => {
-                    self.tell_agent(worker, connection, message);
-                }
-                Action::Disconnect { connection, .. } => self.disconnect(connection),
-                Action::Alarm(_) => *self.counts.entry("alarm").or_default() += 1,
-            }
-        }
-        for (reply, answer) in answers {
-            let waiter = self.waiters.remove(&reply);
-            match waiter.expect("an answer has somebody who waits, and is given once") {
-                Waiter::Agent(name, connection) => self.answer_agent(name, connection, answer),
-                Waiter::Person => self.answer_person(&answer),
-            }
-        }
-    }
-
-    /// The process dies: what its adapters had under way dies with it, and so does every connection.
-    fn crash(&mut self) {
-        self.note(|| "-- the master dies".to_owned());
-        self.it = None;
-        self.life += 1;
-        self.last_connection = 0;
-        self.waiters.clear();
-        self.open.clear();
-        self.logs_crash();
-        self.connections_end();
-        let longest = if self.random(10) == 0 { 900_000 } else { 20_000 };
-        let down = 1000 + self.random(longest);
-        self.later(down, Happening::MasterStarts);
-    }
-
-    /// A commit failed: the same process drops its domain and loads it again.
-    fn start_over(&mut self) {
-        self.waiters.clear();
-        self.open.clear();
-        self.connections_end();
-        self.start_master();
-    }
-
-    fn start_master(&mut self) {
-        let mut snapshot = self.disk.snapshot();
-        if self.planted == Planted::AssignmentsForgotten {
-            for attempt in std::mem::take(&mut snapshot.attempts) {
-                for worker in &mut snapshot.workers {
-                    worker.attempt = worker.attempt.filter(|given| *given != attempt.id);
-                }
-                for job in snapshot.jobs.iter_mut().filter(|job| job.id == attempt.job) {
-                    job.status = busybee::model::status::JobStatus::Queued;
+            Happening::MasterDiskFills => {
+                if self.faults {
+                    *self.counts.entry("master's disk full").or_default() += 1;
+                    self.note(|| "-- the master's disk is full".to_owned());
+                    self.master.disk_is_full = true;
+                    let lasts = 1_000 + self.random(300_000);
+                    self.later(lasts, Happening::MasterDiskHasRoom);
                 }
             }
-        }
-        let seed = self.random(u64::MAX);
-        self.note(|| "-- the master starts".to_owned());
-        self.it = Some(Coordinator::load(self.settings.clone(), snapshot, self.now, seed));
-        self.deliver(Event::Tick);
-    }
-
-    /// `StaleResultAccepted`: makes a result of an older attempt look like the newest one's.
-    fn stale_made_fresh(&mut self, event: Event) -> Event {
-        if self.planted != Planted::StaleResultAccepted {
-            return event;
-        }
-        match event {
-            Event::Agent(AgentEvent::AttemptFinished { worker, attempt, outcome }) => {
-                let (worker, attempt) = self.newest_of(attempt).unwrap_or((worker, attempt));
-                Event::Agent(AgentEvent::AttemptFinished { worker, attempt, outcome })
+            Happening::MasterDiskHasRoom => self.master.disk_is_full = false,
+            Happening::ClockSet => {
+                if self.faults {
+                    self.clock_is_set();
+                    let next = 120_000 + self.random(1_200_000);
+                    self.later(next, Happening::ClockSet);
+                }
             }
-            other => other,
+            Happening::FleetLook => {
+                self.look_at_fleet();
+                let every = u64::try_from(FLEET_LOOK.as_millis()).unwrap_or(u64::MAX);
+                self.later(every, Happening::FleetLook);
+            }
         }
-    }
-
-    fn newest_of(&self, attempt: AttemptRef) -> Option<(WorkerName, AttemptRef)> {
-        let job = self.disk.jobs.get(&self.disk.attempts.get(&attempt.attempt)?.job)?;
-        let newest = self.disk.attempts.get(&job.attempt?)?;
-        Some((newest.worker.clone(), newest.id))
     }
 }
 
-/// A record without what never changes.
-fn in_short(record: &Record) -> String {
-    match record {
-        Record::Job(job) => format!(
-            "{} of build {}: {} {:?} {:?} {:?} {:?}",
-            job.spec.name, job.build, job.status, job.attempt, job.fence, job.worker, job.reason
-        ),
-        Record::Worker(worker) => format!(
-            "{}: {} {:?} {:?} boot {:?}",
-            worker.name, worker.status, worker.attempt, worker.reason, worker.boot_id
-        ),
-        Record::Instance(instance) => {
-            format!("{} of {}: {}", instance.id, instance.worker, instance.status)
-        }
-        Record::Build(build) => format!("{}/{}: {}", build.project, build.number, build.status),
-        other => format!("{other:?}"),
-    }
+/// Whose connection it is, for the trace.
+pub(crate) fn name_of(worker: &Option<WorkerName>) -> &str {
+    worker.as_ref().map_or("nobody", WorkerName::as_str)
 }
