@@ -203,7 +203,7 @@ fn every_attack_has_a_test_that_exists() {
     let files = rust_files(Path::new("src")).into_iter().chain(rust_files(Path::new("tests")));
     let code: String = files.map(|file| fs::read_to_string(file).expect("it is text")).collect();
     let mut errors = Vec::new();
-    let rows = table.lines().filter(|line| line.starts_with(|c: char| c == '|'));
+    let rows = table.lines().filter(|line| line.starts_with('|'));
     let rows = rows.filter(|row| row[1..].trim_start().starts_with(|c: char| c.is_ascii_digit()));
     let mut count = 0;
     for row in rows {

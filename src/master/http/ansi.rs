@@ -133,6 +133,10 @@ impl Line {
 
 impl Perform for Line {
     fn print(&mut self, character: char) {
+        if character.is_control() {
+            // The parser takes one for text where its two bytes came apart.
+            return;
+        }
         // Marks that reorder text could make a log say what it does not (CVE-2021-42574).
         let reorders = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         self.put(if reorders { char::REPLACEMENT_CHARACTER } else { character });
@@ -234,6 +238,15 @@ mod tests {
         let mut resumed = Renderer::new(style);
         resumed.feed(b"two");
         assert_eq!(resumed.html(), renderer.html());
+    }
+
+    #[test]
+    fn a_control_character_is_no_text_wherever_its_bytes_were_cut() {
+        let whole = "a\u{9b}1mb\u{85}c".as_bytes();
+        let mut renderer = Renderer::new(Style::default());
+        whole.chunks(1).for_each(|byte| renderer.feed(byte));
+        assert_eq!(renderer.html(), render(whole));
+        assert!(!renderer.html().contains(char::is_control));
     }
 
     #[test]
