@@ -251,6 +251,9 @@ impl Held {
     fn look(&mut self, id: AttemptRef, session: &LogSession, news: &mut Vec<FromAgent>) {
         // Asked before the files are read: what a supervisor wrote before its end is then seen.
         let is_supervised = self.is_supervised();
+        // So is the end of it all: results of steps are written before it, and must be told before
+        // it, as the master takes nothing more of an attempt that is over.
+        let result = self.dir.result();
         let steps = match self.dir.spec() {
             Ok(Some(spec)) => u32::try_from(spec.steps.len()).unwrap_or(u32::MAX - 1) + 1,
             Ok(None) | Err(_) => 0,
@@ -264,7 +267,7 @@ impl Held {
         if self.end_told {
             return;
         }
-        if let Some(result) = self.dir.result() {
+        if let Some(result) = result {
             self.is_over = true;
             self.end_told = true;
             news.push(result);
@@ -374,6 +377,52 @@ mod tests {
             timeout: Duration::from_secs(1),
             lease: Duration::from_secs(1),
         }
+    }
+
+    #[test]
+    fn the_end_of_an_attempt_is_not_told_before_the_result_of_its_last_step() {
+        let home = tempfile::tempdir().unwrap();
+        let mut spec = spec(1);
+        spec.steps = vec![crate::model::step::StepSpec {
+            name: "last".into(),
+            run: "true".into(),
+            shell: crate::model::step::Shell::Sh,
+            env: Vec::new(),
+            timeout: None,
+            when: crate::model::step::RunsAfter::SUCCESS,
+        }];
+        let dir = AttemptDir::of(home.path(), spec.id);
+        dir.create(&spec).unwrap();
+        let alive = dir.lock().unwrap().expect("no supervisor has it");
+        let (_session, session) = watch::channel(None);
+        let mut attempts = Attempts::load(home.path().to_owned(), session, StepsRunAs::Agent);
+
+        // All is over just when the agent has looked for the step's result, and found none.
+        let fifo = dir.path().join("1.result");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        let end = FromAgent::AttemptResult { attempt: spec.id, outcome: AttemptOutcome::Passed };
+        let supervisor = {
+            let (dir, fifo, end) = (dir.clone(), fifo.clone(), end.clone());
+            std::thread::spawn(move || {
+                let _nothing_yet = std::fs::OpenOptions::new().write(true).open(fifo).unwrap();
+                dir.write_result(end).unwrap();
+            })
+        };
+        assert_eq!(attempts.look(), []);
+        supervisor.join().unwrap();
+        let result = FromAgent::StepResult(crate::wire::message::StepResult {
+            attempt: spec.id,
+            step: 1,
+            outcome: crate::model::step::StepOutcome::Exited(0),
+            started_at: clock::now(),
+            duration_ms: 1,
+            log_bytes: 0,
+            log_sha256: vec![0; 32],
+        });
+        std::fs::remove_file(&fifo).unwrap();
+        dir.write_step_result(1, result.clone()).unwrap();
+        drop(alive);
+        assert_eq!(attempts.look(), [result, end]);
     }
 
     #[test]
