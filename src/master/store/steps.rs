@@ -39,7 +39,8 @@ pub(super) fn of_attempt(
     statement.query_map([columns::put(attempt.0)], from_row)?.collect()
 }
 
-/// Writes a step over the one before.
+/// Writes a step over the one before, unless that has ended: after each reconnect an agent tells all
+/// again, its starts as well. Only a log that was given up and then came after all is news.
 pub(super) fn write(connection: &Connection, step: &StepRun) -> rusqlite::Result<()> {
     let (outcome, code, sentence) = match &step.outcome {
         None => (None, None, None),
@@ -53,7 +54,9 @@ pub(super) fn write(connection: &Connection, step: &StepRun) -> rusqlite::Result
          duration_ms, log_bytes, log_incomplete) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
          ON CONFLICT (attempt, step) DO UPDATE SET name = ?3, outcome = ?4, code = ?5, \
-         sentence = ?6, started_at = ?7, duration_ms = ?8, log_bytes = ?9, log_incomplete = ?10",
+         sentence = ?6, started_at = ?7, duration_ms = ?8, log_bytes = ?9, log_incomplete = ?10 \
+         WHERE steps.outcome IS NULL \
+         OR (steps.log_incomplete AND excluded.outcome IS NOT NULL AND NOT excluded.log_incomplete)",
     )?;
     statement.execute(params![
         columns::put(step.attempt.0),

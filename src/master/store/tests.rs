@@ -137,6 +137,28 @@ async fn a_build_is_listed_page_by_page_without_gap_or_repeat() {
 }
 
 #[tokio::test]
+async fn a_step_that_has_ended_stays_so_whatever_is_told_again() {
+    let (_dir, store) = open();
+    let ended = sample::step(1, 1, Some(StepOutcome::Exited(0)));
+    let mut without_log = ended.clone();
+    without_log.log_incomplete = true;
+    let told = [
+        (sample::step(1, 1, None), sample::step(1, 1, None)),
+        (without_log.clone(), without_log.clone()),
+        (sample::step(1, 1, None), without_log),
+        // Its log was given up, and came after all.
+        (ended.clone(), ended.clone()),
+        (sample::step(1, 1, None), ended.clone()),
+        (sample::step(1, 1, Some(StepOutcome::Exited(1))), ended),
+    ];
+    for (record, kept) in told {
+        store.commit(vec![Record::Step(record.clone())]).await.unwrap();
+        let steps = store.steps_of(AttemptId(1)).await.unwrap();
+        assert_eq!(steps, [kept], "after {record:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_outcome_of_a_step_and_every_state_of_an_attempt_reads_back() {
     let (_dir, store) = open();
     let outcomes = [
