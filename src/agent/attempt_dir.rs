@@ -4,6 +4,7 @@
 //! BB_HOME/attempts/ATTEMPT-FENCE/
 //!   spec        what to do, as the RunAttempt message; private, it may hold a credential
 //!   alive       locked by the supervisor for as long as it lives
+//!   session     the supervisor's session and the machine's boot: what is to end if it is killed
 //!   lease       until when it may go on, monotonic milliseconds; renewed by the agent
 //!   cancel      there: end it
 //!   wake        FIFO: the agent writes a byte after it changed lease or cancel
@@ -118,6 +119,14 @@ impl AttemptDir {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(why) => Err(why).with_context(|| format!("lock {}", path.display())),
         }
+    }
+
+    pub(super) fn set_session(&self, session: &str) -> std::io::Result<()> {
+        files::write_whole(&self.path.join("session"), session.as_bytes())
+    }
+
+    pub(super) fn session(&self) -> Option<String> {
+        std::fs::read_to_string(self.path.join("session")).ok()
     }
 
     pub fn set_lease(&self, until: Duration) -> std::io::Result<()> {

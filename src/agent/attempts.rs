@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::agent::attempt_dir::AttemptDir;
 use crate::agent::log_shipper::Ack;
 use crate::agent::log_shipper::LogShipper;
+use crate::agent::orphans;
 use crate::agent::supervisor::StepsRunAs;
 use crate::model::attempt::AttemptOutcome;
 use crate::model::attempt::AttemptRef;
@@ -25,6 +26,9 @@ use crate::runtime::clock;
 use crate::runtime::signals::DefaultSignals;
 use crate::wire::message::FromAgent;
 use crate::wire::message::InventoryItem;
+
+/// Looks at what a killed supervisor left, until it is given up that all of it ends: one a second.
+const ORPHAN_LOOKS_MAX: u32 = 20;
 
 /// Acks that wait for a shipper, at most: each later one says more than the one before.
 const ACKS_MAX: usize = 64;
@@ -77,6 +81,8 @@ struct Held {
     /// Whether the attempt's own result was told in this session.
     end_told: bool,
     is_over: bool,
+    /// Looks since its supervisor was found dead, and something of it alive.
+    orphan_looks: u32,
 }
 
 /// All attempts here.
@@ -117,6 +123,7 @@ impl Attempts {
             started_told: BTreeSet::new(),
             result_told: BTreeSet::new(),
             end_told: false,
+            orphan_looks: 0,
         };
         self.held.insert(id, held);
     }
@@ -211,6 +218,9 @@ impl Attempts {
         if is_supervised(&held.dir) && !held.is_over {
             return self.cancel(id);
         }
+        if !held.is_over {
+            let _are_gone_in_a_moment = orphans::kill(&held.dir);
+        }
         let _best_effort = held.dir.remove();
         self.held.remove(&id);
     }
@@ -271,7 +281,7 @@ impl Held {
             self.is_over = true;
             self.end_told = true;
             news.push(result);
-        } else if !is_supervised {
+        } else if !is_supervised && self.orphans_are_gone() {
             self.is_over = true;
             self.end_told = true;
             let why = "its supervisor on the worker has ended unexpectedly".to_owned();
@@ -314,6 +324,20 @@ impl Held {
             self.result_told.insert(step);
             news.push(result);
         }
+    }
+
+    /// Ends what a supervisor left that was killed. What cannot be ended makes the machine unclean.
+    fn orphans_are_gone(&mut self) -> bool {
+        let left = orphans::kill(&self.dir);
+        self.orphan_looks += 1;
+        if !left.is_empty() && self.orphan_looks < ORPHAN_LOOKS_MAX {
+            return false;
+        }
+        if !left.is_empty() {
+            let why = format!("processes of a job could not be ended: {}", left.join(", "));
+            let _disk_full = self.dir.set_unclean(&why);
+        }
+        true
     }
 
     fn is_supervised(&mut self) -> bool {

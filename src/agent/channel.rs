@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::agent::identity::Identity;
+use crate::agent::machine;
 use crate::model::attempt::LogChunk;
 use crate::model::backoff::Backoff;
 use crate::model::secret::Secret;
@@ -67,9 +68,6 @@ const LOGS_MAX: usize = 8;
 
 /// Bytes gathered into one write, at least as long as more messages are waiting.
 const BATCH_BYTES: usize = 64 * 1024;
-
-/// The boot id of this machine's kernel; empty where there is none to read.
-const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Whom to call, and as whom.
 #[derive(Clone, Debug)]
@@ -236,7 +234,7 @@ impl Caller {
             proto_max: version::PROTO_MAX,
             worker: worker.to_owned(),
             instance_claim: self.config.instance_claim.clone(),
-            boot_id: boot_id(),
+            boot_id: machine::boot_id(),
             epoch: self.identity.epoch(),
             public_key: self.identity.key().public(),
             proof: HelloProof::Bind(Vec::new()),
@@ -436,9 +434,4 @@ async fn write<W: tokio::io::AsyncWrite + Unpin>(
     };
     tokio::time::timeout(WRITE_DEADLINE, written).await.context("it takes nothing")??;
     Ok(())
-}
-
-fn boot_id() -> String {
-    let text = std::fs::read_to_string(BOOT_ID_FILE).unwrap_or_default();
-    text.trim().chars().take(64).collect()
 }

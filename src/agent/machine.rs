@@ -17,6 +17,12 @@ pub(crate) fn heartbeat(number: u64, home: &Path, spool_bytes: u64) -> Heartbeat
     }
 }
 
+/// The boot id of this machine's kernel; empty where there is none to read.
+pub(crate) fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().chars().take(64).collect()
+}
+
 /// Bytes that are free for everybody on the disk of a folder.
 pub(crate) fn disk_free(folder: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(folder).ok()?;

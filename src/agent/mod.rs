@@ -19,5 +19,6 @@ mod instance_id;
 mod log_shipper;
 mod machine;
 mod metadata_guard;
+mod orphans;
 mod privileges;
 pub mod supervisor;

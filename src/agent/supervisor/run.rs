@@ -12,6 +12,7 @@ use crate::agent::domain::job_run::Next;
 use crate::agent::domain::redactor::Redactor;
 use crate::agent::domain::step_user::StepUser;
 use crate::agent::files;
+use crate::agent::orphans;
 use crate::agent::privileges;
 use crate::agent::supervisor::checkout;
 use crate::agent::supervisor::command;
@@ -114,6 +115,7 @@ pub fn run(path: &Path, runs_as: &StepsRunAs) -> anyhow::Result<()> {
     let dir = AttemptDir::at(path.to_owned());
     let _alive = dir.lock()?.context("another supervisor has this attempt")?;
     become_owner()?;
+    orphans::note_session(&dir).context("note the supervisor's session")?;
     let spec = dir.spec()?.context("the attempt has no spec")?;
     let waiting = Waiting::new(&dir.wake_fifo())?;
     let user = runs_as.user()?;
