@@ -139,6 +139,11 @@ impl Attempts {
         self.held.values().any(|held| !held.is_over)
     }
 
+    /// Whether there is an attempt that the master has not said to forget.
+    pub(crate) fn is_any_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Log bytes that are here and not yet at the master, about.
     pub(crate) fn spool_bytes(&self) -> u64 {
         let logs = self.held.values().flat_map(|held| held.shipping.values());

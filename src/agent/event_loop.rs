@@ -250,8 +250,10 @@ impl EventLoop {
         self.note_busy();
     }
 
+    /// Busy is who has something to tell, as it is for the master: on a connection that has gone silent
+    /// a result must not wait for as long as an idle agent may.
     fn note_busy(&self) {
-        let is_busy = self.attempts.is_busy();
+        let is_busy = self.attempts.is_any_held();
         self.channel.busy.send_if_modified(|known| std::mem::replace(known, is_busy) != is_busy);
     }
 
@@ -300,7 +302,7 @@ impl EventLoop {
 
     fn heartbeat_every(&self) -> Duration {
         let welcome = self.welcome.as_ref();
-        let every = match self.attempts.is_busy() {
+        let every = match self.attempts.is_any_held() {
             true => welcome.map(|welcome| welcome.heartbeat_busy),
             false => welcome.map(|welcome| welcome.heartbeat_idle),
         };
