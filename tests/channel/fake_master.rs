@@ -1,5 +1,6 @@
 //! A master played by a test, and a real agent that calls it: a process of its own, over real TLS.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
@@ -60,6 +61,11 @@ impl FakeMaster {
         FakeMaster::open_at("127.0.0.1").await
     }
 
+    /// The outer half of a real one: `w1` has this password.
+    pub(crate) async fn open_for(password: Secret<String>) -> FakeMaster {
+        FakeMaster { password, ..FakeMaster::open().await }
+    }
+
     /// At another address of loopback than those that its certificate is for.
     pub(crate) async fn open_elsewhere() -> FakeMaster {
         FakeMaster::open_at("127.0.0.2").await
@@ -97,6 +103,11 @@ impl FakeMaster {
 
     /// Starts the agent, as a process that trusts this master's authority.
     pub(crate) fn start_agent(&self) -> Agent {
+        self.start_agent_with(&[])
+    }
+
+    /// The same with further variables.
+    pub(crate) fn start_agent_with(&self, variables: &[(&str, &Path)]) -> Agent {
         let ca = self.dir.path().join("ca.pem");
         std::fs::write(&ca, &self.trusted).expect("write the CA");
         let address = self.listener.local_addr().expect("it is bound");
@@ -114,6 +125,7 @@ impl FakeMaster {
             .env("BB_CA", &ca)
             .env("BB_ROAD", "own")
             .env("BB_HOME", &home)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("share the agent's log"))
             .stderr(log)
@@ -126,12 +138,23 @@ impl FakeMaster {
     pub(crate) async fn accept(&self) -> std::io::Result<Call> {
         let accepting = async {
             let (stream, _agent) = self.listener.accept().await?;
-            let config = tls::agent_server_config(self.shown.clone());
-            let stream = TlsAcceptor::from(config).accept(stream).await?;
-            let exporter = tls::exporter(stream.get_ref().1).map_err(std::io::Error::other)?;
-            Ok(Call { stream, frames: Frames::before_welcome(), exporter })
+            self.secure(stream).await
         };
         tokio::time::timeout(DEADLINE, accepting).await.expect("the agent calls in time")
+    }
+
+    /// The next connection, before a byte of it was read.
+    pub(crate) async fn accept_bare(&self) -> TcpStream {
+        let accepting = tokio::time::timeout(DEADLINE, self.listener.accept()).await;
+        accepting.expect("the agent calls in time").expect("it is accepted").0
+    }
+
+    /// Speaks TLS on a connection.
+    pub(crate) async fn secure(&self, stream: TcpStream) -> std::io::Result<Call> {
+        let config = tls::agent_server_config(self.shown.clone());
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
+        let exporter = tls::exporter(stream.get_ref().1).map_err(std::io::Error::other)?;
+        Ok(Call { stream, frames: Frames::before_welcome(), exporter })
     }
 
     /// The next connection and its greeting, whose proof holds; whose key is bound is not asked.

@@ -13,10 +13,18 @@ use busybee::master::agents::Wiring;
 use busybee::master::domain::coordinator::Coordinator;
 use busybee::master::domain::decision::Action;
 use busybee::master::domain::decision::Answer;
+use busybee::master::domain::decision::Record;
 use busybee::master::domain::decision::ReplyId;
+use busybee::master::domain::decision::Unresolved;
+use busybee::master::domain::entities::StepRun;
 use busybee::master::domain::event::Event;
 use busybee::master::domain::event::Request;
+use busybee::master::domain::event::Resolved;
+use busybee::master::domain::pipeline::JobSpec;
+use busybee::master::domain::pipeline::Pipeline;
+use busybee::master::domain::pipeline::Planned;
 use busybee::master::domain::settings::PoolSettings;
+use busybee::master::domain::settings::ProjectSettings;
 use busybee::master::domain::settings::ProvisionerKind;
 use busybee::master::domain::settings::Settings;
 use busybee::master::inbox::Inbox;
@@ -25,8 +33,10 @@ use busybee::master::keys::Keys;
 use busybee::master::logs::LogStore;
 use busybee::master::store::Store;
 use busybee::model::attempt::GitCredential;
+use busybee::model::ids::Commit;
 use busybee::model::ids::ConnectionId;
 use busybee::model::ids::LaunchId;
+use busybee::model::inputs::GivenInputs;
 use busybee::model::secret::Secret;
 use busybee::runtime::clock;
 use busybee::wire::convert;
@@ -34,6 +44,7 @@ use busybee::wire::frame::Frames;
 use busybee::wire::handshake;
 use busybee::wire::handshake::SigningKey;
 use busybee::wire::handshake::Transcript;
+use busybee::wire::message::Bootstrap;
 use busybee::wire::message::FromAgent;
 use busybee::wire::message::FromMaster;
 use busybee::wire::message::Hello;
@@ -44,6 +55,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::io::DuplexStream;
+use tokio::sync::watch;
 
 /// Nothing that a test waits for takes longer, also on a loaded computer.
 pub(crate) const DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -51,6 +63,12 @@ pub(crate) const DEADLINE: std::time::Duration = std::time::Duration::from_secs(
 /// A master with two workers of one's own, `w1` and `w2`, that have not called yet.
 pub(crate) struct House {
     pub(crate) agents: Agents,
+    /// The way to its domain.
+    pub(crate) inbox: Inbox,
+    /// Everything that the store was given, in order.
+    pub(crate) remembered: watch::Receiver<Vec<Record>>,
+    /// How each step of an attempt stood in the store whenever one was written.
+    pub(crate) steps: Arc<Mutex<Vec<StepRun>>>,
     pub(crate) logs: LogStore,
     launches: [LaunchId; 2],
     keys: Keys,
@@ -60,14 +78,38 @@ pub(crate) struct House {
     _dir: tempfile::TempDir,
 }
 
-fn settings() -> Settings {
+/// What differs from house to house.
+#[derive(Clone, Default)]
+pub(crate) struct Furniture {
+    /// The jobs of each build of its project, `hello`.
+    pub(crate) jobs: Vec<JobSpec>,
+    /// The bootstrap script of its pool.
+    pub(crate) bootstrap: Option<Bootstrap>,
+}
+
+impl Furniture {
+    /// What the repository says of a change.
+    fn resolve(&self, change: Unresolved) -> Event {
+        let (name, inputs, jobs) = (None, GivenInputs::new(), self.jobs.clone());
+        let resolved = Resolved {
+            ref_name: "refs/heads/main".into(),
+            commit: Commit("1".repeat(40)),
+            subject: "work".into(),
+            author: "Ada <ada@example.com>".into(),
+            planned: Planned::Pipeline(Pipeline { name, inputs, jobs }),
+        };
+        Event::ChangeResolved(change.change, resolved)
+    }
+}
+
+fn settings(furniture: &Furniture) -> Settings {
     let minute = std::time::Duration::from_secs(60);
     Settings {
         pools: vec![PoolSettings {
             name: "own".into(),
             labels: ["linux"].into_iter().collect(),
             provisioner: ProvisionerKind::None,
-            has_bootstrap: false,
+            has_bootstrap: furniture.bootstrap.is_some(),
             candidates: Vec::new(),
             max_instances: 2,
             min_idle: 0,
@@ -80,7 +122,7 @@ fn settings() -> Settings {
             max_lifetime: 60 * minute,
             env: Vec::new(),
         }],
-        projects: Vec::new(),
+        projects: vec![ProjectSettings { name: "hello".into(), repo: "hello.git".into() }],
         url: "https://ci.example.com".into(),
     }
 }
@@ -95,32 +137,43 @@ async fn add_worker(domain: &mut Coordinator, store: &Store, name: &str) -> Laun
 
 impl House {
     pub(crate) async fn open() -> House {
+        House::open_with(Furniture::default()).await
+    }
+
+    pub(crate) async fn open_with(furniture: Furniture) -> House {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let keys = Keys::load_or_create(dir.path()).unwrap();
-        let mut domain = Coordinator::load(settings(), store.load().unwrap(), clock::now(), 7);
+        let mut domain =
+            Coordinator::load(settings(&furniture), store.load().unwrap(), clock::now(), 7);
         let launches = [
             add_worker(&mut domain, &store, "w1").await,
             add_worker(&mut domain, &store, "w2").await,
         ];
         let logs = LogStore::open(dir.path()).unwrap();
         let (inbox, mut letters) = Inbox::new();
-        let rows = store.clone();
+        let (rows, bootstrap) = (store.clone(), furniture.bootstrap.clone());
         let agents = Agents::new(Wiring {
-            inbox,
+            inbox: inbox.clone(),
             logs: logs.clone(),
             keys: keys.clone(),
             worker: Arc::new(move |name| {
                 let rows = rows.clone();
                 Box::pin(async move { rows.worker(name).await })
             }),
-            bootstrap: Arc::new(|_| None),
+            bootstrap: Arc::new(move |_| bootstrap.clone()),
             credential: Arc::new(|_| GitCredential::None),
             secret: Arc::new(|_, _| Err("there are none here".to_owned())),
         });
         let (alarms, greetings) = (Arc::default(), Arc::new(Mutex::new(0)));
+        let (records, remembered) = watch::channel(Vec::new());
+        let steps = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&steps);
         let house = House {
             agents: agents.clone(),
+            inbox: inbox.clone(),
+            remembered,
+            steps,
             logs,
             launches,
             keys,
@@ -144,7 +197,14 @@ impl House {
                     }
                 };
                 let decision = domain.handle(clock::now(), event);
-                store.commit(decision.remember).await.unwrap();
+                store.commit(decision.remember.clone()).await.unwrap();
+                for record in &decision.remember {
+                    if let Record::Step(step) = record {
+                        let rows = store.steps_of(step.attempt).await.unwrap();
+                        seen.lock().unwrap().extend(rows);
+                    }
+                }
+                records.send_modify(|all| all.extend(decision.remember));
                 for action in decision.perform {
                     match action {
                         Action::Tell { worker, connection, message } => {
@@ -152,6 +212,9 @@ impl House {
                         }
                         Action::Disconnect { connection, sentence } => {
                             agents.disconnect(connection, sentence);
+                        }
+                        Action::ResolveChange(change) => {
+                            inbox.send(furniture.resolve(change)).await;
                         }
                         Action::Alarm(sentence) => alarms.lock().unwrap().push(sentence),
                         _ => {}

@@ -4,8 +4,10 @@
 mod seeded_web;
 
 mod agent_end;
+#[allow(dead_code, reason = "it does more in the tests of cut_points")]
 mod fake_master;
 mod greetings;
+#[allow(dead_code, reason = "it remembers more for the tests of cut_points")]
 mod house;
 mod logs;
 mod openings;
