@@ -3,20 +3,13 @@
 #[path = "../seeded_web/mod.rs"]
 mod seeded_web;
 
-#[path = "../chaos/dice.rs"]
-#[allow(dead_code, reason = "it is thrown in the tests of chaos")]
-mod dice;
-#[path = "../chaos/printed.rs"]
-#[allow(dead_code, reason = "its scripts are for the tests of chaos")]
-mod printed;
-
 mod agent_end;
 mod attacks;
-mod cut_points;
+#[allow(dead_code, reason = "it does more in the tests of cut_points")]
 mod fake_master;
 mod greetings;
+#[allow(dead_code, reason = "it remembers more for the tests of cut_points")]
 mod house;
 mod logs;
 mod openings;
 mod port;
-mod relay;
