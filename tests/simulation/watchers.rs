@@ -20,7 +20,7 @@ pub(crate) struct Watchers {
 impl World {
     /// A notice reaches every watcher, after its commit.
     pub(crate) fn publish(&mut self, notice: Notice) {
-        let Notice::Build(project, number) = notice else { return };
+        let Notice::Build { project, number, .. } = notice else { return };
         let key = (project, number);
         let Some(status) = self.status_of(&key) else { return };
         if self.planted == Planted::NoticeDropped && status.is_final() && self.random(20) == 0 {
