@@ -121,6 +121,7 @@ pub async fn start(mut config: Config) -> anyhow::Result<Running> {
         logs: logs.clone(),
         pools: provisioners(&config, &master_id(&config)?, &program)?,
         briefing: Arc::clone(&facts) as Arc<dyn Briefing>,
+        loads: Arc::default(),
     };
     let event_loop = EventLoop::load(config.settings(), performer, notices.clone(), letters)?;
     let served = Served {

@@ -4,6 +4,7 @@
 //! commits bigger, not more. This loop is the only one that changes state.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -194,6 +195,7 @@ impl EventLoop {
 
     /// Takes the domain from the store, as a new process would.
     async fn load_again(&mut self, now: Timestamp) {
+        self.performer.loads.fetch_add(1, Ordering::Relaxed);
         let mut pause = tokio::time::interval(STORE_RETRY);
         pause.tick().await;
         loop {

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::error;
@@ -56,6 +58,8 @@ pub(crate) struct Performer {
     pub(crate) logs: LogStore,
     pub(crate) pools: BTreeMap<PoolName, Arc<dyn Provisioner>>,
     pub(crate) briefing: Arc<dyn Briefing>,
+    /// How often the domain was loaded: an answer to an older one may be dated by another clock.
+    pub(crate) loads: Arc<AtomicU64>,
 }
 
 impl Performer {
@@ -207,8 +211,10 @@ impl Performer {
         };
         let inbox = self.inbox.clone();
         let asked_at = clock::now();
+        let (loads, asked_in) = (self.loads.clone(), self.loads.load(Ordering::Relaxed));
         tokio::spawn(async move {
             let event = match provisioner.list().await {
+                Ok(_) if loads.load(Ordering::Relaxed) != asked_in => return,
                 Ok(machines) => Event::CloudListed { pool, asked_at, machines },
                 Err(sentence) => {
                     warn!(pool.name = %pool, "cannot list the machines of pool {pool}: {sentence}");

@@ -16,6 +16,7 @@ use busybee::model::ids::WorkerName;
 use busybee::model::time::Timestamp;
 
 use crate::hosts::HostStep;
+use crate::master::MasterStep;
 use crate::planted::Planted;
 use crate::world::FLEET_LOOK;
 use crate::world::Happening;
@@ -151,7 +152,12 @@ impl World {
             machines.retain(|machine| machine.state == MachineState::Running);
         }
         let asked_at = self.master_wall();
-        self.tell_master(takes, Event::CloudListed { pool, asked_at, machines });
+        let listed = Event::CloudListed { pool, asked_at, machines };
+        let loads = self.master.loads;
+        for answer in 0..1 + u64::from(self.fault("listed twice", 40)) {
+            let late = takes + answer * self.random(60_000);
+            self.later(late, self.master.step(MasterStep::Listed(loads, listed.clone())));
+        }
     }
 
     pub(crate) fn cloud_step(&mut self, step: CloudStep) {
