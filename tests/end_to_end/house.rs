@@ -43,6 +43,11 @@ pub(crate) const SECRET: &str = "hunter2-hunter2";
 impl House {
     /// Builds the house and starts its master; the baseline of `hello` has been taken.
     pub(crate) fn open(plan: &Plan) -> House {
+        House::open_with(plan, "")
+    }
+
+    /// The same with further keys of `[master]`, as lines of TOML.
+    pub(crate) fn open_with(plan: &Plan, master_keys: &str) -> House {
         let dir =
             tempfile::Builder::new().prefix("house-").tempdir().expect("a temporary directory");
         let master_port = free_port();
@@ -54,6 +59,7 @@ impl House {
 url = "https://127.0.0.1:{wire_port}"
 listen = "127.0.0.1:{master_port}"
 data_dir = "{data}"
+{master_keys}
 
 [[pool]]
 name = "local"
@@ -204,8 +210,18 @@ secret_files = {{ DEPLOY_TOKEN = "deploy-token" }}
     }
 
     /// Waits for a condition; tells the whole story if it does not come.
-    pub(crate) fn eventually(&self, what: &str, mut holds: impl FnMut(&House) -> bool) {
-        let looks = PATIENCE.as_millis() / LOOK_EVERY.as_millis();
+    pub(crate) fn eventually(&self, what: &str, holds: impl FnMut(&House) -> bool) {
+        self.within(PATIENCE, what, holds);
+    }
+
+    /// The same with another patience.
+    pub(crate) fn within(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut holds: impl FnMut(&House) -> bool,
+    ) {
+        let looks = patience.as_millis() / LOOK_EVERY.as_millis();
         for _ in 0..looks {
             if holds(self) {
                 return;
@@ -213,7 +229,7 @@ secret_files = {{ DEPLOY_TOKEN = "deploy-token" }}
             // Wakes early when the master ends; otherwise a bounded pause between two looks.
             pause(LOOK_EVERY);
         }
-        panic!("waited {} s in vain: {what}\n{}", PATIENCE.as_secs(), self.story());
+        panic!("waited {} s in vain: {what}\n{}", patience.as_secs(), self.story());
     }
 
     /// The logs of everybody, for a test that failed.
@@ -272,8 +288,11 @@ impl Drop for House {
 }
 
 /// A bounded pause between two looks at something that cannot wake us.
-fn pause(time: Duration) {
-    let time = rustix::event::Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
+pub(crate) fn pause(time: Duration) {
+    let time = rustix::event::Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    };
     let _interrupted = rustix::event::poll(&mut [], Some(&time));
 }
 
