@@ -109,6 +109,7 @@ END
     if [ -n "$on_cloud" ]; then
         echo "BB_USER=$BUILDER" >>"$settings.new"
         [ -z "$life_ends" ] || echo "BB_LIFE_ENDS=$life_ends" >>"$settings.new"
+        echo "BB_STEP_METADATA=${BB_STEP_METADATA:-}" >>"$settings.new"
     fi
     mv -f "$settings.new" "$settings"
     unset BB_PASSWORD

@@ -11,6 +11,7 @@ BB_ROAD=local
 BB_ROAD=cloud BB_HOME=/var/lib/busybee-agent BB_DEADMAN=/run/busybee-deadman
 BB_BOOT_LIMIT=@BB_BOOT_LIMIT@
 BB_LIFE_LIMIT=@BB_LIFE_LIMIT@
+BB_STEP_METADATA=@BB_STEP_METADATA@
 # The dead-man, before anything can fail: it reads from a file until which second of uptime this
 # machine may run; whoever keeps the machine alive writes a later one (aside, then renamed). A file
 # that is gone or not a number is the end as well. Nothing moves BB_LIFE_LIMIT.
@@ -30,7 +31,7 @@ echo "user-data of Busybee" >>$log; chmod 600 $log
 rm -f $BB_HOME/log; mkfifo $BB_HOME/log
 tee -a $log <$BB_HOME/log >$con 2>/dev/null &
 exec >$BB_HOME/log 2>&1; rm $BB_HOME/log
-export BB_DEADMAN BB_BOOT_LIMIT BB_LIFE_LIMIT
+export BB_DEADMAN BB_BOOT_LIMIT BB_LIFE_LIMIT BB_STEP_METADATA
 #@machine end
 set -eu
 umask 077

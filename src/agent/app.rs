@@ -29,9 +29,10 @@ pub fn run(config: Config) -> anyhow::Result<End> {
     }
     bootstrap::provide_runurl(&config.runurl)
         .with_context(|| format!("write {}", config.runurl.display()))?;
-    if let Some(name) = &config.user {
-        separate(&config, name)?;
-    }
+    let unfit = match &config.user {
+        Some(name) => separate(&config, name)?,
+        None => None,
+    };
     files::make_private_dir(&config.home.join("attempts"))
         .context("create the attempts' folder")?;
     let identity = Identity::load_or_create(&config.home)?;
@@ -57,7 +58,7 @@ pub fn run(config: Config) -> anyhow::Result<End> {
     let road = config.road;
     let end = runtime.block_on(async {
         let channel = channel::start(channel_config, identity);
-        EventLoop::new(config, channel).run().await
+        EventLoop::new(config, channel, unfit).run().await
     })?;
     // A farewell may still be on its way.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
@@ -82,20 +83,22 @@ fn instance_claim(config: &Config) -> anyhow::Result<String> {
     })
 }
 
-/// Keeps the steps' user out of what is ours: the agent's home and the cloud's metadata service.
-fn separate(config: &Config, name: &str) -> anyhow::Result<()> {
+/// Keeps the steps' user out of what is ours: the agent's home and the cloud's metadata service. Why no
+/// job may run here, if that cannot be done.
+fn separate(config: &Config, name: &str) -> anyhow::Result<Option<String>> {
     let user = privileges::find(name)?;
     privileges::provide_home(&user)?;
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(&config.home, private).context("close the agent's home to others")?;
-    if config.road == Road::Cloud
-        && let Err(why) = metadata_guard::raise(user.uid)
-    {
-        let sentence = format!("steps can reach this instance's metadata service: {why}");
-        tracing::warn!("{sentence}");
-        // Where whoever set up this pool looks; the machine is of use all the same.
-        bootstrap::say(&config.home, &format!("WARNING: {sentence}"))
-            .context("write into the boot log")?;
+    if config.road != Road::Cloud || config.step_metadata {
+        return Ok(None);
     }
-    Ok(())
+    let Err(why) = metadata_guard::raise(user.uid) else { return Ok(None) };
+    let sentence = format!(
+        "steps could reach this instance's metadata service, with the instance's rights: {why}; use an \
+         image with ip, iptables or nft, or allow it with step_metadata = true in the pool"
+    );
+    tracing::warn!("{sentence}");
+    bootstrap::say(&config.home, &sentence).context("write into the boot log")?;
+    Ok(Some(sentence))
 }

@@ -42,6 +42,8 @@ pub struct Config {
     pub deadman: Option<PathBuf>,
     /// `BB_LIFE_ENDS`: when this machine must end whatever happens; absent: nobody has limited it.
     pub life_ends: Option<Timestamp>,
+    /// `BB_STEP_METADATA`: whether steps may reach the cloud's metadata service.
+    pub step_metadata: bool,
     /// `BB_RUNURL`: where `runurl` lies.
     pub runurl: PathBuf,
     /// `BB_HOME`: where everything of the agent lies.
@@ -119,6 +121,7 @@ impl Config {
             road,
             user: optional("BB_USER"),
             deadman: optional("BB_DEADMAN").map(PathBuf::from),
+            step_metadata: optional("BB_STEP_METADATA").is_some_and(|word| word == "yes"),
             life_ends: optional("BB_LIFE_ENDS").map(|text| life_ends(&text)).transpose()?,
             runurl,
             home,

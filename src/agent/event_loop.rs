@@ -60,11 +60,12 @@ pub(crate) struct EventLoop {
 }
 
 impl EventLoop {
-    pub(crate) fn new(config: Config, channel: Channel) -> EventLoop {
+    /// `unfit`: why no job may run on this machine.
+    pub(crate) fn new(config: Config, channel: Channel, unfit: Option<String>) -> EventLoop {
         let (sessions, session) = watch::channel(None);
         let (attempts, found) = Attempts::load(config.home.clone(), session, config.steps_run_as());
         // A machine of one's own has a life besides ours, and waits for its master for ever.
-        let domain = Agent::new(clock::monotonic(), &found, config.road != Road::Own);
+        let domain = Agent::new(clock::monotonic(), &found, config.road != Road::Own).unfit(unfit);
         let dead_man = DeadMan::new(config.deadman.clone());
         EventLoop {
             dead_man,

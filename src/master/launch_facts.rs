@@ -76,7 +76,8 @@ impl LaunchFacts {
     }
 
     fn facts(&self, pool: &PoolName, worker: &WorkerName) -> UserData {
-        let settings = self.pools.get(pool).map(|pool| &pool.settings);
+        let pool = self.pools.get(pool);
+        let settings = pool.map(|pool| &pool.settings);
         let boot = settings.map_or(Duration::ZERO, |settings| settings.boot_timeout);
         let life = settings.map_or(Duration::ZERO, |settings| settings.max_lifetime);
         UserData {
@@ -88,6 +89,7 @@ impl LaunchFacts {
             agent_sh_sha256: self.road.agent_sh_sha256().to_owned(),
             boot_limit_secs: (boot + BOOT_MARGIN).as_secs(),
             life_limit_secs: life.as_secs(),
+            step_metadata: pool.is_some_and(|pool| pool.step_metadata),
         }
     }
 

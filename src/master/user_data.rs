@@ -56,6 +56,8 @@ pub struct UserData {
     pub boot_limit_secs: u64,
     /// Cloud only: seconds after boot at which the machine powers off whatever happens.
     pub life_limit_secs: u64,
+    /// Whether steps may reach the cloud's metadata service.
+    pub step_metadata: bool,
 }
 
 /// The whole user-data, with `password` where the password goes.
@@ -132,6 +134,7 @@ fn value_of(user_data: &UserData, name: &str, password: &str) -> String {
         "AGENT_SH_SHA256" => user_data.agent_sh_sha256.clone(),
         "BB_BOOT_LIMIT" => user_data.boot_limit_secs.to_string(),
         "BB_LIFE_LIMIT" => user_data.life_limit_secs.to_string(),
+        "BB_STEP_METADATA" => if user_data.step_metadata { "yes" } else { "" }.to_owned(),
         // The template is part of this program, and a test fills every line of it.
         other => unreachable!("user-data.sh has an unknown placeholder {other}"),
     }
@@ -168,6 +171,7 @@ mod tests {
             agent_sh_sha256: "b2".repeat(32),
             boot_limit_secs: 1500,
             life_limit_secs: 86_400,
+            step_metadata: false,
         }
     }
 

@@ -110,7 +110,8 @@ impl MasterEnd {
             (Stage::Session { .. }, FromAgent::Hello(_)) => Err(Broken::GreetedTwice),
             (Stage::Session { has_inventory, .. }, message) => {
                 *has_inventory |= matches!(message, FromAgent::Inventory(_));
-                if !*has_inventory {
+                // Who leaves at once has nothing to say of what it has.
+                if !*has_inventory && !matches!(message, FromAgent::Goodbye { .. }) {
                     return Err(Broken::NoInventory);
                 }
                 self.whole = true;

@@ -217,7 +217,7 @@ fn a_second_master_on_the_same_data_dir_says_so_and_does_not_harm_the_first() {
     let house = House::open(&Plan { pipeline: HELLO, pool: POOL });
     let refused = serve(&house);
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-    let pid = format!("another master (pid {}) runs on data_dir", house.master_pid());
+    let pid = format!("another (pid {}) runs on it", house.master_pid());
     assert!(said(&refused).contains(&pid), "{}", said(&refused));
     house.push(&[("more.txt", "more")], "the first works still");
     assert_eq!(house.finished(1)["status"], "passed", "{}", house.story());

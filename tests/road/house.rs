@@ -73,6 +73,7 @@ impl House {
             agent_sh_sha256: sha256(agent_sh.as_bytes()),
             boot_limit_secs: 4_000_000_000,
             life_limit_secs: 4_000_000_000,
+            step_metadata: false,
         }
     }
 

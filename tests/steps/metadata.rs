@@ -96,6 +96,16 @@ impl Drop for Networks {
 
 /// An agent on a cloud instance whose master nobody is, and which could power nothing off.
 fn agent(networks: &Networks, user: &TestUser, home: &Path, path: &str) -> Child {
+    agent_with(networks, user, home, path, "")
+}
+
+fn agent_with(
+    networks: &Networks,
+    user: &TestUser,
+    home: &Path,
+    path: &str,
+    step_metadata: &str,
+) -> Child {
     let bin = home.join("bin");
     std::fs::create_dir_all(&bin).expect("a fresh directory");
     let poweroff = bin.join("poweroff");
@@ -113,6 +123,7 @@ fn agent(networks: &Networks, user: &TestUser, home: &Path, path: &str) -> Child
         ("BB_NAME", "w-1"),
         ("BB_ROAD", "cloud"),
         ("BB_USER", &*user.name),
+        ("BB_STEP_METADATA", step_metadata),
     ] {
         command.env(name, value);
     }
@@ -163,7 +174,23 @@ fn a_step_does_not_reach_the_metadata_service_and_root_does() {
 }
 
 #[test]
-fn a_machine_that_cannot_refuse_it_says_so_in_the_boot_log_and_goes_on() {
+fn where_the_pool_allows_it_nothing_is_refused() {
+    let Some(user) = TestUser::new() else { return };
+    let Some(networks) = Networks::new() else { return };
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let path = "/usr/sbin:/usr/bin:/sbin:/bin";
+    let mut agent = agent_with(&networks, &user, home.path(), path, "yes");
+    eventually("the agent is ready", || home.path().join("attempts").exists());
+    agent.kill().expect("it runs");
+    agent.wait().expect("our child");
+    let within = networks.within();
+    let rules = Command::new(&within[0]).args(&within[1..]).args(["ip", "rule", "show"]).output();
+    let rules = String::from_utf8(rules.expect("ip runs").stdout).expect("text");
+    assert!(rules.contains("lookup main") && !rules.contains("prohibit"), "{rules}");
+}
+
+#[test]
+fn a_machine_that_cannot_refuse_it_says_so_in_the_boot_log() {
     let Some(user) = TestUser::new() else { return };
     let Some(networks) = Networks::new() else { return };
     let home = tempfile::tempdir().expect("a temporary directory");
@@ -182,7 +209,9 @@ fn a_machine_that_cannot_refuse_it_says_so_in_the_boot_log_and_goes_on() {
     agent.kill().expect("it runs");
     agent.wait().expect("our child");
     let log = std::fs::read_to_string(home.path().join("boot.log")).expect("a boot log");
-    for word in ["WARNING: steps can reach", "no ip here", "no iptables here", "no nft here"] {
+    for word in
+        ["steps could reach", "no ip here", "no iptables here", "no nft here", "step_metadata"]
+    {
         assert!(log.contains(word), "no {word:?} in {log}");
     }
 }

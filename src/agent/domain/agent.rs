@@ -116,6 +116,8 @@ pub enum End {
 pub struct Agent {
     /// It ends when nobody wants it any more: its machine would not.
     is_forsakable: bool,
+    /// Why no job may run on this machine.
+    unfit: Option<String>,
     attempts: Attempts,
     pulse: Pulse,
     patience: Patience,
@@ -141,6 +143,7 @@ impl Agent {
         let attempts = Attempts::new(found);
         Agent {
             is_forsakable,
+            unfit: None,
             attempts,
             pulse: Pulse::default(),
             patience: Patience::new(now),
@@ -150,6 +153,11 @@ impl Agent {
             boot_running: false,
             ending: None,
         }
+    }
+
+    /// The same on a machine on which no job may run, where there is a reason.
+    pub fn unfit(self, why: Option<String>) -> Agent {
+        Agent { unfit: why, ..self }
     }
 
     /// The attempts here.
@@ -264,6 +272,10 @@ impl Agent {
         self.is_up = true;
         self.patience.heard(now);
         self.pulse.begin(welcome);
+        if let Some(why) = self.unfit.clone() {
+            // Before the inventory: with that it might be given a job.
+            return self.end(now, End::Told, Some(why), actions);
+        }
         self.attempts.tell_again();
         let attempts = self.attempts.inventory();
         let inventory = FromAgent::Inventory(Inventory { bootstrapped, attempts });

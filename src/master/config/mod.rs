@@ -85,6 +85,8 @@ pub struct PoolConfig {
     pub bootstrap: Option<Bootstrap>,
     /// How its instances are asked for; only and always with the provisioner `ec2`.
     pub ec2: Option<Ec2Settings>,
+    /// Whether steps on its instances may reach the metadata service, with the instance's rights.
+    pub step_metadata: bool,
 }
 
 /// A project.

@@ -76,6 +76,13 @@ pub(super) fn of(
     let candidates = ec2.iter().flat_map(Ec2Settings::candidates);
     let candidates = candidates.map(|candidate| candidate.to_string()).collect();
     let labels = typed.labels.unwrap_or_default();
+    let step_metadata = typed.step_metadata.as_ref().is_some_and(|typed| typed.value);
+    if let Some(At { id, value: true }) = typed.step_metadata
+        && typed.provisioner.value != ProvisionerWord::Ec2
+    {
+        let what = "step_metadata is about instances of a cloud";
+        reading.wrong(id, what, "leave it out where provisioner is not \"ec2\"");
+    }
     let settings = PoolSettings {
         name: PoolName(typed.name.value),
         labels: labels.into_iter().map(|label| label.0).collect(),
@@ -93,7 +100,7 @@ pub(super) fn of(
         max_lifetime: reading.duration(typed.max_lifetime, SECOND, 24 * 60 * MINUTE),
         env,
     };
-    Some(PoolConfig { settings, bootstrap, ec2 })
+    Some(PoolConfig { settings, bootstrap, ec2, step_metadata })
 }
 
 fn provisioner(

@@ -78,6 +78,8 @@ pub(super) struct PoolFile {
     pub lease: Option<At<Span>>,
     /// No machine lives longer than this.
     pub max_lifetime: Option<At<Span>>,
+    /// Whether steps may reach the cloud's metadata service, and so have the rights of the instance.
+    pub step_metadata: Option<At<bool>>,
     /// A worker without a job ends after this.
     pub idle_timeout: Option<At<Span>>,
     /// An agent that is not ready by then never will be.
@@ -206,7 +208,7 @@ pub(super) struct ProjectFile {
 pub(super) const LATER: Later = &[
     ("ConfigFile", &["forge", "github", "gitlab", "reporter", "mail", "oidc"]),
     ("MasterFile", &["agent_listen"]),
-    ("PoolFile", &["notify_on_missing", "step_metadata", "user"]),
+    ("PoolFile", &["notify_on_missing", "user"]),
     ("Ec2File", &["elastic_ip", "attach_volumes", "cpu_credits", "ipv6", "placement", "user_data"]),
     ("ProjectFile", &["forge"]),
 ];

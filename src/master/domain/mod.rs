@@ -28,6 +28,7 @@ mod rig;
 mod scheduler;
 pub mod settings;
 pub mod snapshot;
+mod steps;
 pub mod steps_of_clock;
 mod timers;
 mod workers;

@@ -244,6 +244,15 @@ fn a_local_agent_whose_job_ended_while_no_master_was_there_does_not_stay_for_eve
 }
 
 #[test]
+fn an_agent_on_an_unfit_machine_says_so_first_of_all_and_ends() {
+    let why = "steps could reach this instance's metadata service: no ip here".to_owned();
+    let mut agent = Agent::new(s(0), &[], true).unfit(Some(why.clone()));
+    let actions = agent.handle(s(1), up());
+    assert_eq!(said(&actions), [&FromAgent::Goodbye { sentence: why }]);
+    assert!(actions.contains(&Action::End(End::Told, None)), "{actions:?}");
+}
+
+#[test]
 fn the_end_of_a_machines_life_ends_its_job_and_then_the_agent() {
     let mut agent = connected();
     run(&mut agent, s(1), 1);
