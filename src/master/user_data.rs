@@ -229,7 +229,7 @@ mod tests {
     fn every_placeholder_of_the_template_is_filled() {
         let text = render(&an_example(), Road::Cloud, PASSWORD);
         assert!(!text.lines().any(|line| placeholder(line).is_some()), "{text}");
-        assert_eq!(TEMPLATE.lines().filter(|line| placeholder(line).is_some()).count(), 9);
+        assert_eq!(TEMPLATE.lines().filter(|line| placeholder(line).is_some()).count(), 10);
     }
 
     #[test]
