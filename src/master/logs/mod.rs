@@ -31,6 +31,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::Semaphore;
 
 use crate::master::disk_room::DiskRoom;
 use crate::master::logs::error::LogError;
@@ -56,12 +57,16 @@ pub struct LogStore {
     inner: Arc<Inner>,
 }
 
+/// Reads at one time: each unpacks a chunk of up to a mebibyte, and viewers may be many.
+const READS_MAX: usize = 4;
+
 #[derive(Debug)]
 struct Inner {
     folder: PathBuf,
     /// The one [`Log`] of each file that is in use, and of some that were.
     open: Mutex<HashMap<LogKey, Arc<Log>>>,
     writers: Writers,
+    reads: Semaphore,
     room: DiskRoom,
 }
 
@@ -75,6 +80,7 @@ impl LogStore {
                 folder,
                 open: Mutex::new(HashMap::new()),
                 writers,
+                reads: Semaphore::new(READS_MAX),
                 room: DiskRoom::of(data_dir),
             }),
         })
@@ -217,6 +223,7 @@ impl LogStore {
         work: impl FnOnce(&Log) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, LogError> {
         let log = self.log(key);
+        let _place = self.inner.reads.acquire().await.expect("it is never closed");
         tokio::task::spawn_blocking(move || work(&log)).await.map_err(panicked)?
     }
 }
