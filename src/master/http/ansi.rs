@@ -21,6 +21,9 @@ const LINE_CELLS_MAX: usize = 1000;
 pub struct Renderer {
     parser: Parser,
     line: Line,
+    /// The beginning of a character whose other bytes are still to come. The parser would lose what
+    /// follows a character that came in two pieces.
+    begun: Vec<u8>,
 }
 
 /// The line that is being written.
@@ -36,12 +39,22 @@ struct Line {
 impl Renderer {
     /// Begins at a line's start, with the style that the lines before left.
     pub fn new(style: Style) -> Renderer {
-        Renderer { parser: Parser::new(), line: Line { style, ..Line::default() } }
+        let line = Line { style, ..Line::default() };
+        Renderer { parser: Parser::new(), line, begun: Vec::new() }
     }
 
     /// Takes bytes without a line end.
     pub fn feed(&mut self, bytes: &[u8]) {
-        self.parser.advance(&mut self.line, bytes);
+        let mut joined = std::mem::take(&mut self.begun);
+        let bytes = if joined.is_empty() {
+            bytes
+        } else {
+            joined.extend_from_slice(bytes);
+            &joined
+        };
+        let (whole, begun) = bytes.split_at(bytes.len() - unfinished(bytes));
+        self.begun = begun.to_vec();
+        self.parser.advance(&mut self.line, whole);
     }
 
     /// The line so far.
@@ -61,6 +74,10 @@ impl Renderer {
 
     /// The line at its end; the next one begins.
     pub fn end_line(&mut self) -> String {
+        let mut rest = std::mem::take(&mut self.begun);
+        // A character ends with its line, whether or not it was whole.
+        rest.push(b'\n');
+        self.parser.advance(&mut self.line, &rest);
         let html = self.line.html();
         self.line = Line { style: self.line.style, ..Line::default() };
         html
@@ -70,6 +87,22 @@ impl Renderer {
     pub fn style(&self) -> Style {
         self.line.style
     }
+}
+
+/// How many bytes at the end are the beginning of a character in UTF-8.
+fn unfinished(bytes: &[u8]) -> usize {
+    for (before, byte) in bytes.iter().rev().take(3).enumerate() {
+        let length = match byte {
+            0x80..=0xbf => continue,
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            _ => return 0,
+        };
+        let here = before + 1;
+        return if here < length { here } else { 0 };
+    }
+    0
 }
 
 impl Line {
@@ -133,10 +166,6 @@ impl Line {
 
 impl Perform for Line {
     fn print(&mut self, character: char) {
-        if character.is_control() {
-            // The parser takes one for text where its two bytes came apart.
-            return;
-        }
         // Marks that reorder text could make a log say what it does not (CVE-2021-42574).
         let reorders = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         self.put(if reorders { char::REPLACEMENT_CHARACTER } else { character });
@@ -238,6 +267,35 @@ mod tests {
         let mut resumed = Renderer::new(style);
         resumed.feed(b"two");
         assert_eq!(resumed.html(), renderer.html());
+    }
+
+    #[test]
+    fn what_a_line_shows_does_not_depend_on_where_its_bytes_were_cut() {
+        let odd = [
+            "grün; ✓ done; \u{1f41d}!".as_bytes(),
+            b"\xd9\x80;\xed",
+            b"\xf0\x9f;\xe2\x9c;x\xc3",
+            b"\x1b[3\xc3\xa4mx\xff\xfe\xc3(",
+        ];
+        for bytes in odd {
+            let mut whole = Renderer::new(Style::default());
+            whole.feed(bytes);
+            let whole = whole.end_line();
+            for piece in 1..bytes.len() {
+                let mut renderer = Renderer::new(Style::default());
+                bytes.chunks(piece).for_each(|bytes| renderer.feed(bytes));
+                assert_eq!(renderer.end_line(), whole, "{bytes:x?} in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_character_does_not_go_on_in_the_next_line() {
+        let mut renderer = Renderer::new(Style::default());
+        renderer.feed(b"a\xd9");
+        assert_eq!(renderer.end_line(), "a\u{fffd}");
+        renderer.feed(b"\x80;b");
+        assert_eq!(renderer.end_line(), ";b", "a control character of its own is not shown");
     }
 
     #[test]
