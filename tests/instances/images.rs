@@ -19,9 +19,9 @@ fn vanilla_images_of_every_kind_become_workers() {
         let pool = format!("{POOL}\nbootstrap = \"debian.sh\"");
         let house = House::open(&Plan { pipeline: TRUE, pool: &pool, image, ..Plan::default() });
         house.push(&[("more.txt", "more")], "try it");
-        let build = house.finished(1, 120);
+        let build = house.finished(1, 300);
         assert_eq!(build["status"], "passed", "{image}: {build:#}\n{}", house.story());
-        house.everything_has_ended(60);
+        house.everything_has_ended(120);
         house.close();
     }
 }
@@ -47,9 +47,9 @@ fn an_old_image_runs_the_agent_that_is_built_for_old_images() {
     };
     let house = House::open(&plan);
     house.push(&[("more.txt", "more")], "try it");
-    let build = house.finished(1, 120);
+    let build = house.finished(1, 300);
     assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
-    house.everything_has_ended(60);
+    house.everything_has_ended(120);
     house.close();
 }
 
@@ -74,7 +74,7 @@ fn ubuntu_becomes_a_worker_and_installs_what_a_source_package_needs() {
     let build = house.finished(1, 300);
     assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
     assert_eq!(house.ledger().len(), 1, "{}", house.story());
-    house.everything_has_ended(60);
+    house.everything_has_ended(120);
     house.close();
 }
 
@@ -106,11 +106,11 @@ test -e /run/installed && echo it was waited for
     let plan = Plan { pipeline: TRUE, pool: &pool, scripts: &scripts, ..Plan::default() };
     let house = House::open(&plan);
     house.push(&[("more.txt", "more")], "try it");
-    let build = house.finished(1, 120);
+    let build = house.finished(1, 300);
     assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
     let boot = house.boot_log_of_first(&build);
     assert!(boot.contains("Setting up bc") && boot.contains("it was waited for"), "{boot}");
-    house.everything_has_ended(60);
+    house.everything_has_ended(120);
     house.close();
 }
 
@@ -131,12 +131,12 @@ jobs:
     let image = "bookworm-aptboot";
     let house = House::open(&Plan { pipeline: STILL, pool, image, ..Plan::default() });
     house.push(&[("more.txt", "more")], "try it");
-    let build = house.finished(1, 200);
+    let build = house.finished(1, 400);
     let boot = house.boot_log_of_first(&build);
     assert_eq!(build["status"], "passed", "apt-daily has run: {boot}");
     assert!(boot.contains("apt is at work; waiting for it"), "{boot}");
     assert!(!boot.contains("Could not get lock"), "it began too early: {boot}");
-    house.everything_has_ended(60);
+    house.everything_has_ended(120);
     house.close();
 }
 
@@ -165,13 +165,13 @@ sh \"$BB_RUNURL\" \"$BB_MASTER_URL/bootstrap/debian.sh\" bc
     let plan = Plan { pipeline: TRUE, pool: &pool, scripts: &scripts, ..Plan::default() };
     let house = House::open(&plan);
     house.push(&[("more.txt", "more")], "try it");
-    let build = house.finished(1, 120);
+    let build = house.finished(1, 300);
     assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
     let boot = house.boot_log_of_first(&build);
     for part in ["Could not get lock", "apt-get update failed; trying again", "Setting up bc"] {
         assert!(boot.contains(part), "{part} is not in {boot}");
     }
-    house.everything_has_ended(60);
+    house.everything_has_ended(120);
     house.close();
 }
 
@@ -217,8 +217,8 @@ echo \"before: $before, after: $after\"
     for part in parts {
         assert!(boot.contains(part), "{part} is not in {boot}");
     }
-    let build = house.finished(1, 60);
+    let build = house.finished(1, 180);
     assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
-    house.everything_has_ended(60);
+    house.everything_has_ended(120);
     house.close();
 }

@@ -29,7 +29,7 @@ fn idling(pool: &str) -> (House, String) {
     let pool = format!("max_instances = 1\nidle_timeout = \"10m\"\n{pool}");
     let house = House::open(&Plan { pipeline: TRUE, pool: &pool, ..Plan::default() });
     house.push(&[("more.txt", "more")], "try it");
-    let build = house.finished(1, 60);
+    let build = house.finished(1, 180);
     assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
     let id = house.rig().alive()[0]["id"].as_str().expect("it idles").to_owned();
     (house, id)

@@ -16,7 +16,7 @@ mod killers;
 mod rig;
 
 /// Ends idle instances soon, so that a test sees their end. No bootstrap: ready on connect.
-pub(crate) const POOL: &str = "max_instances = 3\nidle_timeout = \"5s\"\nboot_timeout = \"2m\"";
+pub(crate) const POOL: &str = "max_instances = 3\nidle_timeout = \"5s\"\nboot_timeout = \"5m\"";
 
 pub(crate) const TRUE: &str = "version: 1
 jobs:
@@ -90,7 +90,7 @@ jobs:
     let result = logs("result");
     assert!(result.contains("hello_") && result.contains("bc_"), "{result}");
     assert!(result.contains("(builder)") && !result.contains("sudo"), "{result}");
-    house.everything_has_ended(60);
+    house.everything_has_ended(120);
     let row = &house.ledger()[0];
     assert_eq!(row["why_ended"], "idle");
     let boot = house.boot_log_of_first(&build);
@@ -127,9 +127,9 @@ fn never_more_instances_live_than_the_pool_may_have() {
     let jobs = many_jobs(20);
     let house = House::open(&Plan { pipeline: &jobs, pool: POOL, ..Plan::default() });
     house.push(&[("more.txt", "more")], "twenty jobs");
-    let build = house.finished(1, 200);
+    let build = house.finished(1, 400);
     assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
-    house.everything_has_ended(60);
+    house.everything_has_ended(120);
     assert_eq!(most_at_once(&house.ledger()), 3);
     assert_eq!(house.rig().instances().len(), house.ledger().len());
     house.close();
@@ -145,7 +145,7 @@ fn a_fresh_instance_for_each_job_and_all_of_them_ended() {
     house.push(&[("more.txt", "more")], "twenty jobs");
     let build = house.finished(1, 400);
     assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
-    house.everything_has_ended(60);
+    house.everything_has_ended(120);
     assert_eq!(house.ledger().len(), 20);
     assert!(most_at_once(&house.ledger()) <= 3);
     house.close();
@@ -185,7 +185,7 @@ fn what_goes_wrong_in_a_bootstrap_script_is_told_and_ends_the_instance() {
             first["status"] == "terminated"
         });
         house.busybee(&["build", "cancel", "hello/1"]);
-        house.everything_has_ended(60);
+        house.everything_has_ended(120);
         house.close();
     }
 }
@@ -200,9 +200,9 @@ fn a_bootstrap_that_takes_curl_away_breaks_nothing() {
     let plan = Plan { pipeline: TRUE, pool: &pool, scripts: &scripts, ..Plan::default() };
     let house = House::open(&plan);
     house.push(&[("more.txt", "more")], "try it");
-    let build = house.finished(1, 60);
+    let build = house.finished(1, 180);
     assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
-    house.everything_has_ended(60);
+    house.everything_has_ended(120);
     house.close();
 }
 
@@ -228,7 +228,7 @@ fn an_instance_that_never_calls_is_ended_and_its_console_kept() {
         boot.contains("No agent called from this machine") && boot.contains("Started")
     });
     house.busybee(&["build", "cancel", "hello/1"]);
-    house.everything_has_ended(60);
+    house.everything_has_ended(120);
     house.close();
 }
 
@@ -249,10 +249,10 @@ fn a_master_killed_at_any_point_of_a_launch_adopts_or_ends_what_it_started() {
         house.gate.wait_for_it();
         house.kill_master();
         house.start_master();
-        let build = house.finished(1, 60);
+        let build = house.finished(1, 180);
         assert_eq!(build["status"], "passed", "{cut:?} {build:#}\n{}", house.story());
         assert_eq!(house.rig().instances().len(), 1, "{cut:?}: it was adopted, not doubled");
-        house.everything_has_ended(60);
+        house.everything_has_ended(120);
         house.close();
     }
 }
@@ -267,10 +267,10 @@ fn a_master_killed_while_its_instance_boots_adopts_it() {
     house.launch_is_accepted();
     house.kill_master();
     house.start_master();
-    let build = house.finished(1, 60);
+    let build = house.finished(1, 180);
     assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
     assert_eq!(house.rig().instances().len(), 1);
-    house.everything_has_ended(60);
+    house.everything_has_ended(120);
     house.close();
 }
 
