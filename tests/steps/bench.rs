@@ -160,6 +160,12 @@ impl Done {
         &self.steps[step].as_ref().expect("the step has a result").outcome
     }
 
+    /// How long a step took, without what comes before and after it.
+    pub(crate) fn step_took(&self, step: usize) -> Duration {
+        let result = self.steps[step].as_ref().expect("the step has a result");
+        Duration::from_millis(result.duration_ms)
+    }
+
     /// What a step printed.
     pub(crate) fn log(&self, step: usize) -> String {
         String::from_utf8_lossy(&self.logs[step]).into_owned()

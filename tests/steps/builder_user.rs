@@ -296,5 +296,6 @@ fn a_cancel_and_a_time_out_reach_what_another_user_runs() {
     slow.timeout = Some(Duration::from_secs(1));
     let done = user.on(Bench::with(vec![slow])).into_done();
     assert_eq!(done.step(1), &StepOutcome::TimedOut);
-    assert!(done.took < Duration::from_secs(8), "{:?}", done.took);
+    // The sweep of a machine with much in /tmp may take longer than the step.
+    assert!(done.step_took(1) < Duration::from_secs(8), "{:?}", done.step_took(1));
 }
