@@ -82,17 +82,20 @@ async fn finished_build(archive: &Archive) {
     }
 }
 
+/// A running build whose only job is checking out.
+fn build_at_its_checkout() -> Vec<Record> {
+    vec![
+        Record::Build(history::build(1, "hello", 1, BuildStatus::Running, NOW)),
+        Record::Job(history::job(1, 1, "test", &[], JobStatus::Running, NOW)),
+        Record::Attempt(history::attempt(1, AttemptState::Started, NOW)),
+        Record::Step(history::step(1, 0, "checkout", None, NOW)),
+    ]
+}
+
 #[tokio::test]
 async fn following_a_log_goes_on_through_the_steps_and_ends_with_the_job() {
     let archive = Archive::empty().await;
-    let running = JobStatus::Running;
-    let rows = vec![
-        Record::Build(history::build(1, "hello", 1, BuildStatus::Running, NOW)),
-        Record::Job(history::job(1, 1, "test", &[], running, NOW)),
-        Record::Attempt(history::attempt(1, AttemptState::Started, NOW)),
-        Record::Step(history::step(1, 0, "checkout", None, NOW)),
-    ];
-    archive.remember(rows).await;
+    archive.remember(build_at_its_checkout()).await;
     archive.step_log(1, 0, b"fetch").await;
     let web = SeededWeb::new(archive.clone()).await;
     let response = web.get("/api/v1/projects/hello/builds/1/log?job=test&follow=true").await;
@@ -122,14 +125,7 @@ async fn following_a_log_goes_on_through_the_steps_and_ends_with_the_job() {
 #[tokio::test]
 async fn who_has_all_of_a_step_that_has_not_ended_yet_gets_the_rest_of_the_next_one() {
     let archive = Archive::empty().await;
-    let running = JobStatus::Running;
-    let rows = vec![
-        Record::Build(history::build(1, "hello", 1, BuildStatus::Running, NOW)),
-        Record::Job(history::job(1, 1, "test", &[], running, NOW)),
-        Record::Attempt(history::attempt(1, AttemptState::Started, NOW)),
-        Record::Step(history::step(1, 0, "checkout", None, NOW)),
-    ];
-    archive.remember(rows).await;
+    archive.remember(build_at_its_checkout()).await;
     archive.step_log(1, 0, b"fetched\n").await;
     archive.step_log(1, 1, b"made\n").await;
     let web = SeededWeb::new(archive.clone()).await;
