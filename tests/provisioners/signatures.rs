@@ -29,24 +29,27 @@ const ID: &str = "AKIDEXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 const TOKEN: &str = "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQW==";
 
-/// An endpoint that refuses everything, and passes on what it was sent.
+/// An endpoint that refuses everything, and passes on what it was sent before it answers: who has the
+/// answer finds the request in the channel.
 fn listen() -> (String, mpsc::Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
     let address = format!("http://{}", listener.local_addr().expect("it has an address"));
     let (sender, requests) = mpsc::channel();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let Some(request) = stream.ok().and_then(answer) else { continue };
+            let Ok(stream) = stream else { continue };
+            let Some(request) = read_request(&stream) else { continue };
             if sender.send(request).is_err() {
                 return; // The test is over.
             }
+            refuse(stream);
         }
     });
     (address, requests)
 }
 
-fn answer(stream: TcpStream) -> Option<Value> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
+fn read_request(stream: &TcpStream) -> Option<Value> {
+    let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
@@ -63,18 +66,19 @@ fn answer(stream: TcpStream) -> Option<Value> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    let text = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error>\
-                </Errors></Response>";
-    let mut stream = stream;
-    write!(
-        stream,
-        "HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
-        text.len()
-    )
-    .ok()?;
     Some(
         json!({ "method": method, "path": path, "headers": headers, "body": STANDARD.encode(body) }),
     )
+}
+
+fn refuse(mut stream: TcpStream) {
+    let text = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error>\
+                </Errors></Response>";
+    let length = text.len();
+    let head =
+        format!("HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    // Whoever asked may have gone; what it sent is noted all the same.
+    let _gone = stream.write_all(format!("{head}{text}").as_bytes());
 }
 
 /// Text of all sorts of characters.
