@@ -149,6 +149,7 @@ impl Performer {
     ) {
         let inbox = self.inbox.clone();
         let provisioner = self.provisioner(pool);
+        let (loads, asked_in) = (self.loads.clone(), self.loads.load(Ordering::Relaxed));
         tokio::spawn(async move {
             let launched = match provisioner {
                 Ok(provisioner) => provisioner.launch(order).await,
@@ -164,7 +165,10 @@ impl Performer {
                     Event::LaunchFailed { instance, sentence, failure }
                 }
             };
-            inbox.send(event).await;
+            // A domain that was loaded meanwhile has asked again: what counts is what that came to.
+            if loads.load(Ordering::Relaxed) == asked_in {
+                inbox.send(event).await;
+            }
         });
     }
 

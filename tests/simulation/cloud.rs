@@ -59,6 +59,8 @@ struct Launching {
     worker: WorkerName,
     /// It was told to end while it was under way.
     is_doomed: bool,
+    /// Which domain hears what comes of it.
+    loads: u64,
 }
 
 #[derive(Debug, Default)]
@@ -103,12 +105,14 @@ impl World {
         if self.cloud.machines.contains_key(&launch) {
             // The same launch again starts no second machine.
             let accepted = Event::InstanceAccepted { instance, cloud_id: cloud_id(&launch) };
-            return self.tell_master(100, accepted);
+            return self.answer_master(self.master.loads, accepted);
         }
-        if self.cloud.launching.contains_key(&launch) {
+        let loads = self.master.loads;
+        if let Some(launching) = self.cloud.launching.get_mut(&launch) {
+            launching.loads = loads;
             return;
         }
-        let launching = Launching { instance, pool, worker, is_doomed: false };
+        let launching = Launching { instance, pool, worker, is_doomed: false, loads };
         self.cloud.launching.insert(launch.clone(), launching);
         let takes = 200 + self.random(30_000);
         self.later(takes, Happening::Cloud(CloudStep::LaunchEnds(launch)));
@@ -156,8 +160,14 @@ impl World {
         let loads = self.master.loads;
         for answer in 0..1 + u64::from(self.fault("listed twice", 40)) {
             let late = takes + answer * self.random(60_000);
-            self.later(late, self.master.step(MasterStep::Listed(loads, listed.clone())));
+            self.later(late, self.master.step(MasterStep::Answered(loads, listed.clone())));
         }
+    }
+
+    /// Tells the domain that asked, if it is still the present one.
+    fn answer_master(&mut self, loads: u64, event: Event) {
+        let step = self.master.step(MasterStep::Answered(loads, event));
+        self.later(100, step);
     }
 
     pub(crate) fn cloud_step(&mut self, step: CloudStep) {
@@ -197,7 +207,7 @@ impl World {
 
     fn launch_ends(&mut self, launch: LaunchId) {
         let Some(asked) = self.cloud.launching.remove(&launch) else { return };
-        let Launching { instance, pool, worker, is_doomed } = asked;
+        let Launching { instance, pool, worker, is_doomed, loads } = asked;
         if is_doomed {
             return self.tell_master(50, Event::InstanceEnded { instance, sentence: None });
         }
@@ -213,7 +223,7 @@ impl World {
             let failure = failures[self.random(failures.len() as u64) as usize];
             let sentence = "refused".to_owned();
             let failed = Event::LaunchFailed { instance, sentence, failure };
-            return self.tell_master(50, failed);
+            return self.answer_master(loads, failed);
         }
         let machine = Machine {
             instance,
@@ -233,10 +243,10 @@ impl World {
         if self.fault("launch's answer lost", 80) {
             let sentence = "no answer".to_owned();
             let failure = LaunchFailure::Unsettled;
-            self.tell_master(50, Event::LaunchFailed { instance, sentence, failure });
+            self.answer_master(loads, Event::LaunchFailed { instance, sentence, failure });
         } else {
             let cloud_id = cloud_id(&launch);
-            self.tell_master(50, Event::InstanceAccepted { instance, cloud_id });
+            self.answer_master(loads, Event::InstanceAccepted { instance, cloud_id });
         }
         if self.fault("boot hangs", 60) {
             self.note(|| format!("-- {worker} will never call"));

@@ -41,8 +41,8 @@ pub(crate) enum MasterStep {
     Turn,
     /// Word from an adapter.
     Hears(Event),
-    /// The answer to a listing that was asked for by the domain of this load.
-    Listed(u64, Event),
+    /// The answer to a call that the domain of this load has made.
+    Answered(u64, Event),
     /// A person asks for something.
     Asked(Request),
     Listens(ConnectionId),
@@ -137,7 +137,7 @@ impl World {
             MasterStep::Turn => self.turn(),
             MasterStep::Hears(event) => self.post_event(event),
             // What an older domain asked for may be dated by another clock: perform.rs drops it.
-            MasterStep::Listed(loads, event) => {
+            MasterStep::Answered(loads, event) => {
                 if loads == self.master.loads {
                     self.post_event(event);
                 }
