@@ -11,6 +11,7 @@ use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Record;
 use crate::master::domain::entities::Enrolment;
 use crate::master::domain::entities::Instance;
+use crate::master::domain::entities::Resumes;
 use crate::master::domain::entities::Worker;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::instances::LiveInstance;
@@ -35,8 +36,8 @@ const SETTLE: Backoff = match Backoff::new(Duration::from_secs(5), Duration::fro
 /// Nobody can want a machine that is older than its lifetime by this.
 pub(super) const EXPIRY_MARGIN: Duration = Duration::from_secs(10 * 60);
 
-/// While nobody has confirmed that a ledger is the newest, its open launches are looked at this often.
-const UNCONFIRMED_LOOK: Duration = Duration::from_secs(60);
+/// While nothing is to be launched at all, open launches are looked at this often.
+const BLIND_LOOK: Duration = Duration::from_secs(60);
 
 impl Coordinator {
     /// Asks for a machine, and makes the worker that will run on it.
@@ -88,8 +89,8 @@ impl Coordinator {
         if row.status != InstanceStatus::Requested {
             return;
         }
-        if self.is_unconfirmed(&row.pool) {
-            return self.timers.set(Timer::Settle(id), self.now + UNCONFIRMED_LOOK);
+        if self.is_blind(&row.pool) {
+            return self.timers.set(Timer::Settle(id), self.now + BLIND_LOOK);
         }
         let (launch, pool, worker) = (row.launch.clone(), row.pool.clone(), row.worker.clone());
         let action = match row.request.clone() {
@@ -179,7 +180,8 @@ impl Coordinator {
         self.timers.set(Timer::Launch(name.clone()), self.now + delay);
         self.remember(Record::Pool(state));
         if failures >= pool::FAILURES_MAX {
-            self.pause(name, format!("{failures} launches in a row went wrong; the last: {why}"));
+            let why = format!("{failures} launches in a row went wrong; the last: {why}");
+            self.pause_itself(name, why, Resumes::WhenAsked);
         }
         self.unsettled.insert(name.clone());
     }

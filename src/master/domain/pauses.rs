@@ -29,6 +29,14 @@ impl Coordinator {
         self.pause_until(name, why, Resumes::WhenAsked);
     }
 
+    /// The same, without anybody having asked for it: so somebody is told, once.
+    pub(super) fn pause_itself(&mut self, name: &PoolName, why: String, resumes: Resumes) {
+        if self.pools.get(name).is_some_and(|pool| pool.state.paused.is_none()) {
+            self.perform(Action::Alarm(format!("ALARM: pool \"{name}\" has paused itself: {why}")));
+        }
+        self.pause_until(name, why, resumes);
+    }
+
     /// The same, where more than a person's word lets it launch again. What only a person ends is not
     /// replaced by what ends by itself, and doubt about the ledger by nothing.
     pub(super) fn pause_until(&mut self, name: &PoolName, why: String, resumes: Resumes) {
@@ -89,6 +97,11 @@ impl Coordinator {
         state.is_some_and(|state| state.paused.is_some() && state.resumes == resumes)
     }
 
+    /// Whether not even launches that were decided on are to be sent: nothing could find what they start.
+    pub(super) fn is_blind(&self, name: &PoolName) -> bool {
+        self.is_unconfirmed(name) || self.is_paused_until(name, Resumes::WhenListed)
+    }
+
     /// Whether nobody has said yet that what is remembered of a pool's machines is the newest there is.
     pub(super) fn is_unconfirmed(&self, name: &PoolName) -> bool {
         self.is_paused_until(name, Resumes::WhenConfirmed)
@@ -144,11 +157,7 @@ impl Coordinator {
         if !self.is_paused_until(name, Resumes::WhenListed) {
             let minutes = BLIND_AFTER.as_secs() / 60;
             let why = format!("its machines could not be listed for {minutes} min: {why}");
-            self.pause_until(name, why.clone(), Resumes::WhenListed);
-            if self.is_paused_until(name, Resumes::WhenListed) {
-                let what = format!("ALARM: pool \"{name}\" launches nothing: {why}");
-                self.perform(Action::Alarm(what));
-            }
+            self.pause_itself(name, why, Resumes::WhenListed);
         }
         let idle = self.workers.values().filter(|live| {
             let worker = &live.worker;
@@ -169,9 +178,7 @@ impl Coordinator {
             if !launches || self.is_unconfirmed(&name) {
                 continue;
             }
-            let why = unconfirmed(&name, sight);
-            self.perform(Action::Alarm(format!("ALARM: pool \"{name}\": {why}")));
-            self.pause_until(&name, why, Resumes::WhenConfirmed);
+            self.pause_itself(&name, unconfirmed(&name, sight), Resumes::WhenConfirmed);
         }
     }
 }

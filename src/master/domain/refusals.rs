@@ -141,7 +141,7 @@ impl Coordinator {
         }
         if cool == Cool::ForLong && pool.cooling.all_for_long(pool.n_candidates(), now) {
             let why = format!("none of its candidates exists; the last: {why}");
-            self.pause(name, why);
+            self.pause_itself(name, why, Resumes::WhenAsked);
         }
     }
 
@@ -201,13 +201,13 @@ impl Coordinator {
     fn denied(&mut self, name: &PoolName, why: &str) {
         self.note_failure(name, why);
         let why = format!("{why}; every 5 min it is asked dry whether it may again");
-        self.pause_until(name, why, Resumes::WhenPermitted);
+        self.pause_itself(name, why, Resumes::WhenPermitted);
     }
 
     /// Nothing but a person can mend this.
     fn must_be_looked_at(&mut self, name: &PoolName, why: &str) {
         self.launch_went_wrong(name, why);
-        self.pause(name, why.to_owned());
+        self.pause_itself(name, why.to_owned(), Resumes::WhenAsked);
     }
 
     fn died_at_once(&mut self, name: &PoolName, why: &str) {
@@ -216,7 +216,8 @@ impl Coordinator {
         pool.refusals.died_at_once += 1;
         let times = pool.refusals.died_at_once;
         if times >= DIED_AT_ONCE_MAX {
-            self.pause(name, format!("{times} machines in a row died at once; the last: {why}"));
+            let why = format!("{times} machines in a row died at once; the last: {why}");
+            self.pause_itself(name, why, Resumes::WhenAsked);
         }
     }
 }

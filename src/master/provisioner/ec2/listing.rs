@@ -26,10 +26,8 @@ impl Ec2Provisioner {
         let tag = format!("tag:{}", run_instances::TAG_MASTER);
         let mut all = self.all(&tag, &self.master).await?;
         let prefix = run_instances::token_prefix(&self.master);
-        for instance in self.all("client-token", &format!("{prefix}*")).await? {
-            if !all.contains_key(&instance.0) {
-                all.insert(instance.0, instance.1);
-            }
+        for (id, instance) in self.all("client-token", &format!("{prefix}*")).await? {
+            all.entry(id).or_insert(instance);
         }
         let ours = all.values().filter(|instance| is_ours(instance, &self.pool, &self.pools));
         Ok(ours.filter_map(|instance| machine(instance, &prefix)).collect())

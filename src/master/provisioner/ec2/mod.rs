@@ -54,6 +54,7 @@ use crate::master::provisioner::ec2::run_instances::Facts;
 use crate::master::provisioner::ec2::settings::Candidate;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::master::provisioner::ec2::settings::Image;
+use crate::master::provisioner::ec2::settings::Market;
 use crate::model::ids::CloudId;
 use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
@@ -220,9 +221,13 @@ impl Ec2Provisioner {
         cloud_id: Option<CloudId>,
         urgency: Urgency,
     ) -> Result<Ending, String> {
+        if cloud_id.is_none() && self.settings.market != Market::OnDemand {
+            self.cancel_what_is_open(launch).await.map_err(|error| error.sentence)?;
+        }
         let id = match cloud_id {
             Some(id) => id.0,
-            // The call that started it may have been lost, or not have been seen everywhere yet.
+            // The call that started it may have been lost, or not have been seen everywhere yet; or it
+            // waits for room on the spot market, and would come when nobody wants it any more.
             None => match self.by_token(launch).await.map_err(|error| error.sentence)? {
                 Some(instance) => instance.instance_id,
                 None => return Ok(Ending::NotSeen),
