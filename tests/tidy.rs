@@ -220,6 +220,29 @@ fn every_attack_has_a_test_that_exists() {
     assert!(errors.is_empty(), "\n{}", errors.join("\n"));
 }
 
+#[test]
+fn every_bug_of_a_relative_has_a_test_that_exists() {
+    let page = fs::read_to_string("docs/reliability.md").expect("docs/reliability.md is there");
+    let tables = page.split("## Bugs of our relatives").nth(1).expect("they have a chapter");
+    let files = rust_files(Path::new("src")).into_iter().chain(rust_files(Path::new("tests")));
+    let code: String = files.map(|file| fs::read_to_string(file).expect("it is text")).collect();
+    let rows = tables.lines().filter(|line| line.starts_with("| ") && !line.contains("---"));
+    let mut errors = Vec::new();
+    let mut count = 0;
+    for row in rows.filter(|row| !row.ends_with("the test |") && !row.contains("| whose |")) {
+        count += 1;
+        let names: Vec<&str> = row.rsplit('|').nth(1).unwrap_or_default().split('`').collect();
+        let names: Vec<&str> = names.into_iter().skip(1).step_by(2).collect();
+        if names.is_empty() && !row.contains("the test that it") {
+            errors.push(format!("no test tries this: {row}"));
+        }
+        let missing = names.iter().filter(|name| !code.contains(&format!("fn {name}()")));
+        errors.extend(missing.map(|name| format!("docs/reliability.md: there is no test {name}")));
+    }
+    assert!(count > 30, "{count} rows were read");
+    assert!(errors.is_empty(), "\n{}", errors.join("\n"));
+}
+
 /// Every file below `src` with its path from there.
 fn source_files() -> Vec<(PathBuf, String)> {
     let files = rust_files(Path::new("src")).into_iter();

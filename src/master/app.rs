@@ -19,6 +19,7 @@ use crate::master::change_source::ChangeSource;
 use crate::master::config::Config;
 use crate::master::domain::settings::ProvisionerKind;
 use crate::master::event_loop::EventLoop;
+use crate::master::home;
 use crate::master::http;
 use crate::master::http::HttpConfig;
 use crate::master::http::PoolView;
@@ -27,6 +28,7 @@ use crate::master::http::Web;
 use crate::master::inbox::Inbox;
 use crate::master::keys::Keys;
 use crate::master::launch_facts::LaunchFacts;
+use crate::master::left_behind;
 use crate::master::listener::Listener;
 use crate::master::listener::Served;
 use crate::master::logs::LogStore;
@@ -36,6 +38,7 @@ use crate::master::perform::Performer;
 use crate::master::pipeline_file;
 use crate::master::provisioner::Provisioner;
 use crate::master::provisioner::ec2::Ec2Provisioner;
+use crate::master::provisioner::ec2::budget::Budgets;
 use crate::master::provisioner::local::LocalProvisioner;
 use crate::master::road_files::RoadFiles;
 use crate::master::store::Store;
@@ -88,6 +91,10 @@ pub async fn start(mut config: Config) -> anyhow::Result<Running> {
         .context("use data_dir (it must be a directory that the master's user may write to)")?;
     // First of all the store: its lock is what keeps a second master out.
     let store = Store::open(data_dir)?;
+    left_behind::check(&store, &config).await?;
+    if let Some(sight) = home::look(&config.master.data_dir, &store).await? {
+        left_behind::wait_for_word(&store, &config, &sight).await?;
+    }
     let socket = data_dir.join(SOCKET_FILE);
     let listener = Listener::bind(config.master.listen, Some(&socket)).await?;
     let address = listener.address();
@@ -268,6 +275,8 @@ fn provisioners(
     program: &Path,
 ) -> anyhow::Result<BTreeMap<PoolName, Arc<dyn Provisioner>>> {
     let mut known: BTreeMap<PoolName, Arc<dyn Provisioner>> = BTreeMap::new();
+    let budgets = Budgets::default();
+    let pools: Vec<PoolName> = config.pools.iter().map(|pool| pool.settings.name.clone()).collect();
     for pool in &config.pools {
         let name = pool.settings.name.clone();
         let max_lifetime = pool.settings.max_lifetime;
@@ -275,7 +284,8 @@ fn provisioners(
             (ProvisionerKind::Ec2, Some(settings)) => {
                 let of_pool =
                     Ec2Provisioner::new(settings.clone(), master.to_owned(), name.clone());
-                Arc::new(of_pool.with_context(|| format!("set pool \"{name}\" up"))?)
+                let of_pool = of_pool.with_context(|| format!("set pool \"{name}\" up"))?;
+                Arc::new(of_pool.among(&pools, &budgets))
             }
             (ProvisionerKind::Local, _) => {
                 let dir = config.master.data_dir.join("machines").join(name.as_str());

@@ -20,6 +20,8 @@ use crate::master::domain::decision::Decision;
 use crate::master::domain::decision::ReplyId;
 use crate::master::domain::event::Event;
 use crate::master::domain::settings::Settings;
+use crate::master::domain::snapshot::Snapshot;
+use crate::master::domain::steps_of_clock::ClockStep;
 use crate::master::domain::steps_of_clock::StepsOfClock;
 use crate::master::inbox::Letter;
 use crate::master::notice_index::NoticeIndex;
@@ -144,12 +146,13 @@ impl EventLoop {
     /// Decide, commit, act, answer: for all of these events at once.
     async fn turn(&mut self, events: Vec<Event>) {
         let now = clock::now();
-        if self.clock.has_stepped(now, clock::monotonic()) {
+        if let Some(step) = self.clock.step(now, clock::monotonic()) {
             // As after a restart: agents greet anew, and leases and graces are counted from here.
+            // What is counted from rows goes on where it was.
             warn!("the time of day has stepped from {} to {now}", self.now);
             self.now = now;
             self.performer.disconnect_all("the master's clock was set");
-            self.load_again(self.now).await;
+            self.load_again(self.now, Some(step)).await;
             return;
         }
         self.now = self.now.max(now);
@@ -190,11 +193,11 @@ impl EventLoop {
             error!("cannot give up the ballast: {why}");
         }
         self.performer.disconnect_all("the master cannot write to its disk");
-        self.load_again(self.now).await;
+        self.load_again(self.now, None).await;
     }
 
     /// Takes the domain from the store, as a new process would.
-    async fn load_again(&mut self, now: Timestamp) {
+    async fn load_again(&mut self, now: Timestamp, step: Option<ClockStep>) {
         self.performer.loads.fetch_add(1, Ordering::Relaxed);
         let mut pause = tokio::time::interval(STORE_RETRY);
         pause.tick().await;
@@ -202,7 +205,7 @@ impl EventLoop {
             // A dropped sender is answered as "unavailable" by the inbox.
             self.replies.clear();
             while self.letters.try_recv().is_ok() {}
-            match self.performer.store.load() {
+            match self.snapshot(step).await {
                 Ok(snapshot) => {
                     self.index = NoticeIndex::load(&snapshot);
                     let seed = random::number();
@@ -216,6 +219,16 @@ impl EventLoop {
             }
             pause.tick().await;
         }
+    }
+
+    /// What was committed; by the new time of day, if that has stepped.
+    async fn snapshot(&self, step: Option<ClockStep>) -> anyhow::Result<Snapshot> {
+        let mut snapshot = self.performer.store.load()?;
+        if let Some(step) = step {
+            let carried = step.carry_over(&mut snapshot);
+            self.performer.store.commit(carried).await?;
+        }
+        Ok(snapshot)
     }
 }
 

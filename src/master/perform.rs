@@ -16,6 +16,7 @@ use crate::master::agents::Agents;
 use crate::master::change_source::ChangeSource;
 use crate::master::console_log;
 use crate::master::domain::decision::Action;
+use crate::master::domain::decision::Urgency;
 use crate::master::domain::event::Event;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::inbox::Inbox;
@@ -81,8 +82,13 @@ impl Performer {
                 let order = LaunchOrder { launch, request, password };
                 self.launch(instance, &pool, worker, order);
             }
-            Action::Terminate { instance, launch, pool, cloud_id, console_for } => {
-                self.terminate(instance, launch, pool, cloud_id, console_for);
+            Action::Terminate { instance, launch, pool, cloud_id, console_for, urgency } => {
+                self.terminate(instance, launch, pool, (cloud_id, urgency), console_for);
+            }
+            Action::Probe { pool, launch, worker, expires_at } => {
+                let user_data = self.briefing.user_data(&pool, &worker);
+                let order = PrepareOrder { launch, worker, candidate: 0, user_data, expires_at };
+                self.probe(pool, order);
             }
             Action::KeepConsole { launch, pool, cloud_id, worker } => {
                 let Some(provisioner) = self.pools.get(&pool).cloned() else { return };
@@ -184,7 +190,7 @@ impl Performer {
         instance: Option<InstanceId>,
         launch: LaunchId,
         pool: PoolName,
-        cloud_id: Option<CloudId>,
+        (cloud_id, urgency): (Option<CloudId>, Urgency),
         console_for: Option<WorkerName>,
     ) {
         let Some(provisioner) = self.pools.get(&pool).cloned() else {
@@ -197,15 +203,35 @@ impl Performer {
             if let (Some(worker), Some(cloud_id)) = (console_for, cloud_id.clone()) {
                 keep_console(&*provisioner, &logs, launch.clone(), cloud_id, &worker).await;
             }
-            match provisioner.terminate(launch.clone(), cloud_id).await {
+            match provisioner.terminate_by(launch.clone(), cloud_id, urgency).await {
                 Ok(Ending::Gone) => {
                     if let Some(instance) = instance {
                         inbox.send(Event::InstanceEnded { instance, sentence: None }).await;
                     }
                 }
                 Ok(Ending::UnderWay | Ending::NotSeen) => {}
+                Ok(Ending::Refused(sentence)) => {
+                    warn!("cannot end launch {launch}: {sentence}");
+                    if let Some(instance) = instance {
+                        inbox.send(Event::EndRefused { instance, sentence }).await;
+                    }
+                }
                 Err(why) => warn!("cannot end launch {launch} yet: {why}"),
             }
+        });
+    }
+
+    /// Asks whether a pool that was refused may launch again.
+    fn probe(&self, pool: PoolName, order: PrepareOrder) {
+        let Some(provisioner) = self.pools.get(&pool).cloned() else { return };
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move {
+            let refusal = match provisioner.probe(order).await {
+                Ok(()) => None,
+                // What a dry run meets beside permission, a launch is to find out.
+                Err(error) => (error.failure == LaunchFailure::Denied).then_some(error.sentence),
+            };
+            inbox.send(Event::Probed { pool, refusal }).await;
         });
     }
 

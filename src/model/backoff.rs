@@ -24,6 +24,13 @@ impl Backoff {
         let half_ms = u64::try_from(whole.as_millis() / 2).unwrap_or(u64::MAX);
         whole / 2 + Duration::from_millis(random % half_ms.saturating_add(1))
     }
+
+    /// The same, all of it drawn: for many that were told to slow down at the same moment.
+    pub fn full_jitter(&self, tries: u32, random: u64) -> Duration {
+        let whole = self.first.saturating_mul(1 << tries.min(20)).min(self.cap);
+        let whole_ms = u64::try_from(whole.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(random % whole_ms.saturating_add(1))
+    }
 }
 
 #[cfg(test)]
@@ -35,8 +42,11 @@ mod tests {
         let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30)).unwrap();
         assert_eq!(backoff.delay(0, 0), Duration::from_millis(500));
         assert_eq!(backoff.delay(3, 0), Duration::from_secs(4));
+        assert_eq!(backoff.full_jitter(3, 8000), Duration::from_secs(8));
+        assert_eq!(backoff.full_jitter(3, 8001), Duration::ZERO);
         for tries in 0..64 {
             assert!(backoff.delay(tries, u64::MAX) <= Duration::from_secs(30));
+            assert!(backoff.full_jitter(tries, u64::MAX) <= Duration::from_secs(30));
         }
     }
 

@@ -12,6 +12,7 @@ mod event_stream;
 mod fences;
 mod foreign;
 mod house;
+mod left_behind;
 mod limits;
 mod numbered;
 mod restart;

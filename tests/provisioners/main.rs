@@ -15,6 +15,8 @@ mod contract;
 mod ec2;
 mod policy;
 mod reap;
+mod refusals;
+mod scripted;
 mod signatures;
 
 /// Machines end themselves after a time that no test needs.

@@ -11,6 +11,7 @@ use busybee::master::domain::entities::Enrolment;
 use busybee::master::domain::entities::Instance;
 use busybee::master::domain::entities::Job;
 use busybee::master::domain::entities::PoolState;
+use busybee::master::domain::entities::Resumes;
 use busybee::master::domain::entities::StepRun;
 use busybee::master::domain::entities::Worker;
 use busybee::master::domain::pipeline::ChangeEvent;
@@ -218,6 +219,7 @@ pub async fn seed(archive: &Archive, now: Timestamp) {
     records.push(Record::Pool(PoolState {
         name: "arm".into(),
         paused: Some("three launches in a row ended before their worker was ready; the last one said: E: Unable to locate package libfoo-dev".into()),
+        resumes: Resumes::WhenAsked,
         failures: 3,
     }));
     archive.remember(records).await;

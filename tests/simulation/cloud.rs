@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use busybee::master::domain::event::EndCause;
 use busybee::master::domain::event::Event;
 use busybee::master::domain::event::LaunchFailure;
 use busybee::master::domain::event::Machine as Listed;
@@ -47,6 +48,7 @@ pub(crate) struct Machine {
     ended_at: Timestamp,
     /// Why it ended, in the cloud's words.
     reason: Option<String>,
+    cause: EndCause,
     /// How long it has lived without an owner, while somebody could have ended it.
     pub(crate) ownerless: Duration,
 }
@@ -118,6 +120,12 @@ impl World {
         self.later(takes, Happening::Cloud(CloudStep::LaunchEnds(launch)));
     }
 
+    /// Whether a launch would be refused still.
+    pub(crate) fn probe(&mut self, pool: PoolName) {
+        let refusal = (self.random(3) == 0).then(|| "not yet".to_owned());
+        self.tell_master(200, Event::Probed { pool, refusal });
+    }
+
     pub(crate) fn terminate(&mut self, instance: Option<InstanceId>, launch: LaunchId) {
         if let Some(launching) = self.cloud.launching.get_mut(&launch) {
             launching.is_doomed = true;
@@ -125,6 +133,10 @@ impl World {
         }
         if self.planted == Planted::TerminationForgotten || self.fault("termination lost", 100) {
             return;
+        }
+        if let Some(instance) = instance.filter(|_| self.fault("termination refused", 20)) {
+            let sentence = "it is protected".to_owned();
+            return self.tell_master(200, Event::EndRefused { instance, sentence });
         }
         let takes = 500 + self.random(20_000);
         self.later(takes, Happening::Cloud(CloudStep::Ends(launch, instance)));
@@ -149,6 +161,7 @@ impl World {
                 launch: launch.clone(),
                 state: if has_ended { MachineState::Ended } else { MachineState::Running },
                 reason: machine.reason.clone().filter(|_| has_ended),
+                cause: if has_ended { machine.cause } else { EndCause::Unknown },
             }
         });
         let mut machines: Vec<Listed> = machines.collect();
@@ -198,6 +211,9 @@ impl World {
                 self.note(|| format!("-- the cloud takes the machine of {launch}"));
                 let reason = Some("Server.SpotInstanceTermination: no more of these".to_owned());
                 self.machine_ends(&launch, reason.clone());
+                if let Some(machine) = self.cloud.machines.get_mut(&launch) {
+                    machine.cause = EndCause::SpotTaken;
+                }
                 if self.random(2) == 0 {
                     self.tell_master(500, Event::InstanceEnded { instance, sentence: reason });
                 }
@@ -215,9 +231,14 @@ impl World {
             let failures = [
                 LaunchFailure::Capacity,
                 LaunchFailure::Capacity,
+                LaunchFailure::PlaceFull,
                 LaunchFailure::Unsupported,
+                LaunchFailure::SpotQuota,
                 LaunchFailure::Quota,
+                LaunchFailure::Limit,
                 LaunchFailure::Denied,
+                LaunchFailure::ImageGone,
+                LaunchFailure::DiedAtOnce,
                 LaunchFailure::Other,
             ];
             let failure = failures[self.random(failures.len() as u64) as usize];
@@ -233,6 +254,7 @@ impl World {
             born_at: self.now,
             ended_at: self.now,
             reason: None,
+            cause: EndCause::Unknown,
             ownerless: Duration::ZERO,
         };
         self.cloud.machines.insert(launch.clone(), machine);

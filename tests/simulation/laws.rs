@@ -295,6 +295,14 @@ impl World {
             let is_gone = worker.status == WorkerStatus::Gone;
             assert!(is_gone || !is_ended, "{worker:?} outlives its machine");
         }
+        for row in self.disk.instances.values().filter(|row| row.status.is_final()) {
+            let is_explained = row.why_ended.is_some() && row.ended_at.is_some();
+            assert!(is_explained, "the ledger does not say why it ended: {row:?}");
+        }
+        for launch in self.cloud.machines.keys() {
+            let is_known = self.disk.instances.values().any(|row| row.launch == *launch);
+            assert!(is_known, "{launch} was a machine, and is in no row");
+        }
         self.laws.now_and_then(&self.disk);
         self.laws_of_logs();
         self.laws_of_watchers();

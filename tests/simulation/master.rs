@@ -184,9 +184,12 @@ impl World {
             return self.plan_turn();
         }
         let (wall, monotonic) = (self.master_wall(), self.master_monotonic());
-        let has_stepped = self.master.clock.has_stepped(wall, monotonic);
-        if has_stepped && self.planted != Planted::ClockTrusted {
+        let step = self.master.clock.step(wall, monotonic);
+        if let Some(step) = step.filter(|_| self.planted != Planted::ClockTrusted) {
             self.master.now = wall;
+            for record in step.carry_over(&mut self.disk.snapshot()) {
+                self.disk.write(record);
+            }
             return self.start_over("the master's clock was set");
         }
         self.master.now = self.master.now.max(wall);
@@ -283,6 +286,7 @@ impl World {
                 Action::Disconnect { connection, sentence } => {
                     self.send_away(connection, Farewell::retry(sentence));
                 }
+                Action::Probe { pool, .. } => self.probe(pool),
                 Action::Alarm(_) => *self.counts.entry("alarm").or_default() += 1,
             }
         }

@@ -156,7 +156,7 @@ impl World {
             pools: vec![
                 PoolSettings {
                     provisioner: ProvisionerKind::Ec2,
-                    candidates: vec!["here".to_owned(), "there".to_owned()],
+                    candidates: vec!["here".into(), "there".into()],
                     has_bootstrap: true,
                     jobs_per_instance,
                     shared,

@@ -74,7 +74,7 @@ pub(super) fn of(
         (ProvisionerWord::Local | ProvisionerWord::None, None) => None,
     };
     let candidates = ec2.iter().flat_map(Ec2Settings::candidates);
-    let candidates = candidates.map(|candidate| candidate.to_string()).collect();
+    let candidates = candidates.map(|candidate| candidate.for_domain()).collect();
     let labels = typed.labels.unwrap_or_default();
     let step_metadata = typed.step_metadata.as_ref().is_some_and(|typed| typed.value);
     if let Some(At { id, value: true }) = typed.step_metadata

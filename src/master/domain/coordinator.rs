@@ -34,6 +34,7 @@ use crate::model::ids::ChangeId;
 use crate::model::ids::Commit;
 use crate::model::ids::InstanceId;
 use crate::model::ids::JobId;
+use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
 use crate::model::ids::RefName;
@@ -68,6 +69,8 @@ pub struct Coordinator {
     pub(super) loading: BTreeMap<(ProjectName, BuildNumber), Loading>,
     /// Why nothing new begins: the master's disk is full. Not remembered, as nothing is.
     pub(super) disk_full: Option<String>,
+    /// Launches whose rows were over lately, and when: a listing may lag behind.
+    pub(super) ended_lately: BTreeMap<LaunchId, Timestamp>,
     /// Pools in which something changed that the scheduler must look at.
     pub(super) unsettled: BTreeSet<PoolName>,
     /// Jobs that have just begun to wait, and want a reason.
@@ -101,6 +104,7 @@ impl Coordinator {
             pools,
             loading: BTreeMap::new(),
             disk_full: None,
+            ended_lately: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             unexplained: BTreeSet::new(),
         };
@@ -166,7 +170,9 @@ impl Coordinator {
             Event::CloudListed { pool, asked_at, machines } => {
                 self.cloud_listed(&pool, asked_at, &machines);
             }
-            Event::CloudUnlisted { pool, sentence: _ } => self.plan_listing(&pool),
+            Event::CloudUnlisted { pool, sentence } => self.cloud_unlisted(&pool, sentence),
+            Event::EndRefused { instance, sentence } => self.end_refused(instance, &sentence),
+            Event::Probed { pool, refusal } => self.probed(&pool, refusal.is_none()),
             Event::Agent(event) => self.agent(event),
         }
         self.settle();
@@ -194,6 +200,7 @@ impl Coordinator {
                 Timer::Launch(pool) => {
                     self.unsettled.insert(pool);
                 }
+                Timer::Probe(pool) => self.probe(&pool),
                 Timer::Change(change) => self.look_again_at_change(change),
             }
         }

@@ -118,6 +118,19 @@ pub enum Action {
         /// The worker into whose boot log the machine's console goes first: nothing else was ever
         /// heard of it.
         console_for: Option<WorkerName>,
+        /// How much time it is given.
+        urgency: Urgency,
+    },
+    /// Ask, without launching anything, whether a pool may launch again; answered by `Probed`.
+    Probe {
+        /// Which pool.
+        pool: PoolName,
+        /// A launch that never is.
+        launch: LaunchId,
+        /// A worker that never is.
+        worker: WorkerName,
+        /// When nobody could want its machine any more.
+        expires_at: Timestamp,
     },
     /// Keep the console of a machine that ended before its agent called.
     KeepConsole {
@@ -150,6 +163,18 @@ pub enum Action {
     },
     /// Something a person must look at.
     Alarm(String),
+}
+
+/// How much time a machine is given to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Urgency {
+    /// It may shut down in order.
+    #[default]
+    Orderly,
+    /// Nothing on it is trusted: its power is cut.
+    AtOnce,
+    /// It was asked long ago and has not ended: it is made to.
+    Forced,
 }
 
 /// A change about which only this much is known yet.

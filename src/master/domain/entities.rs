@@ -280,6 +280,23 @@ pub struct PoolState {
     pub name: PoolName,
     /// Why it launches nothing; nothing: it does. A sentence for people.
     pub paused: Option<String>,
+    /// What lets it launch again, while it is paused.
+    pub resumes: Resumes,
     /// How many launches in a row ended before their worker was ready.
     pub failures: u32,
+}
+
+/// What lets a paused pool launch again. Somebody who asks for it always does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resumes {
+    /// Nothing else.
+    #[default]
+    WhenAsked,
+    /// The permission that was missing.
+    WhenPermitted,
+    /// A complete listing of its machines.
+    WhenListed,
+    /// Nothing else, and until then its machines are neither started nor ended: what is remembered
+    /// of them may be old.
+    WhenConfirmed,
 }

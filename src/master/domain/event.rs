@@ -110,6 +110,20 @@ pub enum Event {
         /// Why.
         sentence: String,
     },
+    /// A provisioner will not end a machine: a person protects it, or took a permission away.
+    EndRefused {
+        /// Which.
+        instance: InstanceId,
+        /// Why, in the provisioner's own words.
+        sentence: String,
+    },
+    /// The answer to `Action::Probe`.
+    Probed {
+        /// Which pool.
+        pool: PoolName,
+        /// Why a launch would still be refused; nothing: it would not.
+        refusal: Option<String>,
+    },
     /// Something came over the agent channel.
     Agent(AgentEvent),
 }
@@ -125,6 +139,32 @@ pub struct Machine {
     pub state: MachineState,
     /// Why it is so, in the provisioner's words, where it is not as it should be.
     pub reason: Option<String>,
+    /// Who or what ended it, where it has ended.
+    pub cause: EndCause,
+}
+
+/// Who or what ended a machine that we had not asked to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndCause {
+    /// Nobody knows, or it has not ended.
+    #[default]
+    Unknown,
+    /// It was accepted, and then there was no room for it.
+    NoRoom,
+    /// The cloud took it back: it was lent.
+    SpotTaken,
+    /// The cloud retired what it ran on.
+    Retired,
+    /// Something of the cloud's failed.
+    CloudFault,
+    /// The account may not have what it is made of.
+    Limit,
+    /// It cannot live as it was asked for: its disk's snapshot or key is not to be had.
+    DiedAtOnce,
+    /// It shut itself down.
+    Itself,
+    /// Somebody ended it, by hand or with another program.
+    ByHand,
 }
 
 /// Where a machine stands.
@@ -147,14 +187,26 @@ pub enum MachineState {
 pub enum LaunchFailure {
     /// There is no room for this candidate just now: another, and this one later.
     Capacity,
+    /// Its whole place is full: a candidate of another.
+    PlaceFull,
     /// This candidate does not exist there: another, and this one tomorrow.
     Unsupported,
-    /// The account may not have more: wait.
+    /// There is no such place: another, and a person should look.
+    NoSuchPlace,
+    /// The account may not have more that is lent: for a while only what is its own.
+    SpotQuota,
+    /// The account may not have more of it: another kind once, then wait.
     Quota,
-    /// We may not do it: a person must look.
+    /// The account may not have more of what a machine is made of: wait, longer each time.
+    Limit,
+    /// We may not do it: a person must look, and it is asked now and then whether we may.
     Denied,
     /// The request is wrong: a person must look.
     Invalid,
+    /// The image is gone since its name was looked up: look it up again, once.
+    ImageGone,
+    /// It was accepted and has ended at once, and will again: a person must look, after two of them.
+    DiedAtOnce,
     /// Nobody knows whether it was carried out: the same again, later.
     Unsettled,
     /// There is no machine, for another reason.

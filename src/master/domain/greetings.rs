@@ -175,6 +175,10 @@ impl Coordinator {
         self.perform(Action::Alarm(sentence));
         self.change_worker(name, |worker, _| worker.enrolment = Enrolment::Alarmed);
         let connection = self.workers.get(name).and_then(|live| live.connection);
+        let instance = self.workers.get(name).and_then(|live| live.worker.instance);
+        if let Some(live) = instance.and_then(|id| self.instances.get_mut(&id)) {
+            live.is_distrusted = true;
+        }
         self.end_worker(name, "two agents knew its password");
         if let Some(connection) = connection {
             let sentence = "this worker was given up".to_owned();

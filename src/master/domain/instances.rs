@@ -9,7 +9,9 @@ use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Record;
 use crate::master::domain::decision::ToAgent;
+use crate::master::domain::decision::Urgency;
 use crate::master::domain::entities::Instance;
+use crate::master::domain::event::EndCause;
 use crate::master::domain::timers::Timer;
 use crate::model::ids::CloudId;
 use crate::model::ids::InstanceId;
@@ -20,6 +22,9 @@ use crate::model::time::Timestamp;
 /// A machine that was told to end is asked again after this, until it has.
 const TERMINATE_AGAIN: Duration = Duration::from_secs(30);
 
+/// One that has not ended by then is made to: a shutdown that hangs does so for good.
+const FORCE_AFTER: Duration = Duration::from_secs(10 * 60);
+
 /// An instance, with what lives only in memory.
 #[derive(Debug)]
 pub(super) struct LiveInstance {
@@ -28,11 +33,15 @@ pub(super) struct LiveInstance {
     pub(super) misses: u32,
     /// How often its launch was made without word of what came of it.
     pub(super) tries: u32,
+    /// Whether nothing on it is trusted any more: it is not given time to shut down.
+    pub(super) is_distrusted: bool,
+    /// Whether its provisioner will not end it, and a person was told.
+    pub(super) is_end_refused: bool,
 }
 
 impl LiveInstance {
     pub(super) fn new(instance: Instance) -> LiveInstance {
-        LiveInstance { instance, misses: 0, tries: 0 }
+        LiveInstance { instance, misses: 0, tries: 0, is_distrusted: false, is_end_refused: false }
     }
 }
 
@@ -62,6 +71,7 @@ impl Coordinator {
         change(&mut live.instance, self.now);
         let instance = live.instance.clone();
         if instance.status.is_final() {
+            self.note_ended(&instance);
             self.instances.remove(&id);
             self.timers.clear(&Timer::Terminate(id));
             self.timers.clear(&Timer::Settle(id));
@@ -88,7 +98,8 @@ impl Coordinator {
         if let Some((pool, candidate)) = taken
             && let Some(known) = self.pools.get_mut(&pool)
         {
-            known.cooling.remove(&candidate);
+            known.cooling.warm(candidate);
+            known.refusals.accepted();
             self.list_soon(&pool);
         }
         // It was given up while the provisioner was asked: now there is something to end.
@@ -126,20 +137,48 @@ impl Coordinator {
         self.ask_to_end(id, None);
     }
 
-    fn ask_to_end(&mut self, id: InstanceId, console_for: Option<WorkerName>) {
+    pub(super) fn ask_to_end(&mut self, id: InstanceId, console_for: Option<WorkerName>) {
         let Some(live) = self.instances.get(&id) else { return };
         let instance = &live.instance;
+        self.timers.set(Timer::Terminate(id), self.now + TERMINATE_AGAIN);
+        if self.is_unconfirmed(&instance.pool) {
+            return;
+        }
+        let asked_for = self.now.since(instance.ending_at.unwrap_or(self.now));
+        let urgency = match live.is_distrusted {
+            _ if asked_for >= FORCE_AFTER => Urgency::Forced,
+            true => Urgency::AtOnce,
+            false => Urgency::Orderly,
+        };
         let action = Action::Terminate {
             instance: Some(id),
             launch: instance.launch.clone(),
             pool: instance.pool.clone(),
             cloud_id: instance.cloud_id.clone(),
             console_for,
+            urgency,
         };
         let pool = instance.pool.clone();
         self.list_soon(&pool);
-        self.timers.set(Timer::Terminate(id), self.now + TERMINATE_AGAIN);
         self.perform(action);
+    }
+
+    /// It stays in the ledger, is counted, and is asked for again; a person must look.
+    pub(super) fn end_refused(&mut self, id: InstanceId, why: &str) {
+        let Some(live) = self.instances.get_mut(&id) else { return };
+        let is_ending = live.instance.status == InstanceStatus::Terminating;
+        if !is_ending || std::mem::replace(&mut live.is_end_refused, true) {
+            return;
+        }
+        let what = live.instance.cloud_id.as_ref().map_or(String::new(), ToString::to_string);
+        let pool = live.instance.pool.clone();
+        self.perform(Action::Alarm(format!(
+            "ALARM: machine {what} of pool \"{pool}\" cannot be ended, and costs money: {why}"
+        )));
+        self.change_instance(id, |instance, _| {
+            let ended = instance.why_ended.take().unwrap_or_default();
+            instance.why_ended = Some(format!("{ended}; its end was refused at first: {why}"));
+        });
     }
 
     /// Whoever still speaks for a machine that is gone is what is left of one, or another that was
@@ -154,11 +193,18 @@ impl Coordinator {
 
     /// The machine is gone: the row ends, and so does the worker, with what it had.
     pub(super) fn instance_ended(&mut self, id: InstanceId, why: Option<&str>) {
+        self.instance_ended_by(id, why, EndCause::Unknown);
+    }
+
+    /// The same, where it is known who or what ended it.
+    pub(super) fn instance_ended_by(&mut self, id: InstanceId, why: Option<&str>, cause: EndCause) {
         let Some(live) = self.instances.get(&id) else { return };
         let worker = live.instance.worker.clone();
         let pool = live.instance.pool.clone();
         let was_asked = live.instance.status == InstanceStatus::Terminating;
         let was_ready = live.instance.ready_at.is_some();
+        let was_accepted = live.instance.accepted_at.is_some();
+        let (candidate, has_called) = (live.instance.candidate, live.instance.contact_at.is_some());
         if live.instance.contact_at.is_none()
             && !was_asked
             && let Some(cloud_id) = live.instance.cloud_id.clone()
@@ -170,6 +216,9 @@ impl Coordinator {
         let why = match (why, was_asked) {
             (Some(why), _) => why.to_owned(),
             (None, true) => "ended as asked".to_owned(),
+            (None, false) if cause == EndCause::ByHand => {
+                "somebody ended it: by hand, or with another program".to_owned()
+            }
             (None, false) => "the machine ended by itself".to_owned(),
         };
         self.change_instance(id, |instance, now| {
@@ -179,8 +228,11 @@ impl Coordinator {
         });
         self.hang_up_on_gone(&worker, &why);
         self.worker_gone(&worker, &why);
+        if was_accepted {
+            self.room_in_quota();
+        }
         if !was_asked && !was_ready {
-            self.launch_went_wrong(&pool, &why);
+            self.launch_ended(&pool, candidate, has_called, &why, cause);
         }
     }
 }
@@ -189,10 +241,18 @@ impl Coordinator {
 mod tests {
     use crate::master::domain::decision::Action;
     use crate::master::domain::decision::ToAgent;
+    use crate::master::domain::decision::Urgency;
+    use crate::master::domain::event::AgentHello;
+    use crate::master::domain::event::EndCause;
     use crate::master::domain::event::Event;
+    use crate::master::domain::event::Machine;
+    use crate::master::domain::event::MachineState;
+    use crate::master::domain::event::Proof;
     use crate::master::domain::event::Request;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
+    use crate::master::domain::settings::PoolSettings;
+    use crate::model::ids::CloudId;
     use crate::model::status::JobStatus;
 
     #[test]
@@ -232,5 +292,86 @@ mod tests {
         assert!(rig::ends(&rig.wait(30), instance));
         rig.say(Event::InstanceEnded { instance, sentence: None });
         assert!(!rig::ends(&rig.wait(300), instance));
+    }
+
+    fn urgencies(actions: &[Action]) -> Vec<Urgency> {
+        let asked = actions.iter().filter_map(|action| match action {
+            Action::Terminate { urgency, .. } => Some(*urgency),
+            _ => None,
+        });
+        asked.collect()
+    }
+
+    #[test]
+    fn a_machine_that_does_not_end_is_forced_to_after_10_minutes() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (_, worker, _) = rig.arrive();
+        rig.ask(Request::StopWorker(worker));
+        assert_eq!(urgencies(&rig.done), [Urgency::Orderly]);
+        assert!(urgencies(&rig.wait(599)).iter().all(|urgency| *urgency == Urgency::Orderly));
+        assert_eq!(urgencies(&rig.wait(30)), [Urgency::Forced]);
+    }
+
+    #[test]
+    fn a_machine_that_is_not_trusted_is_given_no_time() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, worker, _) = rig.arrive();
+        let thief = AgentHello { public_key: b"another".to_vec(), ..rig::hello(Proof::Password) };
+        rig.greet(&worker, thief);
+        assert_eq!(urgencies(&rig.done), [Urgency::AtOnce]);
+        let why = rig.row(instance).why_ended;
+        assert_eq!(why.as_deref(), Some("two agents knew its password"));
+    }
+
+    #[test]
+    fn a_machine_that_may_not_be_ended_is_an_alarm_and_still_counts() {
+        let pool = PoolSettings { max_instances: 1, ..rig::pool("linux") };
+        let mut rig = Rig::new(vec![pool]);
+        rig.build("app", vec![rig::job("test", &[]), rig::job("next", &[])]);
+        let (instance, worker, _) = rig.arrive();
+        rig.ask(Request::StopWorker(worker));
+        let mut alarms = 0;
+        for _ in 0..3 {
+            let sentence = "EC2 refused TerminateInstances: OperationNotPermitted".to_owned();
+            rig.say(Event::EndRefused { instance, sentence });
+            alarms += rig.done.iter().filter(|a| matches!(a, Action::Alarm(_))).count();
+            assert!(rig.launches().is_empty(), "it is there, and counts");
+            assert!(rig::ends(&rig.wait(30), instance), "and it is asked for again");
+        }
+        assert_eq!(alarms, 1, "somebody is told, once");
+        rig.say(Event::InstanceEnded { instance, sentence: None });
+        let why = rig.row(instance).why_ended.expect("its row says why");
+        assert!(why.contains("somebody stopped it; its end was refused at first: EC2"), "{why}");
+        assert_eq!(rig.launches().len(), 1);
+    }
+
+    #[test]
+    fn a_machine_that_somebody_stopped_is_ended_and_its_row_says_so() {
+        for (cause, reason, expected) in [
+            (EndCause::ByHand, None, "it was stopped, and not by us"),
+            (
+                EndCause::Retired,
+                Some("EC2 ended it: Server.ScheduledStop".to_owned()),
+                "it was stopped, and not by us: EC2 ended it: Server.ScheduledStop",
+            ),
+        ] {
+            let mut rig = Rig::new(vec![rig::pool("linux")]);
+            rig.build("app", vec![rig::job("test", &[])]);
+            let (instance, _, _) = rig.arrive();
+            let machine = Machine {
+                cloud_id: CloudId::from("i-1"),
+                launch: rig.launch_of(instance),
+                state: MachineState::Stopped,
+                reason,
+                cause,
+            };
+            rig.wait(1);
+            let asked_at = rig.now;
+            rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines: vec![machine] });
+            assert!(rig.ends(instance));
+            assert_eq!(rig.row(instance).why_ended.as_deref(), Some(expected));
+        }
     }
 }

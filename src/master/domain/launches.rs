@@ -11,6 +11,7 @@ use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Record;
 use crate::master::domain::entities::Enrolment;
 use crate::master::domain::entities::Instance;
+use crate::master::domain::entities::Resumes;
 use crate::master::domain::entities::Worker;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::instances::LiveInstance;
@@ -33,14 +34,17 @@ const SETTLE: Backoff = match Backoff::new(Duration::from_secs(5), Duration::fro
 };
 
 /// Nobody can want a machine that is older than its lifetime by this.
-const EXPIRY_MARGIN: Duration = Duration::from_secs(10 * 60);
+pub(super) const EXPIRY_MARGIN: Duration = Duration::from_secs(10 * 60);
+
+/// While nothing is to be launched at all, open launches are looked at this often.
+const BLIND_LOOK: Duration = Duration::from_secs(60);
 
 impl Coordinator {
     /// Asks for a machine, and makes the worker that will run on it.
     pub(super) fn launch(&mut self, pool: &PoolName, why: String) {
         self.last_ids.instance += 1;
         let id = InstanceId(self.last_ids.instance);
-        let launch = LaunchId(format!("{:016x}{:016x}", self.dice.roll(), self.dice.roll()));
+        let launch = self.fresh_launch(id);
         let name = self.fresh_name(pool);
         let Some(known) = self.pools.get_mut(pool) else { return };
         let Some(candidate) = known.candidate(self.now) else { return };
@@ -84,6 +88,9 @@ impl Coordinator {
         let row = &live.instance;
         if row.status != InstanceStatus::Requested {
             return;
+        }
+        if self.is_blind(&row.pool) {
+            return self.timers.set(Timer::Settle(id), self.now + BLIND_LOOK);
         }
         let (launch, pool, worker) = (row.launch.clone(), row.pool.clone(), row.worker.clone());
         let action = match row.request.clone() {
@@ -134,19 +141,7 @@ impl Coordinator {
             row.ended_at = Some(now);
         });
         self.worker_gone(&worker, why);
-        match failure {
-            LaunchFailure::Capacity => self.cool(&pool, candidate, why, false),
-            LaunchFailure::Unsupported => self.cool(&pool, candidate, why, true),
-            LaunchFailure::Quota => {
-                self.note_failure(&pool, why);
-                self.timers.set(Timer::Launch(pool), self.now + pool::QUOTA_HOLD);
-            }
-            LaunchFailure::Denied | LaunchFailure::Invalid => {
-                self.launch_went_wrong(&pool, why);
-                self.pause(&pool, why.to_owned());
-            }
-            LaunchFailure::Unsettled | LaunchFailure::Other => self.launch_went_wrong(&pool, why),
-        }
+        self.launch_refused(&pool, candidate, why, failure);
     }
 
     /// The outcome is unknown: the same request again, and no other candidate before it is.
@@ -160,17 +155,7 @@ impl Coordinator {
         self.note_failure(&pool, why);
     }
 
-    /// Leaves a candidate alone; the next one is tried at once, if there is one.
-    fn cool(&mut self, name: &PoolName, candidate: u32, why: &str, is_for_long: bool) {
-        self.note_failure(name, why);
-        let Some(pool) = self.pools.get_mut(name) else { return };
-        pool.cool(candidate, self.now, is_for_long);
-        if is_for_long && pool.all_cool_for_long(self.now) {
-            self.pause(name, format!("none of its candidates exists; the last: {why}"));
-        }
-    }
-
-    fn note_failure(&mut self, name: &PoolName, why: &str) {
+    pub(super) fn note_failure(&mut self, name: &PoolName, why: &str) {
         if let Some(pool) = self.pools.get_mut(name) {
             pool.last_failure = Some(why.to_owned());
             self.unsettled.insert(name.clone());
@@ -195,7 +180,8 @@ impl Coordinator {
         self.timers.set(Timer::Launch(name.clone()), self.now + delay);
         self.remember(Record::Pool(state));
         if failures >= pool::FAILURES_MAX {
-            self.pause(name, format!("{failures} launches in a row went wrong; the last: {why}"));
+            let why = format!("{failures} launches in a row went wrong; the last: {why}");
+            self.pause_itself(name, why, Resumes::WhenAsked);
         }
         self.unsettled.insert(name.clone());
     }
@@ -203,19 +189,12 @@ impl Coordinator {
     pub(super) fn launch_succeeded(&mut self, name: &PoolName) {
         let Some(pool) = self.pools.get_mut(name) else { return };
         pool.last_failure = None;
+        pool.refusals.died_at_once = 0;
         if pool.state.failures > 0 {
             pool.state.failures = 0;
             let state = pool.state.clone();
             self.remember(Record::Pool(state));
         }
-    }
-
-    pub(super) fn pause(&mut self, name: &PoolName, why: String) {
-        let Some(pool) = self.pools.get_mut(name) else { return };
-        pool.state.paused = Some(why);
-        let state = pool.state.clone();
-        self.remember(Record::Pool(state));
-        self.unsettled.insert(name.clone());
     }
 
     pub(super) fn fresh_worker(
@@ -245,8 +224,14 @@ impl Coordinator {
         }
     }
 
+    /// A launch that was never made before. That it tells its row is how a restored copy of the
+    /// ledger is noticed.
+    pub(super) fn fresh_launch(&mut self, id: InstanceId) -> LaunchId {
+        LaunchId(format!("{:016x}{:016x}{:08x}", self.dice.roll(), self.dice.roll(), id.0))
+    }
+
     /// A name that no worker has. Gone ones are in the store alone, so chance must do: 2^40 names.
-    fn fresh_name(&mut self, pool: &PoolName) -> WorkerName {
+    pub(super) fn fresh_name(&mut self, pool: &PoolName) -> WorkerName {
         loop {
             let name = WorkerName(format!("{pool}-{:010x}", self.dice.roll() >> 24));
             if !self.workers.contains_key(&name) {
@@ -275,7 +260,7 @@ mod tests {
 
     /// Two ways to ask for a machine.
     fn choosy() -> Rig {
-        let candidates = vec!["big".to_owned(), "small".to_owned()];
+        let candidates = vec!["big".into(), "small".into()];
         let mut rig = Rig::new(vec![PoolSettings { candidates, ..rig::pool("linux") }]);
         rig.build("app", vec![rig::job("test", &[])]);
         rig

@@ -9,6 +9,7 @@ mod attempt_spec;
 mod attempts;
 pub mod autoscaler;
 mod builds;
+pub mod candidates;
 mod changes;
 pub mod coordinator;
 pub mod decision;
@@ -19,9 +20,14 @@ mod greetings;
 mod instances;
 mod jobs;
 mod launches;
+mod orphans;
+pub mod pauses;
+#[cfg(test)]
+mod peers;
 pub mod pipeline;
 mod pool;
 mod reconcile;
+mod refusals;
 mod requests;
 #[cfg(test)]
 mod rig;

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::master::domain::candidates::Coolings;
 use crate::master::domain::entities::PoolState;
+use crate::master::domain::entities::Resumes;
+use crate::master::domain::refusals::Refusals;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProvisionerKind;
 use crate::model::backoff::Backoff;
@@ -24,19 +27,6 @@ pub(super) const LAUNCH_BACKOFF: Backoff =
         None => unreachable!(),
     };
 
-/// A candidate for which there was no room is left alone this long, and twice as long each time.
-const COOL_FIRST: Duration = Duration::from_secs(3 * 60);
-
-/// But never longer: capacity comes back within minutes, mostly.
-const COOL_MAX: Duration = Duration::from_secs(30 * 60);
-
-/// A candidate that does not exist where it was asked for is not going to within the hour.
-const COOL_FOR_LONG: Duration = Duration::from_secs(24 * 3600);
-
-/// A pool whose account may not have more waits this long; the end of a machine does not change that
-/// for certain.
-pub(super) const QUOTA_HOLD: Duration = Duration::from_secs(10 * 60);
-
 /// A pool.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -55,25 +45,20 @@ pub(super) struct Pool {
     pub(super) alive: u32,
     /// Why the last launch went wrong; forgotten by a start of the master, and by a success.
     pub(super) last_failure: Option<String>,
-    /// Candidates that were refused, and are left alone for a while. Forgotten by a start of the
-    /// master.
-    pub(super) cooling: BTreeMap<u32, Cooling>,
+    /// Candidates that were refused, and are left alone for a while.
+    pub(super) cooling: Coolings,
+    /// What its refusals have led to so far.
+    pub(super) refusals: Refusals,
+    /// When its machines were last listed completely.
+    pub(super) listed_at: Timestamp,
     /// What its waiting jobs were last told.
     pub(super) told: Option<String>,
 }
 
-/// A candidate that was refused.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cooling {
-    /// Until when it is left alone.
-    pub(super) until: Timestamp,
-    /// How often in a row it was refused.
-    pub(super) refusals: u32,
-}
-
 impl Pool {
     pub(super) fn new(settings: PoolSettings) -> Pool {
-        let state = PoolState { name: settings.name.clone(), paused: None, failures: 0 };
+        let (name, resumes) = (settings.name.clone(), Resumes::WhenAsked);
+        let state = PoolState { name, paused: None, resumes, failures: 0 };
         Pool {
             settings,
             state,
@@ -83,7 +68,9 @@ impl Pool {
             coming: BTreeSet::new(),
             alive: 0,
             last_failure: None,
-            cooling: BTreeMap::new(),
+            cooling: Coolings::default(),
+            refusals: Refusals::default(),
+            listed_at: Timestamp(0),
             told: None,
         }
     }
@@ -96,34 +83,19 @@ impl Pool {
         }
     }
 
+    /// How many ways there are to ask for a machine.
+    pub(super) fn n_candidates(&self) -> u32 {
+        u32::try_from(self.settings.candidates.len().max(1)).unwrap_or(u32::MAX)
+    }
+
     /// The most preferred candidate that is not left alone just now.
     pub(super) fn candidate(&self, now: Timestamp) -> Option<u32> {
-        let count = u32::try_from(self.settings.candidates.len().max(1)).unwrap_or(u32::MAX);
-        let is_cooling =
-            |index: &u32| self.cooling.get(index).is_some_and(|cooling| cooling.until > now);
-        (0..count).find(|index| !is_cooling(index))
-    }
-
-    /// Leaves a candidate alone.
-    pub(super) fn cool(&mut self, candidate: u32, now: Timestamp, is_for_long: bool) {
-        let cooling = self.cooling.entry(candidate);
-        let cooling = cooling.or_insert(Cooling { until: now, refusals: 0 });
-        let time = match is_for_long {
-            true => COOL_FOR_LONG,
-            false => COOL_FIRST.saturating_mul(1 << cooling.refusals.min(8)).min(COOL_MAX),
-        };
-        cooling.refusals += 1;
-        cooling.until = now + time;
-    }
-
-    /// Whether every candidate is left alone, and for longer than lack of room would ask for.
-    pub(super) fn all_cool_for_long(&self, now: Timestamp) -> bool {
-        self.candidate(now + COOL_MAX).is_none()
+        self.cooling.first_free(self.n_candidates(), now)
     }
 
     /// When the first of the candidates that are left alone may be tried again.
     pub(super) fn cool_until(&self) -> Option<Timestamp> {
-        self.cooling.values().map(|cooling| cooling.until).min()
+        self.cooling.until()
     }
 
     pub(super) fn n_idle(&self) -> usize {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Action;
+use crate::master::domain::event::EndCause;
 use crate::master::domain::event::Machine;
 use crate::master::domain::event::MachineState;
 use crate::master::domain::timers::Timer;
@@ -38,6 +39,7 @@ impl Coordinator {
             if self.pools.get(&name).is_some_and(|pool| pool.launches()) {
                 self.timers.set(Timer::Listing(name.clone()), self.now);
             }
+            self.take_up_pause(&name);
             self.unsettled.insert(name);
         }
     }
@@ -81,18 +83,19 @@ impl Coordinator {
         if asked_at > self.now {
             return; // The clock was set back since: nobody knows what was asked for first.
         }
+        self.listed(pool);
         let ours = self.instances.values().filter(|live| &live.instance.pool == pool);
         let ours: BTreeMap<LaunchId, InstanceId> =
             ours.map(|live| (live.instance.launch.clone(), live.instance.id)).collect();
         for machine in machines {
             match (ours.get(&machine.launch), machine.state) {
                 (Some(id), MachineState::Ended) => {
-                    self.seen_ended(*id, asked_at, machine.reason.as_deref());
+                    self.seen_ended(*id, asked_at, machine);
                 }
-                (Some(id), MachineState::Stopped) => self.seen_stopped(*id),
+                (Some(id), MachineState::Stopped) => self.seen_stopped(*id, machine),
                 (Some(id), _) => self.seen_alive(*id, machine),
                 (None, MachineState::Ended | MachineState::Ending) => {}
-                (None, _) => self.orphan(pool, machine),
+                (None, _) => self.orphan(pool, asked_at, machine),
             }
         }
         for (launch, id) in &ours {
@@ -124,37 +127,31 @@ impl Coordinator {
     }
 
     /// A listing from before the launch may show an earlier end under the same mark.
-    fn seen_ended(&mut self, id: InstanceId, asked_at: Timestamp, why: Option<&str>) {
+    fn seen_ended(&mut self, id: InstanceId, asked_at: Timestamp, machine: &Machine) {
         let live = self.instances.get(&id);
         let accepted = live.and_then(|live| live.instance.accepted_at);
         if accepted.is_some_and(|at| at < asked_at) {
-            self.instance_ended(id, why);
+            self.instance_ended_by(id, machine.reason.as_deref(), machine.cause);
         } else {
             self.missing(id, asked_at);
         }
     }
 
     /// We stop none, so somebody else has: what costs money and does nothing is ended.
-    fn seen_stopped(&mut self, id: InstanceId) {
+    fn seen_stopped(&mut self, id: InstanceId, machine: &Machine) {
         let Some(live) = self.instances.get(&id) else { return };
         if live.instance.status == InstanceStatus::Terminating {
             return;
         }
         let worker = live.instance.worker.clone();
-        let why = "it was stopped, and not by us";
-        self.end_worker(&worker, why);
-        self.terminate(id, why);
-    }
-
-    /// It carries our mark, and no row of ours is open for it: an earlier life of ours left it.
-    fn orphan(&mut self, pool: &PoolName, machine: &Machine) {
-        self.perform(Action::Terminate {
-            instance: None,
-            launch: machine.launch.clone(),
-            pool: pool.clone(),
-            cloud_id: Some(machine.cloud_id.clone()),
-            console_for: None,
-        });
+        let why = match (machine.cause, &machine.reason) {
+            (EndCause::Unknown | EndCause::ByHand | EndCause::Itself, _) | (_, None) => {
+                "it was stopped, and not by us".to_owned()
+            }
+            (_, Some(reason)) => format!("it was stopped, and not by us: {reason}"),
+        };
+        self.end_worker(&worker, &why);
+        self.terminate(id, &why);
     }
 
     fn missing(&mut self, id: InstanceId, asked_at: Timestamp) {
@@ -199,7 +196,13 @@ mod tests {
 
     fn machine(launch: &LaunchId, alive: bool) -> Machine {
         let state = if alive { MachineState::Running } else { MachineState::Ended };
-        Machine { cloud_id: CloudId::from("i-1"), launch: launch.clone(), state, reason: None }
+        Machine {
+            cloud_id: CloudId::from("i-1"),
+            launch: launch.clone(),
+            state,
+            reason: None,
+            cause: EndCause::Unknown,
+        }
     }
 
     /// The newest row of the ledger.
@@ -223,9 +226,10 @@ mod tests {
         let mut rig = Rig::new(vec![rig::pool("linux")]);
         let strange = LaunchId::from("0123");
         listed(&mut rig, vec![machine(&strange, true)]);
-        let ended = rig.done.iter().any(|action| {
-            matches!(action, Action::Terminate { instance: None, launch, .. } if *launch == strange)
-        });
+        let ended = rig
+            .done
+            .iter()
+            .any(|action| matches!(action, Action::Terminate { launch, .. } if *launch == strange));
         assert!(ended);
         listed(&mut rig, vec![machine(&strange, false)]);
         assert!(rig.done.is_empty(), "what has ended is left alone");

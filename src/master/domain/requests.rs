@@ -194,15 +194,7 @@ impl Coordinator {
         if !self.known_pool(reply, name) {
             return;
         }
-        self.timers.clear(&crate::master::domain::timers::Timer::Launch(name.clone()));
-        if let Some(pool) = self.pools.get_mut(name) {
-            pool.state.paused = None;
-            pool.state.failures = 0;
-            pool.cooling.clear();
-            let state = pool.state.clone();
-            self.remember(Record::Pool(state));
-        }
-        self.unsettled.insert(name.clone());
+        self.resume(name);
         self.answer(reply, Answer::Done);
     }
 

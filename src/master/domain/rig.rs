@@ -11,6 +11,7 @@ use crate::master::domain::decision::Decision;
 use crate::master::domain::decision::Record;
 use crate::master::domain::decision::ReplyId;
 use crate::master::domain::decision::ToAgent;
+use crate::master::domain::entities::Instance;
 use crate::master::domain::entities::Job;
 use crate::master::domain::entities::Worker;
 use crate::master::domain::event::AgentEvent;
@@ -111,10 +112,14 @@ impl Rig {
     }
 
     pub(super) fn load(pools: Vec<PoolSettings>, snapshot: Snapshot) -> Rig {
+        Rig::load_at(pools, snapshot, Timestamp(1_000_000_000))
+    }
+
+    /// The same, at this time of day.
+    pub(super) fn load_at(pools: Vec<PoolSettings>, snapshot: Snapshot, now: Timestamp) -> Rig {
         let project = |name: &str| ProjectSettings { name: name.into(), repo: "repo".to_owned() };
         let projects = vec![project("app"), project("lib")];
         let settings = Settings { pools, projects, url: "https://ci.example".to_owned() };
-        let now = Timestamp(1_000_000_000);
         let it = Coordinator::load(settings, snapshot, now, 1);
         let (written, done, answers) = (Vec::new(), Vec::new(), Vec::new());
         let mut rig = Rig { it, now, written, done, answers, last: 0 };
@@ -297,10 +302,36 @@ impl Rig {
                     snapshot.workers.retain(|older| older.name != row.name);
                     snapshot.workers.push(row.clone());
                 }
+                Record::Pool(state) => {
+                    snapshot.pools.retain(|older| older.name != state.name);
+                    snapshot.pools.push(state.clone());
+                }
                 _ => {}
             }
         }
+        snapshot.instances.retain(|row| !row.status.is_final());
         snapshot
+    }
+
+    /// The ledger, oldest first.
+    pub(super) fn rows(&self) -> Vec<Instance> {
+        let mut rows = std::collections::BTreeMap::new();
+        for record in &self.written {
+            if let Record::Instance(row) = record {
+                rows.insert(row.id, row.clone());
+            }
+        }
+        rows.into_values().collect()
+    }
+
+    /// The newest row of the ledger with this number.
+    pub(super) fn row(&self, id: InstanceId) -> Instance {
+        let row = self.rows().into_iter().find(|row| row.id == id);
+        row.expect("there is such a row")
+    }
+
+    pub(super) fn launch_of(&self, id: InstanceId) -> LaunchId {
+        self.row(id).launch
     }
 
     /// The newest row of the worker.

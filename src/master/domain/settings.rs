@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::master::domain::candidates::Candidate;
 use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
 use crate::model::labels::Labels;
@@ -37,9 +38,8 @@ pub struct PoolSettings {
     pub provisioner: ProvisionerKind,
     /// Whether its workers run a bootstrap script before they are ready.
     pub has_bootstrap: bool,
-    /// The ways to ask for a machine, the most preferred first, by names for people. Empty: one, that
-    /// has no name.
-    pub candidates: Vec<String>,
+    /// The ways to ask for a machine, the most preferred first. Empty: one, that has no name.
+    pub candidates: Vec<Candidate>,
     /// Never more machines than this are asked for at one time.
     pub max_instances: u32,
     /// This many are kept ready without work.
@@ -60,6 +60,13 @@ pub struct PoolSettings {
     pub max_lifetime: Duration,
     /// Variables for every step on its workers.
     pub env: Vec<(String, String)>,
+}
+
+impl PoolSettings {
+    /// Whether a candidate is lent, and may be taken back.
+    pub fn is_spot(&self, candidate: u32) -> bool {
+        self.candidates.get(candidate as usize).is_some_and(|candidate| candidate.is_spot)
+    }
 }
 
 /// How a pool's machines come to be.

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use crate::master::domain::decision::Record;
+use crate::master::domain::entities::Enrolment;
+use crate::master::domain::snapshot::Snapshot;
 use crate::model::time::Timestamp;
 
 /// The time of day and a monotonic clock may disagree by this between two readings: time servers move a
@@ -22,27 +25,127 @@ impl StepsOfClock {
         StepsOfClock { now, monotonic }
     }
 
-    /// Another one: whether the time of day has stepped since the last, to either side. A machine that
+    /// Another one: by how much the time of day has stepped since the last, if it has. A machine that
     /// slept looks the same: its monotonic clock did not count that.
-    pub fn has_stepped(&mut self, now: Timestamp, monotonic: Duration) -> bool {
+    pub fn step(&mut self, now: Timestamp, monotonic: Duration) -> Option<ClockStep> {
         let expected = self.now + monotonic.saturating_sub(self.monotonic);
         *self = StepsOfClock { now, monotonic };
-        now.since(expected).max(expected.since(now)) > STEP_MIN
+        let has_stepped = now.since(expected).max(expected.since(now)) > STEP_MIN;
+        has_stepped
+            .then(|| ClockStep { ms: now.0.cast_signed().wrapping_sub(expected.0.cast_signed()) })
+    }
+}
+
+/// By how much the time of day has stepped: what was noted by the old one is that much off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockStep {
+    ms: i64,
+}
+
+impl ClockStep {
+    fn carry(self, moment: &mut Timestamp) {
+        *moment = Timestamp(moment.0.saturating_add_signed(self.ms));
+    }
+
+    fn carry_all<const N: usize>(self, moments: [&mut Option<Timestamp>; N]) {
+        moments.into_iter().flatten().for_each(|moment| self.carry(moment));
+    }
+
+    /// Moves what is counted from (the births of workers, the moments of machines) to the new time of
+    /// day, and gives the rows to write: boots and lifetimes are as long as they were, and so is what
+    /// is billed.
+    pub fn carry_over(self, snapshot: &mut Snapshot) -> Vec<Record> {
+        for worker in &mut snapshot.workers {
+            self.carry(&mut worker.created_at);
+            self.carry_all([&mut worker.idle_since]);
+            if let Enrolment::Unused { expires_at } = &mut worker.enrolment {
+                self.carry_all([expires_at]);
+            }
+        }
+        for row in &mut snapshot.instances {
+            self.carry(&mut row.requested_at);
+            self.carry_all([
+                &mut row.accepted_at,
+                &mut row.running_at,
+                &mut row.contact_at,
+                &mut row.ready_at,
+                &mut row.ending_at,
+            ]);
+        }
+        let workers = snapshot.workers.iter().cloned().map(Record::Worker);
+        workers.chain(snapshot.instances.iter().cloned().map(Record::Instance)).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::master::domain::event::Proof;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::master::domain::settings::PoolSettings;
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn has_stepped(clock: &mut StepsOfClock, now: Timestamp, monotonic: u64) -> Option<i64> {
+        clock.step(now, s(monotonic)).map(|step| step.ms)
+    }
 
     #[test]
     fn a_clock_that_is_set_has_stepped_once_and_one_that_is_slewed_has_not() {
-        let s = Duration::from_secs;
         let start = Timestamp(1_000_000_000);
         let mut clock = StepsOfClock::new(start, s(50));
-        assert!(!clock.has_stepped(start + s(3600), s(50 + 3590)));
-        assert!(clock.has_stepped(start + s(7300), s(50 + 3650)), "forward");
-        assert!(!clock.has_stepped(start + s(7310), s(50 + 3660)));
-        assert!(clock.has_stepped(start + s(7000), s(50 + 3670)), "and back");
+        assert_eq!(has_stepped(&mut clock, start + s(3600), 50 + 3590), None);
+        let forward = has_stepped(&mut clock, start + s(7300), 50 + 3650);
+        assert_eq!(forward, Some(3_640_000));
+        assert_eq!(has_stepped(&mut clock, start + s(7310), 50 + 3660), None);
+        let back = has_stepped(&mut clock, start + s(7000), 50 + 3670);
+        assert_eq!(back, Some(-320_000));
+    }
+
+    /// What was committed is read again after the clock was set, as the event loop does it.
+    fn set_by(rig: &Rig, hours: i64) -> Rig {
+        let step = ClockStep { ms: hours * 3_600_000 };
+        let mut snapshot = rig.launched();
+        assert!(!step.carry_over(&mut snapshot).is_empty());
+        let mut now = rig.now;
+        step.carry(&mut now);
+        Rig::load_at(vec![kept()], snapshot, now)
+    }
+
+    /// A pool that keeps a worker.
+    fn kept() -> PoolSettings {
+        PoolSettings { min_idle: 1, ..rig::pool("linux") }
+    }
+
+    #[test]
+    fn a_machine_has_its_boot_time_whichever_way_the_clock_is_set() {
+        for hours in [-20, 20] {
+            let mut rig = Rig::new(vec![kept()]);
+            let (instance, _, _) = rig.launches()[0].clone();
+            rig.accept(instance);
+            rig.wait(500);
+            let mut later = set_by(&rig, hours);
+            assert!(!rig::ends(&later.wait(99), instance), "its 600 s are not over ({hours} h)");
+            assert!(rig::ends(&later.wait(2), instance), "and now they are ({hours} h)");
+        }
+    }
+
+    #[test]
+    fn a_machine_has_its_lifetime_whichever_way_the_clock_is_set() {
+        for hours in [-20, 20] {
+            let mut rig = Rig::new(vec![kept()]);
+            let (instance, worker, _) = rig.arrive();
+            rig.wait(60);
+            let mut later = set_by(&rig, hours);
+            let connection = later.connect(&worker, rig::hello(Proof::Key), &[]);
+            let beats = [(&worker, connection)];
+            let done = later.wait_beating(12 * 3600 - 70, &beats);
+            assert!(!rig::ends(&done, instance), "its 12 h are not over ({hours} h)");
+            let done = later.wait_beating(20, &beats);
+            assert!(rig::ends(&done, instance), "and now they are ({hours} h)");
+        }
     }
 }

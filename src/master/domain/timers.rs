@@ -35,6 +35,8 @@ pub(super) enum Timer {
     Listing(PoolName),
     /// A pool may launch again after a failure.
     Launch(PoolName),
+    /// It is time to ask whether a pool that was refused may launch again.
+    Probe(PoolName),
     /// A change is worth another look.
     Change(ChangeId),
 }

@@ -16,6 +16,8 @@ use anyhow::Context;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::master::domain::decision::Urgency;
+use crate::master::domain::event::EndCause;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::event::Machine;
 use crate::master::domain::event::MachineState;
@@ -165,7 +167,8 @@ impl LocalProvisioner {
                 continue;
             }
             let state = if alive { MachineState::Running } else { MachineState::Ended };
-            machines.push(Machine { cloud_id: cloud_id(&launch), launch, state, reason: None });
+            let (cloud_id, reason, cause) = (cloud_id(&launch), None, EndCause::Unknown);
+            machines.push(Machine { cloud_id, launch, state, reason, cause });
         }
         Ok(machines)
     }
@@ -192,10 +195,11 @@ impl Provisioner for LocalProvisioner {
         })
     }
 
-    fn terminate(
+    fn terminate_by(
         &self,
         launch: LaunchId,
         _cloud_id: Option<CloudId>,
+        _urgency: Urgency,
     ) -> Call<'_, Result<Ending, String>> {
         let this = self.clone();
         Box::pin(async move {

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use crate::master::domain::decision::Urgency;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::event::Machine;
 use crate::model::ids::CloudId;
@@ -40,7 +41,16 @@ pub trait Provisioner: Send + Sync {
     /// See [`LaunchError`]: after any of them but [`LaunchFailure::Unsettled`] there is no machine.
     fn launch(&self, order: LaunchOrder) -> Call<'_, Result<CloudId, LaunchError>>;
 
-    /// Ends the machine of a launch.
+    /// Whether the launch of a request could be accepted now. Starts nothing.
+    ///
+    /// # Errors
+    /// See [`LaunchError`].
+    fn probe(&self, order: PrepareOrder) -> Call<'_, Result<(), LaunchError>> {
+        let prepared = self.prepare(order);
+        Box::pin(async move { prepared.await.map(drop) })
+    }
+
+    /// Ends the machine of a launch, in order.
     ///
     /// # Errors
     /// A sentence, when nothing is known of what came of it.
@@ -48,6 +58,19 @@ pub trait Provisioner: Send + Sync {
         &self,
         launch: LaunchId,
         cloud_id: Option<CloudId>,
+    ) -> Call<'_, Result<Ending, String>> {
+        self.terminate_by(launch, cloud_id, Urgency::Orderly)
+    }
+
+    /// Ends the machine of a launch; it is given as much time for it as `urgency` says.
+    ///
+    /// # Errors
+    /// A sentence, when nothing is known of what came of it.
+    fn terminate_by(
+        &self,
+        launch: LaunchId,
+        cloud_id: Option<CloudId>,
+        urgency: Urgency,
     ) -> Call<'_, Result<Ending, String>>;
 
     /// All machines that are ours.
@@ -64,7 +87,7 @@ pub trait Provisioner: Send + Sync {
 }
 
 /// What came of asking for a machine's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// It is gone, or never was.
     Gone,
@@ -72,6 +95,8 @@ pub enum Ending {
     UnderWay,
     /// It cannot be seen, which proves nothing yet.
     NotSeen,
+    /// It may not be ended, or not by us, for this reason: it goes on, and a person must look.
+    Refused(String),
 }
 
 /// A machine that will be asked for.

@@ -5,6 +5,7 @@ use rusqlite::Row;
 use rusqlite::params;
 
 use crate::master::domain::entities::PoolState;
+use crate::master::domain::entities::Resumes;
 use crate::master::store::Store;
 use crate::model::ids::PoolName;
 
@@ -24,10 +25,10 @@ pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<PoolState>> {
 /// Writes a pool over the one before.
 pub(super) fn write(connection: &Connection, pool: &PoolState) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO pools (name, paused, failures) VALUES (?1, ?2, ?3) \
-         ON CONFLICT (name) DO UPDATE SET paused = ?2, failures = ?3",
+        "INSERT INTO pools (name, paused, failures, resumes) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (name) DO UPDATE SET paused = ?2, failures = ?3, resumes = ?4",
     )?;
-    statement.execute(params![pool.name.0, pool.paused, pool.failures])?;
+    statement.execute(params![pool.name.0, pool.paused, pool.failures, word_of(pool.resumes)])?;
     Ok(())
 }
 
@@ -35,6 +36,22 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<PoolState> {
     Ok(PoolState {
         name: PoolName(row.get("name")?),
         paused: row.get("paused")?,
+        resumes: resumes(&row.get::<_, String>("resumes")?),
         failures: row.get("failures")?,
     })
+}
+
+fn word_of(resumes: Resumes) -> &'static str {
+    match resumes {
+        Resumes::WhenAsked => "when asked",
+        Resumes::WhenPermitted => "when permitted",
+        Resumes::WhenListed => "when listed",
+        Resumes::WhenConfirmed => "when confirmed",
+    }
+}
+
+/// A word that we do not know is one that only a person ends.
+fn resumes(word: &str) -> Resumes {
+    let all = [Resumes::WhenPermitted, Resumes::WhenListed, Resumes::WhenConfirmed];
+    all.into_iter().find(|resumes| word_of(*resumes) == word).unwrap_or_default()
 }

@@ -6,6 +6,7 @@ use crate::master::domain::decision::Record;
 use crate::master::domain::entities::AttemptState;
 use crate::master::domain::entities::Enrolment;
 use crate::master::domain::entities::PoolState;
+use crate::master::domain::entities::Resumes;
 use crate::master::store::Store;
 use crate::master::store::builds::BuildFilter;
 use crate::master::store::builds::BuildsOf;
@@ -44,7 +45,12 @@ async fn a_restart_finds_all_that_was_not_over_and_nothing_that_was() {
         epoch: u64::MAX,
     };
     let unused = Enrolment::Unused { expires_at: Some(Timestamp(77)) };
-    let pool = PoolState { name: "linux".into(), paused: Some("why".into()), failures: 3 };
+    let pool = PoolState {
+        name: "linux".into(),
+        paused: Some("why".into()),
+        resumes: Resumes::WhenPermitted,
+        failures: 3,
+    };
     let active = vec![
         Record::Build(sample::build(2)),
         Record::Job(sample::job(2, 2)),

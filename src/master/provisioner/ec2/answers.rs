@@ -48,6 +48,8 @@ pub(super) struct Instance {
     #[serde(default)]
     pub(super) state_reason: Option<StateReason>,
     #[serde(default)]
+    pub(super) client_token: String,
+    #[serde(default)]
     pub(super) tag_set: Items<Tag>,
 }
 
@@ -81,6 +83,25 @@ pub(super) struct Tag {
     pub(super) key: String,
     #[serde(default)]
     pub(super) value: String,
+}
+
+/// `DescribeVolumes`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct VolumesPage {
+    #[serde(default)]
+    pub(super) volume_set: Items<Volume>,
+    pub(super) next_token: Option<String>,
+}
+
+/// A volume.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Volume {
+    pub(super) volume_id: String,
+    /// GiB.
+    #[serde(default)]
+    pub(super) size: u32,
 }
 
 /// `DescribeSpotInstanceRequests`

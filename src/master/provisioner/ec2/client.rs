@@ -14,6 +14,7 @@ use reqsign_core::Signer;
 use serde::de::DeserializeOwned;
 use tracing::debug;
 
+use crate::master::provisioner::ec2::budget::Budget;
 use crate::master::provisioner::ec2::credentials;
 use crate::master::provisioner::ec2::credentials::CredentialsFrom;
 use crate::master::provisioner::ec2::error::CallError;
@@ -40,9 +41,25 @@ const RETRY: Backoff = match Backoff::new(Duration::from_secs(1), Duration::from
     None => unreachable!(),
 };
 
-/// Calls under way at one time, in one region of one account: an account has a budget for each action
-/// (`RunInstances` 2 per second, `DescribeInstances` 20), and a hundred calls at once would eat it.
-const CALLS_MAX: usize = 4;
+/// Between two tries of a call that was too much: many are told so at the same moment.
+const THROTTLED: Backoff = match Backoff::new(Duration::from_secs(1), Duration::from_secs(60)) {
+    Some(backoff) => backoff,
+    None => unreachable!(),
+};
+
+/// How long a call goes on that is always too much. Such refusals cost none of its tries.
+const THROTTLED_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// How long a call waits for its answer, and then until it is made again.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For one answer.
+    pub answer: Duration,
+    /// Between the first two tries.
+    pub first_delay: Duration,
+    /// Between any two tries, at most.
+    pub last_delay: Duration,
+}
 
 /// A region, as one account reaches it. Clones share the limit and the credentials.
 #[derive(Clone)]
@@ -52,7 +69,10 @@ pub(super) struct Client {
     region: String,
     credentials: CredentialsFrom,
     signer: Arc<Mutex<Signer<Credential>>>,
-    turns: Arc<tokio::sync::Semaphore>,
+    budget: Arc<Budget>,
+    answer_within: Duration,
+    retry: Backoff,
+    throttled: Backoff,
 }
 
 impl Client {
@@ -81,8 +101,25 @@ impl Client {
             region: region.to_owned(),
             credentials,
             signer: Arc::new(Mutex::new(signer)),
-            turns: Arc::new(tokio::sync::Semaphore::new(CALLS_MAX)),
+            budget: Arc::default(),
+            answer_within: REQUEST_TIMEOUT,
+            retry: RETRY,
+            throttled: THROTTLED,
         })
+    }
+
+    /// With another patience than EC2 itself needs, and no budget.
+    pub(super) fn with_patience(self, patience: Patience) -> Client {
+        let Patience { answer, first_delay, last_delay } = patience;
+        let retry = Backoff::new(first_delay, last_delay).unwrap_or(RETRY);
+        let budget = Arc::new(Budget::without_limits());
+        Client { answer_within: answer, retry, throttled: retry, budget, ..self }
+    }
+
+    /// The same, with a budget that it shares with others of its region and account.
+    #[must_use]
+    pub(super) fn within(self, budget: Arc<Budget>) -> Client {
+        Client { budget, ..self }
     }
 
     /// Makes a call, and again while that is worth it.
@@ -91,6 +128,7 @@ impl Client {
         let action = query.get("Action").unwrap_or_default();
         let mut has_renewed = false;
         let mut tries = 0;
+        let (mut n_throttled, began) = (0, clock::monotonic());
         loop {
             let error = match self.call_once(action, &body).await {
                 Ok(text) => {
@@ -99,14 +137,22 @@ impl Client {
                 }
                 Err(error) => error,
             };
-            tries += 1;
             match error.class {
                 ErrorClass::Expired if !has_renewed => {
                     has_renewed = true;
                     self.renew_credentials();
                 }
-                ErrorClass::Throttled | ErrorClass::Transient if tries < TRIES_MAX => {
-                    let delay = RETRY.delay(tries - 1, random::number());
+                ErrorClass::Throttled
+                    if clock::monotonic().saturating_sub(began) < THROTTLED_MAX =>
+                {
+                    let delay = self.throttled.full_jitter(n_throttled, random::number());
+                    n_throttled += 1;
+                    debug!(delay_ms = delay.as_millis(), "{error}; slowing down");
+                    self.budget.slow_down(action, delay);
+                }
+                ErrorClass::Transient if tries + 1 < TRIES_MAX => {
+                    let delay = self.retry.delay(tries, random::number());
+                    tries += 1;
                     debug!(delay_ms = delay.as_millis(), "{error}; trying again");
                     tokio::time::sleep(delay).await;
                 }
@@ -116,8 +162,9 @@ impl Client {
     }
 
     async fn call_once(&self, action: &str, body: &str) -> Result<String, CallError> {
-        let _turn = self.turns.acquire().await;
-        let request = self.signed(action, body).await?;
+        let _turn = self.budget.turn(action).await;
+        let mut request = self.signed(action, body).await?;
+        *request.timeout_mut() = Some(self.answer_within);
         let unanswered = |why: reqwest::Error| CallError::no_answer(action, &reason(&why));
         let answer = self.http.execute(request).await.map_err(unanswered)?;
         let status = answer.status();

@@ -21,7 +21,7 @@ use crate::master::provisioner::ec2::query::Query;
 use crate::master::provisioner::ec2::run_instances;
 
 /// What EC2 answers a dry run that would have worked.
-const WOULD_WORK: &str = "DryRunOperation";
+pub(super) const WOULD_WORK: &str = "DryRunOperation";
 
 /// AWS refuses requests whose time is further off than this (IAM user guide, "Signature Version 4").
 const CLOCK_MAX_SECS: i64 = 5 * 60;
@@ -55,6 +55,7 @@ impl Ec2Provisioner {
         found.extend(self.groups().await);
         found.extend(self.dry_runs(order).await);
         found.extend(self.endings().await);
+        found.extend(self.stray_volumes().await);
         found
     }
 

@@ -8,20 +8,32 @@
 pub(super) enum ErrorClass {
     /// There is no room for this type, in this place, at this price: take another.
     Capacity,
+    /// A subnet has no address left: take another.
+    SubnetFull,
     /// This type does not exist in this place.
     Unsupported,
-    /// The account may not have more of it.
+    /// The account may not have more spot instances.
+    SpotQuota,
+    /// The account may not have more instances of this kind.
     Quota,
+    /// The account may not have more of what an instance is made of, or may not have any yet.
+    Limit,
     /// We may not do this at all.
     Denied,
     /// The credentials were good and have run out: load them again, once.
     Expired,
     /// The request is wrong, or names what does not exist.
     Invalid,
+    /// There is no such subnet.
+    BadSubnet,
+    /// There is no such image (any more).
+    BadImage,
     /// Too many calls: the same again, later. It was certainly not carried out.
     Throttled,
     /// Something failed: it may have been carried out, or not.
     Transient,
+    /// What it is about is in another state just now: look again, decide again.
+    WrongState,
     /// The token was used for another request: look up what it started.
     Settle,
     /// What the token started has ended already.
@@ -96,19 +108,17 @@ const CODES: &[(&[&str], ErrorClass)] = &[
             "InsufficientCapacity",
             "UnfulfillableCapacity",
             "ReservationCapacityExceeded",
-            "InsufficientFreeAddressesInSubnet",
             "VolumeTypeNotAvailableInZone",
             "SpotMaxPriceTooLow",
         ],
         ErrorClass::Capacity,
     ),
+    (&["InsufficientFreeAddressesInSubnet"], ErrorClass::SubnetFull),
     (&["Unsupported"], ErrorClass::Unsupported),
+    (&["MaxSpotInstanceCountExceeded"], ErrorClass::SpotQuota),
+    (&["VcpuLimitExceeded", "InstanceLimitExceeded", "ResourceLimitExceeded"], ErrorClass::Quota),
     (
         &[
-            "MaxSpotInstanceCountExceeded",
-            "VcpuLimitExceeded",
-            "InstanceLimitExceeded",
-            "ResourceLimitExceeded",
             "VolumeLimitExceeded",
             "MaxIOPSLimitExceeded",
             "NetworkInterfaceLimitExceeded",
@@ -116,7 +126,7 @@ const CODES: &[(&[&str], ErrorClass)] = &[
             "AddressLimitExceeded",
             "PendingVerification",
         ],
-        ErrorClass::Quota,
+        ErrorClass::Limit,
     ),
     (
         &[
@@ -154,19 +164,31 @@ const CODES: &[(&[&str], ErrorClass)] = &[
             "Unavailable",
             "ServiceUnavailable",
             "RetryableError",
-            "IncorrectInstanceState",
-            "IncorrectState",
-            "VolumeInUse",
-            "Resource.AlreadyAssociated",
         ],
         ErrorClass::Transient,
     ),
-    (&["UnsupportedOperation"], ErrorClass::Invalid),
+    (
+        &["IncorrectInstanceState", "IncorrectState", "VolumeInUse", "Resource.AlreadyAssociated"],
+        ErrorClass::WrongState,
+    ),
+    (&["InvalidSubnetID.NotFound"], ErrorClass::BadSubnet),
+    (
+        &[
+            "UnsupportedOperation",
+            "InvalidBlockDeviceMapping",
+            "InvalidKeyPair.NotFound",
+            "InvalidGroup.NotFound",
+            "InvalidVolume.ZoneMismatch",
+            "TagLimitExceeded",
+        ],
+        ErrorClass::Invalid,
+    ),
 ];
 
 /// Families of codes, by their beginning.
 const STARTS: &[(&str, ErrorClass)] = &[
     ("AuthFailure", ErrorClass::Denied),
+    ("InvalidAMIID.", ErrorClass::BadImage),
     ("Invalid", ErrorClass::Invalid),
     ("Missing", ErrorClass::Invalid),
 ];
@@ -205,12 +227,70 @@ fn first_text(xml: &str, name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// The table of what EC2 answers, as it was agreed on: a code in another class is a change of what
+    /// follows from it.
+    #[test]
+    fn every_code_has_the_class_that_says_what_follows() {
+        for (class, codes) in [
+            (
+                ErrorClass::Capacity,
+                "InsufficientInstanceCapacity InsufficientHostCapacity \
+                 InsufficientReservedInstanceCapacity InsufficientVolumeCapacity \
+                 InsufficientCapacity UnfulfillableCapacity ReservationCapacityExceeded \
+                 VolumeTypeNotAvailableInZone SpotMaxPriceTooLow",
+            ),
+            (ErrorClass::SubnetFull, "InsufficientFreeAddressesInSubnet"),
+            (ErrorClass::Unsupported, "Unsupported"),
+            (ErrorClass::SpotQuota, "MaxSpotInstanceCountExceeded"),
+            (ErrorClass::Quota, "VcpuLimitExceeded InstanceLimitExceeded ResourceLimitExceeded"),
+            (
+                ErrorClass::Limit,
+                "VolumeLimitExceeded MaxIOPSLimitExceeded NetworkInterfaceLimitExceeded \
+                 AttachmentLimitExceeded AddressLimitExceeded PendingVerification",
+            ),
+            (
+                ErrorClass::Denied,
+                "UnauthorizedOperation AccessDenied AuthFailure AuthFailure.ServiceLinkedRole \
+                 InvalidClientTokenId SignatureDoesNotMatch MissingAuthenticationToken \
+                 OptInRequired Blocked AccountDisabled OperationNotPermitted TagPolicyViolation",
+            ),
+            (ErrorClass::Expired, "ExpiredToken RequestExpired InvalidSecurity.RequestHasExpired"),
+            (
+                ErrorClass::Invalid,
+                "InvalidParameterValue InvalidParameterCombination MissingParameter \
+                 UnsupportedOperation InvalidBlockDeviceMapping InvalidKeyPair.NotFound \
+                 InvalidGroup.NotFound InvalidVolume.ZoneMismatch TagLimitExceeded",
+            ),
+            (ErrorClass::BadSubnet, "InvalidSubnetID.NotFound"),
+            (ErrorClass::BadImage, "InvalidAMIID.NotFound InvalidAMIID.Unavailable"),
+            (ErrorClass::Throttled, "RequestLimitExceeded Throttling RequestResourceCountExceeded"),
+            (
+                ErrorClass::Transient,
+                "InternalError InternalFailure ServerInternal Unavailable ServiceUnavailable \
+                 RetryableError",
+            ),
+            (ErrorClass::Settle, "IdempotentParameterMismatch"),
+            (ErrorClass::Gone, "IdempotentInstanceTerminated"),
+            (ErrorClass::NotFound, "InvalidInstanceID.NotFound"),
+            (
+                ErrorClass::WrongState,
+                "IncorrectInstanceState IncorrectState VolumeInUse Resource.AlreadyAssociated",
+            ),
+        ] {
+            for code in codes.split_whitespace() {
+                for status in [400, 403, 500, 503] {
+                    assert_eq!(classify(code, status), class, "{code} with {status}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_code_decides_and_not_the_status() {
         assert_eq!(classify("InsufficientInstanceCapacity", 500), ErrorClass::Capacity);
         assert_eq!(classify("RequestLimitExceeded", 503), ErrorClass::Throttled);
         assert_eq!(classify("AuthFailure.UnauthorizedRegion", 401), ErrorClass::Denied);
-        assert_eq!(classify("InvalidAMIID.NotFound", 400), ErrorClass::Invalid);
+        assert_eq!(classify("InvalidAMIID.NotFound", 400), ErrorClass::BadImage);
         assert_eq!(classify("InvalidClientTokenId", 403), ErrorClass::Denied);
         assert_eq!(classify("InvalidInstanceID.NotFound", 400), ErrorClass::NotFound);
         assert_eq!(classify("NobodyHasSeenThis", 400), ErrorClass::Invalid);

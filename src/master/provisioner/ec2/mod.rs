@@ -5,10 +5,13 @@
 //! instance. What is ours is known by its tags.
 
 mod answers;
+pub mod budget;
+mod causes;
 mod client;
 mod credentials;
 pub mod doctor;
 mod error;
+mod listing;
 pub mod marked;
 mod open_requests;
 pub mod prices;
@@ -16,10 +19,15 @@ mod query;
 mod run_instances;
 pub mod settings;
 mod stop_and_start;
+mod volumes;
+
+pub use crate::master::provisioner::ec2::client::Patience;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use tracing::error;
 
+use crate::master::domain::decision::Urgency;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::event::Machine;
 use crate::master::domain::event::MachineState;
@@ -36,6 +44,7 @@ use crate::master::provisioner::ec2::answers::Images;
 use crate::master::provisioner::ec2::answers::Instance;
 use crate::master::provisioner::ec2::answers::InstancesPage;
 use crate::master::provisioner::ec2::answers::Launched;
+use crate::master::provisioner::ec2::budget::Budgets;
 use crate::master::provisioner::ec2::client::Client;
 use crate::master::provisioner::ec2::credentials::CredentialsFrom;
 use crate::master::provisioner::ec2::error::CallError;
@@ -45,6 +54,7 @@ use crate::master::provisioner::ec2::run_instances::Facts;
 use crate::master::provisioner::ec2::settings::Candidate;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::master::provisioner::ec2::settings::Image;
+use crate::master::provisioner::ec2::settings::Market;
 use crate::model::ids::CloudId;
 use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
@@ -64,6 +74,8 @@ pub struct Ec2Provisioner {
     /// This master's id: what our tags carry.
     master: String,
     pool: PoolName,
+    /// The pools of the file, where those are known: what carries another's mark is not ours.
+    pools: Vec<PoolName>,
 }
 
 impl Ec2Provisioner {
@@ -85,7 +97,22 @@ impl Ec2Provisioner {
             },
         )?;
         let candidates = settings.candidates();
-        Ok(Ec2Provisioner { client, settings, candidates, master, pool })
+        let pools = Vec::new();
+        Ok(Ec2Provisioner { client, settings, candidates, master, pool, pools })
+    }
+
+    /// One of these pools of its master, which share what their accounts may call. What carries the
+    /// mark of a pool that is none of them is found as well, and so is ended.
+    #[must_use]
+    pub fn among(self, pools: &[PoolName], budgets: &Budgets) -> Ec2Provisioner {
+        let client = self.client.clone().within(budgets.of(&self.settings));
+        Ec2Provisioner { client, pools: pools.to_vec(), ..self }
+    }
+
+    /// With another patience than EC2 itself needs: for stand-ins on this computer.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Ec2Provisioner {
+        Ec2Provisioner { client: self.client.with_patience(patience), ..self }
     }
 
     async fn prepare_now(&self, order: PrepareOrder) -> Result<Prepared, LaunchError> {
@@ -94,7 +121,11 @@ impl Ec2Provisioner {
             sentence: format!("pool \"{}\" names no instance type", self.pool),
             failure: LaunchFailure::Invalid,
         })?;
-        let image = self.image().await.map_err(launch_error)?;
+        let image = self.image().await.map_err(|error| match error.class {
+            // It was looked up just now.
+            ErrorClass::BadImage => invalid(error.sentence),
+            _ => launch_error(error),
+        })?;
         let query = run_instances::request(&Facts {
             settings: &self.settings,
             candidate,
@@ -115,17 +146,39 @@ impl Ec2Provisioner {
     }
 
     async fn launch_now(&self, order: LaunchOrder) -> Result<CloudId, LaunchError> {
-        let invalid = |sentence: String| LaunchError { sentence, failure: LaunchFailure::Invalid };
         let stored: Query = serde_json::from_str(&order.request)
             .map_err(|why| invalid(format!("cannot read the request that was kept: {why}")))?;
         let query = run_instances::ready(stored, |text| order.fill_in(text)).map_err(invalid)?;
         let answer: Result<Launched, CallError> = self.client.call(&query).await;
         match answer {
             Ok(launched) => self.accepted(&order.launch, launched.instances_set.item).await,
-            Err(error) if error.class == ErrorClass::Settle => {
-                self.settle(&order.launch, error).await
-            }
-            Err(error) => Err(self.refused(&order.launch, error).await),
+            Err(error) => match error.class {
+                ErrorClass::Settle => {
+                    // The request is kept so that this cannot be.
+                    error!("a mistake of busybee's own: {error}");
+                    self.settle(&order.launch, error).await
+                }
+                // The call may have been carried out all the same.
+                ErrorClass::Transient => self.settle(&order.launch, error).await,
+                ErrorClass::BadImage if matches!(self.settings.image, Image::Id(_)) => {
+                    Err(invalid(error.sentence))
+                }
+                _ => Err(self.refused(&order.launch, error).await),
+            },
+        }
+    }
+
+    /// The same request as a launch's, dry: it proves that we may, not that there is room.
+    async fn probe_now(&self, order: PrepareOrder) -> Result<(), LaunchError> {
+        let prepared = self.prepare_now(order).await?;
+        let stored: Query = serde_json::from_str(&prepared.request)
+            .map_err(|why| invalid(format!("cannot read a request that was just made: {why}")))?;
+        let query = run_instances::ready(stored, str::to_owned).map_err(invalid)?;
+        let dry = query.with("DryRun", "true");
+        match self.client.call::<serde::de::IgnoredAny>(&dry).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code == doctor::WOULD_WORK => Ok(()),
+            Err(error) => Err(launch_error(error)),
         }
     }
 
@@ -136,12 +189,7 @@ impl Ec2Provisioner {
         instances: Vec<Instance>,
     ) -> Result<CloudId, LaunchError> {
         match instances.into_iter().next() {
-            Some(instance) if state_of(&instance) == MachineState::Ended => Err(LaunchError {
-                sentence: ended_because(&instance)
-                    .unwrap_or_else(|| format!("{} ended at once", instance.instance_id)),
-                failure: LaunchFailure::Other,
-            }),
-            Some(instance) => Ok(CloudId(instance.instance_id)),
+            Some(instance) => found(instance),
             None => {
                 let error = CallError::unreadable("RunInstances", "it names no instance");
                 self.settle(launch, error).await
@@ -151,17 +199,18 @@ impl Ec2Provisioner {
 
     /// Finds what a token started, when the call itself does not say.
     async fn settle(&self, launch: &LaunchId, error: CallError) -> Result<CloudId, LaunchError> {
-        let found = self.by_token(launch).await.map_err(launch_error)?;
-        match found {
-            Some(instance) => Ok(CloudId(instance.instance_id)),
-            None => Err(launch_error(error)),
+        match self.by_token(launch).await {
+            Ok(Some(instance)) => found(instance),
+            Ok(None) | Err(_) => Err(launch_error(error)),
         }
     }
 
     /// The instance that a launch's token started, if it is to be seen yet.
     async fn by_token(&self, launch: &LaunchId) -> Result<Option<Instance>, CallError> {
-        let query =
-            Query::new("DescribeInstances").with_filter(1, "client-token", &[launch.as_str()]);
+        // One that an older version sent was the launch alone.
+        let token = run_instances::token(&self.master, launch);
+        let tokens = [token.as_str(), launch.as_str()];
+        let query = Query::new("DescribeInstances").with_filter(1, "client-token", &tokens);
         let page: InstancesPage = self.client.call(&query).await?;
         Ok(instances_of(page).next())
     }
@@ -170,10 +219,15 @@ impl Ec2Provisioner {
         &self,
         launch: &LaunchId,
         cloud_id: Option<CloudId>,
+        urgency: Urgency,
     ) -> Result<Ending, String> {
+        if cloud_id.is_none() && self.settings.market != Market::OnDemand {
+            self.cancel_what_is_open(launch).await.map_err(|error| error.sentence)?;
+        }
         let id = match cloud_id {
             Some(id) => id.0,
-            // The call that started it may have been lost, or not have been seen everywhere yet.
+            // The call that started it may have been lost, or not have been seen everywhere yet; or it
+            // waits for room on the spot market, and would come when nobody wants it any more.
             None => match self.by_token(launch).await.map_err(|error| error.sentence)? {
                 Some(instance) => instance.instance_id,
                 None => return Ok(Ending::NotSeen),
@@ -181,31 +235,14 @@ impl Ec2Provisioner {
         };
         // One id in each call: one that is not known would spoil it for all others.
         let query = Query::new("TerminateInstances").with_list("InstanceId", [id.as_str()]);
-        match self.client.call::<serde::de::IgnoredAny>(&query).await {
+        match self.client.call::<serde::de::IgnoredAny>(&with_urgency(query, urgency)).await {
             Ok(_) => Ok(Ending::UnderWay),
-            Err(error) if error.class == ErrorClass::NotFound => Ok(Ending::NotSeen),
-            Err(error) => Err(error.sentence),
+            Err(error) => match error.class {
+                ErrorClass::NotFound => Ok(Ending::NotSeen),
+                ErrorClass::Denied | ErrorClass::Invalid => Ok(Ending::Refused(error.sentence)),
+                _ => Err(error.sentence),
+            },
         }
-    }
-
-    /// Everything of this master and pool, in whatever state; EC2 shows what has ended for an hour.
-    async fn list_now(&self) -> Result<Vec<Machine>, CallError> {
-        let query = Query::new("DescribeInstances")
-            .with_filter(1, &format!("tag:{}", run_instances::TAG_MASTER), &[&self.master])
-            .with_filter(2, &format!("tag:{}", run_instances::TAG_POOL), &[self.pool.as_str()])
-            .with("MaxResults", PAGE);
-        let mut machines = Vec::new();
-        let mut next: Option<String> = None;
-        for _ in 0..PAGES_MAX {
-            let query = query.clone().with_opt("NextToken", next.as_deref());
-            let mut page: InstancesPage = self.client.call(&query).await?;
-            next = page.next_token.take().filter(|token| !token.is_empty());
-            machines.extend(instances_of(page).filter_map(|instance| machine(&instance)));
-            if next.is_none() {
-                return Ok(machines);
-            }
-        }
-        Err(CallError::unreadable("DescribeInstances", "its pages do not end"))
     }
 
     /// The image that a launch is to use now.
@@ -257,12 +294,17 @@ impl Provisioner for Ec2Provisioner {
         Box::pin(self.launch_now(order))
     }
 
-    fn terminate(
+    fn probe(&self, order: PrepareOrder) -> Call<'_, Result<(), LaunchError>> {
+        Box::pin(self.probe_now(order))
+    }
+
+    fn terminate_by(
         &self,
         launch: LaunchId,
         cloud_id: Option<CloudId>,
+        urgency: Urgency,
     ) -> Call<'_, Result<Ending, String>> {
-        Box::pin(async move { self.terminate_now(&launch, cloud_id).await })
+        Box::pin(async move { self.terminate_now(&launch, cloud_id, urgency).await })
     }
 
     fn list(&self) -> Call<'_, Result<Vec<Machine>, String>> {
@@ -278,39 +320,30 @@ fn instances_of(page: InstancesPage) -> impl Iterator<Item = Instance> {
     page.reservation_set.item.into_iter().flat_map(|reservation| reservation.instances_set.item)
 }
 
-/// An instance as the domain sees it; nothing where it does not carry a launch.
-fn machine(instance: &Instance) -> Option<Machine> {
-    let launch = instance.tag(run_instances::TAG_LAUNCH)?;
-    let state = state_of(instance);
-    Some(Machine {
-        cloud_id: CloudId(instance.instance_id.clone()),
-        launch: LaunchId::from(launch),
-        state,
-        reason: (state != MachineState::Running).then(|| ended_because(instance)).flatten(),
+/// What a launch's token has started.
+fn found(instance: Instance) -> Result<CloudId, LaunchError> {
+    if listing::state_of(&instance) != MachineState::Ended {
+        return Ok(CloudId(instance.instance_id));
+    }
+    let sentence = causes::told(&instance);
+    Err(LaunchError {
+        sentence: sentence.unwrap_or_else(|| format!("{} ended at once", instance.instance_id)),
+        failure: causes::failure_of(causes::cause_of(&instance)),
     })
 }
 
-/// A state that we do not know is a machine that one pays for.
-fn state_of(instance: &Instance) -> MachineState {
-    match instance.instance_state.name.as_str() {
-        "pending" => MachineState::Starting,
-        "shutting-down" => MachineState::Ending,
-        "stopping" | "stopped" => MachineState::Stopped,
-        "terminated" => MachineState::Ended,
-        _ => MachineState::Running,
+/// `SkipOsShutdown` cuts the power; `Force` does so where a shutdown has begun and hangs (EC2 API
+/// reference, "TerminateInstances").
+fn with_urgency(query: Query, urgency: Urgency) -> Query {
+    match urgency {
+        Urgency::Orderly => query,
+        Urgency::AtOnce => query.with("SkipOsShutdown", "true"),
+        Urgency::Forced => query.with("Force", "true").with("SkipOsShutdown", "true"),
     }
 }
 
-/// EC2's reason for an end; its message repeats the code.
-fn ended_because(instance: &Instance) -> Option<String> {
-    let reason = instance.state_reason.as_ref()?;
-    let said = if reason.message.is_empty() { &reason.code } else { &reason.message };
-    match reason.code.as_str() {
-        "" => None,
-        "Client.InstanceInitiatedShutdown" => Some("the machine shut itself down".to_owned()),
-        "Client.UserInitiatedShutdown" => None,
-        _ => Some(format!("EC2 ended it: {said}")),
-    }
+fn invalid(sentence: String) -> LaunchError {
+    LaunchError { sentence, failure: LaunchFailure::Invalid }
 }
 
 /// The image that was made last. Dates are RFC 3339 in UTC, so their order is that of their text.
@@ -324,13 +357,19 @@ fn newest(images: Vec<FoundImage>) -> Option<FoundImage> {
 fn launch_error(error: CallError) -> LaunchError {
     let failure = match error.class {
         ErrorClass::Capacity => LaunchFailure::Capacity,
+        ErrorClass::SubnetFull => LaunchFailure::PlaceFull,
         ErrorClass::Unsupported => LaunchFailure::Unsupported,
+        ErrorClass::BadSubnet => LaunchFailure::NoSuchPlace,
+        ErrorClass::BadImage => LaunchFailure::ImageGone,
+        ErrorClass::SpotQuota => LaunchFailure::SpotQuota,
         ErrorClass::Quota => LaunchFailure::Quota,
+        ErrorClass::Limit => LaunchFailure::Limit,
         ErrorClass::Denied | ErrorClass::Expired => LaunchFailure::Denied,
         ErrorClass::Invalid | ErrorClass::NotFound => LaunchFailure::Invalid,
-        ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::Settle => {
-            LaunchFailure::Unsettled
-        }
+        ErrorClass::Throttled
+        | ErrorClass::Transient
+        | ErrorClass::Settle
+        | ErrorClass::WrongState => LaunchFailure::Unsettled,
         ErrorClass::Gone => LaunchFailure::Other,
     };
     LaunchError { sentence: error.sentence, failure }
@@ -339,45 +378,13 @@ fn launch_error(error: CallError) -> LaunchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::master::provisioner::ec2::answers::Items;
-    use crate::master::provisioner::ec2::answers::State;
-    use crate::master::provisioner::ec2::answers::StateReason;
-    use crate::master::provisioner::ec2::answers::Tag;
-
-    fn instance(state: &str, reason: Option<&str>) -> Instance {
-        let (key, value) = ("busybee:launch".to_owned(), "L1".to_owned());
-        Instance {
-            instance_id: "i-1".to_owned(),
-            instance_state: State { name: state.to_owned() },
-            state_reason: reason.map(|code| StateReason {
-                code: code.to_owned(),
-                message: format!("{code}: so it is"),
-            }),
-            tag_set: Items { item: vec![Tag { key, value }] },
-        }
-    }
 
     #[test]
-    fn a_state_that_nobody_has_heard_of_is_one_that_costs_money() {
-        assert_eq!(state_of(&instance("hibernating", None)), MachineState::Running);
-        assert_eq!(state_of(&instance("terminated", None)), MachineState::Ended);
-    }
-
-    #[test]
-    fn an_end_is_told_with_ec2s_own_reason() {
-        let spot = instance("terminated", Some("Server.SpotInstanceTermination"));
-        let reason = machine(&spot).and_then(|machine| machine.reason);
-        let told = "EC2 ended it: Server.SpotInstanceTermination: so it is";
-        assert_eq!(reason.as_deref(), Some(told));
-        let own = instance("terminated", Some("Client.InstanceInitiatedShutdown"));
-        let reason = machine(&own).and_then(|machine| machine.reason);
-        assert_eq!(reason.as_deref(), Some("the machine shut itself down"));
-    }
-
-    #[test]
-    fn what_carries_no_launch_is_none_of_ours() {
-        let mut foreign = instance("running", None);
-        foreign.tag_set.item.clear();
-        assert_eq!(machine(&foreign), None);
+    fn the_power_is_cut_where_nothing_is_trusted_and_forced_where_a_shutdown_hangs() {
+        let asked = |urgency| with_urgency(Query::new("TerminateInstances"), urgency);
+        assert_eq!(asked(Urgency::Orderly), Query::new("TerminateInstances"));
+        assert_eq!(asked(Urgency::AtOnce).get("SkipOsShutdown"), Some("true"));
+        assert_eq!(asked(Urgency::AtOnce).get("Force"), None);
+        assert_eq!(asked(Urgency::Forced).get("Force"), Some("true"));
     }
 }

@@ -30,7 +30,7 @@ impl Ec2Provisioner {
         }
     }
 
-    async fn cancel_what_is_open(&self, launch: &LaunchId) -> Result<(), CallError> {
+    pub(super) async fn cancel_what_is_open(&self, launch: &LaunchId) -> Result<(), CallError> {
         let query = Query::new("DescribeSpotInstanceRequests")
             .with_filter(1, &format!("tag:{}", run_instances::TAG_LAUNCH), &[launch.as_str()])
             .with_filter(2, "state", &["open"]);

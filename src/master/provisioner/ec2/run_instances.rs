@@ -12,6 +12,7 @@ use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
 use crate::model::ids::WorkerName;
 use crate::model::time::Timestamp;
+use crate::runtime::digest::sha256_hex;
 
 /// The master that an instance belongs to, by its `id`.
 pub(super) const TAG_MASTER: &str = "busybee:master";
@@ -26,6 +27,18 @@ pub(super) const TAG_EXPIRES: &str = "busybee:expires";
 
 /// EC2 takes user-data of 16 KiB, before base64 (EC2 user guide, "Run commands at launch").
 const USER_DATA_MAX: usize = 16 * 1024;
+
+/// A launch's ClientToken. Its beginning is the master's: by that an instance is known whose tags
+/// somebody has taken off. EC2 takes 64 ASCII characters.
+pub(super) fn token(master: &str, launch: &LaunchId) -> String {
+    format!("{}{launch}", token_prefix(master))
+}
+
+/// How the tokens of a master begin.
+pub(super) fn token_prefix(master: &str) -> String {
+    let digest = sha256_hex(master.as_bytes());
+    format!("busybee-{}-", digest.get(..8).unwrap_or_default())
+}
 
 /// All that a launch's request is made of.
 pub(super) struct Facts<'f> {
@@ -45,7 +58,7 @@ pub(super) struct Facts<'f> {
 pub(super) fn request(facts: &Facts<'_>) -> Query {
     let Facts { settings, candidate, image, .. } = facts;
     let query = Query::new("RunInstances")
-        .with("ClientToken", facts.launch.as_str())
+        .with("ClientToken", token(facts.master, facts.launch))
         .with("ImageId", &image.image_id)
         .with("InstanceType", &candidate.instance_type)
         .with("MinCount", "1")
@@ -206,7 +219,7 @@ mod tests {
     fn what_makes_an_instance_safe_stands_in_every_request() {
         let query = asked(&sample(), 7);
         for (name, value) in [
-            ("ClientToken", "L1"),
+            ("ClientToken", "busybee-6754af96-L1"),
             ("MaxCount", "1"),
             ("InstanceInitiatedShutdownBehavior", "terminate"),
             ("MetadataOptions.HttpTokens", "required"),

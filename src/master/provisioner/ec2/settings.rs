@@ -112,6 +112,19 @@ impl Ec2Settings {
     }
 }
 
+impl Candidate {
+    /// As the domain sees it. Types of one letter share a quota, mostly: `c7i.xlarge` is of `c`.
+    pub fn for_domain(&self) -> crate::master::domain::candidates::Candidate {
+        let letters = self.instance_type.chars().take_while(char::is_ascii_alphabetic);
+        crate::master::domain::candidates::Candidate {
+            name: self.to_string(),
+            family: letters.collect(),
+            place: self.subnet.clone().unwrap_or_default(),
+            is_spot: self.is_spot,
+        }
+    }
+}
+
 impl std::fmt::Display for Candidate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.instance_type)?;

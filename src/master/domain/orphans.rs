@@ -1,0 +1,228 @@
+//! A machine that carries our mark, and for which no row of the ledger is open. It is ended, and the
+//! ledger gets a row that says why.
+
+use std::time::Duration;
+
+use crate::master::domain::coordinator::Coordinator;
+use crate::master::domain::decision::Action;
+use crate::master::domain::decision::Record;
+use crate::master::domain::decision::Urgency;
+use crate::master::domain::entities::Instance;
+use crate::master::domain::event::Machine;
+use crate::master::domain::instances::LiveInstance;
+use crate::model::ids::InstanceId;
+use crate::model::ids::LaunchId;
+use crate::model::ids::PoolName;
+use crate::model::ids::WorkerName;
+use crate::model::status::InstanceStatus;
+use crate::model::time::Timestamp;
+
+/// A listing may lag behind the end of a machine by this, at most: seconds, mostly.
+const ECHO_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// How long the launches of ended rows are kept in mind: as long as EC2 lists what has ended.
+const ENDED_KEPT: Duration = Duration::from_secs(60 * 60);
+
+/// The digits of a launch that are drawn by chance; the number of its row follows.
+const CHANCE_DIGITS: usize = 32;
+
+impl Coordinator {
+    /// A row is over.
+    pub(super) fn note_ended(&mut self, instance: &Instance) {
+        let now = self.now;
+        self.ended_lately.retain(|_, ended_at| now.since(*ended_at) < ENDED_KEPT);
+        self.ended_lately.insert(instance.launch.clone(), now);
+    }
+
+    /// No row of the pool is open for this machine.
+    pub(super) fn orphan(&mut self, pool: &PoolName, asked_at: Timestamp, machine: &Machine) {
+        // Without its tag of a pool it is listed for every pool, and is some other's.
+        let is_anothers = |live: &LiveInstance| live.instance.launch == machine.launch;
+        if self.is_unconfirmed(pool) || self.instances.values().any(is_anothers) {
+            return;
+        }
+        let last = self.last_ids.instance;
+        if row_of(&machine.launch).is_some_and(|row| row > last) && last > 0 {
+            return self.doubt_the_ledger(&format!(
+                "machine {} was launched by a ledger that is newer than this one: this data_dir is \
+                 an old copy, or another master has the same id",
+                machine.cloud_id
+            ));
+        }
+        match self.ended_lately.get(&machine.launch).copied() {
+            Some(ended_at) if asked_at <= ended_at => {}
+            Some(ended_at) if asked_at.since(ended_at) < ECHO_MAX => {
+                self.perform(end(pool, machine))
+            }
+            Some(_) => self.take_in(pool, machine, "it is still there, and its row was over"),
+            None => self.take_in(pool, machine, "an earlier life of this master has left it"),
+        }
+    }
+
+    /// It gets a row, which ends when it does.
+    fn take_in(&mut self, pool: &PoolName, machine: &Machine, why: &str) {
+        let Some(known) = self.pools.get_mut(pool) else { return };
+        known.alive += 1;
+        self.last_ids.instance += 1;
+        let id = InstanceId(self.last_ids.instance);
+        let name: String = machine.launch.as_str().chars().take(10).collect();
+        let instance = Instance {
+            id,
+            launch: machine.launch.clone(),
+            pool: pool.clone(),
+            worker: WorkerName(format!("{pool}-{name}")),
+            status: InstanceStatus::Terminating,
+            candidate: 0,
+            what: None,
+            request: None,
+            cloud_id: Some(machine.cloud_id.clone()),
+            why_started: "nobody knows: it was found by its mark".to_owned(),
+            why_ended: Some(why.to_owned()),
+            requested_at: self.now,
+            accepted_at: Some(self.now),
+            running_at: None,
+            contact_at: None,
+            ready_at: None,
+            ending_at: Some(self.now),
+            ended_at: None,
+        };
+        self.remember(Record::Instance(instance.clone()));
+        self.instances.insert(id, LiveInstance::new(instance));
+        self.ask_to_end(id, None);
+    }
+}
+
+/// Its end, without a row: it most probably has one that says so already.
+fn end(pool: &PoolName, machine: &Machine) -> Action {
+    Action::Terminate {
+        instance: None,
+        launch: machine.launch.clone(),
+        pool: pool.clone(),
+        cloud_id: Some(machine.cloud_id.clone()),
+        console_for: None,
+        urgency: Urgency::Orderly,
+    }
+}
+
+/// The row that a launch was made for; nothing where it does not say.
+fn row_of(launch: &LaunchId) -> Option<u64> {
+    let digits = launch.as_str().get(CHANCE_DIGITS..).filter(|digits| digits.len() >= 8)?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::domain::event::EndCause;
+    use crate::master::domain::event::Event;
+    use crate::master::domain::event::MachineState;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::model::ids::CloudId;
+
+    fn listed(rig: &mut Rig, pool: &str, launch: &LaunchId, state: MachineState) {
+        let asked_at = rig.now;
+        rig.wait(1);
+        let machine = Machine {
+            cloud_id: CloudId::from("i-7"),
+            launch: launch.clone(),
+            state,
+            reason: None,
+            cause: EndCause::Unknown,
+        };
+        rig.say(Event::CloudListed { pool: pool.into(), asked_at, machines: vec![machine] });
+    }
+
+    fn rows(rig: &Rig) -> Vec<Instance> {
+        rig.rows()
+    }
+
+    fn is_ended(rig: &Rig) -> bool {
+        rig.done.iter().any(|action| matches!(action, Action::Terminate { .. }))
+    }
+
+    fn launch(row: u64) -> LaunchId {
+        LaunchId(format!("{:032x}{row:08x}", 7))
+    }
+
+    #[test]
+    fn what_an_earlier_life_has_left_gets_a_row_that_says_why_it_ended() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        listed(&mut rig, "linux", &launch(9), MachineState::Running);
+        assert!(is_ended(&rig));
+        let row = rows(&rig).pop().expect("it has a row");
+        assert_eq!((row.status, row.cloud_id), (InstanceStatus::Terminating, Some("i-7".into())));
+        assert_eq!(row.why_ended.as_deref(), Some("an earlier life of this master has left it"));
+        listed(&mut rig, "linux", &launch(9), MachineState::Ending);
+        assert_eq!(rows(&rig).len(), 1, "and one alone");
+        listed(&mut rig, "linux", &launch(9), MachineState::Ended);
+        assert_eq!(rows(&rig)[0].status, InstanceStatus::Terminated);
+    }
+
+    #[test]
+    fn a_listing_that_lags_behind_an_end_makes_no_row() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, launch, _) = rig.launches()[0].clone();
+        rig.accept(instance);
+        let before = rig.now;
+        rig.wait(1);
+        rig.say(Event::InstanceEnded { instance, sentence: None });
+        let n_rows = rows(&rig).len();
+        let stale = Machine {
+            cloud_id: CloudId::from("i-7"),
+            launch: launch.clone(),
+            state: MachineState::Running,
+            reason: None,
+            cause: EndCause::Unknown,
+        };
+        let machines = vec![stale];
+        rig.say(Event::CloudListed { pool: "linux".into(), asked_at: before, machines });
+        assert!(!is_ended(&rig));
+        rig.wait(1);
+        listed(&mut rig, "linux", &launch, MachineState::Running);
+        assert!(is_ended(&rig), "a later one may be true: it is ended, and has its row already");
+        assert_eq!(rows(&rig).len(), n_rows);
+        rig.wait(6 * 60);
+        listed(&mut rig, "linux", &launch, MachineState::Running);
+        let why = rows(&rig)
+            .into_iter()
+            .find_map(|row| row.why_ended.filter(|why| why.contains("still")));
+        assert!(why.is_some(), "it outlived its row: {:?}", rows(&rig));
+    }
+
+    #[test]
+    fn a_machine_that_lost_its_tag_is_left_to_the_pool_that_has_its_row() {
+        let mut rig = Rig::new(vec![rig::pool("linux"), rig::pool("arm")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, launch, _) = rig.launches()[0].clone();
+        rig.accept(instance);
+        listed(&mut rig, "arm", &launch, MachineState::Running);
+        assert!(!is_ended(&rig));
+    }
+
+    #[test]
+    fn machines_of_a_newer_ledger_are_left_alone_and_nothing_is_launched_beside_them() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, _, _) = rig.arrive();
+        listed(&mut rig, "linux", &launch(1000), MachineState::Running);
+        assert!(!is_ended(&rig));
+        assert!(rig.done.iter().any(|action| matches!(action, Action::Alarm(_))));
+        rig.build("app", vec![rig::job("again", &[]), rig::job("more", &[])]);
+        assert!(rig.launches().is_empty());
+        assert!(
+            rig.reason("more").contains("another master has the same id"),
+            "{}",
+            rig.reason("more")
+        );
+        assert!(!rig::ends(&rig.wait(3600), instance), "nor are our own ended");
+    }
+
+    #[test]
+    fn a_launch_of_a_version_that_did_not_number_them_tells_no_row() {
+        assert_eq!(row_of(&LaunchId::from("0123456789abcdef0123456789abcdef")), None);
+        assert_eq!(row_of(&LaunchId::from("0123")), None);
+        assert_eq!(row_of(&launch(77)), Some(77));
+    }
+}

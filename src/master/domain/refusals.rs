@@ -1,0 +1,432 @@
+//! What follows from a launch that was refused, or whose machine ended before its worker was ready:
+//! which candidate is next, how long the pool waits, and when a person must look.
+
+use std::time::Duration;
+
+use crate::master::domain::candidates::Candidate;
+use crate::master::domain::candidates::Cool;
+use crate::master::domain::coordinator::Coordinator;
+use crate::master::domain::decision::Action;
+use crate::master::domain::entities::Resumes;
+use crate::master::domain::event::EndCause;
+use crate::master::domain::event::LaunchFailure;
+use crate::master::domain::timers::Timer;
+use crate::model::ids::PoolName;
+use crate::model::time::Timestamp;
+
+/// A pool whose account may not have more waits this long, or until one of ours ends.
+const QUOTA_HOLD: Duration = Duration::from_secs(10 * 60);
+
+/// What a machine is made of is limited in an account as well, and seldom comes back by itself: a pool
+/// waits twice as long each time, and at last this long.
+const LIMIT_HOLD_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Machines in a row that may end at once for what they are made of, until the pool pauses itself.
+const DIED_AT_ONCE_MAX: u32 = 2;
+
+/// What refusals have led to, since the last launch that was accepted. Forgotten by a start of the
+/// master.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Refusals {
+    /// Until when the pool waits because its account may not have more.
+    pub(super) held_until: Option<Timestamp>,
+    /// Whether another kind was tried since it may not have more of one.
+    has_tried_another: bool,
+    /// Whether a person was told of the quota.
+    is_told: bool,
+    /// How often it waited for a limit.
+    limit_holds: u32,
+    /// Whether the image's name was looked up again.
+    is_image_renewed: bool,
+    /// Machines in a row that ended at once for what they are made of.
+    pub(super) died_at_once: u32,
+    /// How often it was refused again when a probe had said that it may.
+    pub(super) probes_in_vain: u32,
+}
+
+impl Refusals {
+    /// A launch was accepted. Whether its machine lives is to be seen.
+    pub(super) fn accepted(&mut self) {
+        *self = Refusals { died_at_once: self.died_at_once, ..Refusals::default() };
+    }
+}
+
+impl Coordinator {
+    pub(super) fn launch_refused(
+        &mut self,
+        pool: &PoolName,
+        candidate: u32,
+        why: &str,
+        failure: LaunchFailure,
+    ) {
+        let this = |other: &Candidate, refused: &Candidate| other == refused;
+        let here = |other: &Candidate, refused: &Candidate| {
+            other == refused || (!refused.place.is_empty() && other.place == refused.place)
+        };
+        match failure {
+            LaunchFailure::Capacity => self.cool(pool, candidate, why, Cool::Room, this),
+            LaunchFailure::PlaceFull => self.cool(pool, candidate, why, Cool::Room, here),
+            LaunchFailure::Unsupported => self.cool(pool, candidate, why, Cool::ForLong, this),
+            LaunchFailure::NoSuchPlace => {
+                self.cool(pool, candidate, why, Cool::ForLong, here);
+                self.tell_of_quota(pool, why);
+            }
+            LaunchFailure::SpotQuota => {
+                let until = Cool::Quota(self.now + QUOTA_HOLD);
+                self.cool(pool, candidate, why, until, |other, _| other.is_spot);
+            }
+            LaunchFailure::Quota => self.quota_met(pool, candidate, why),
+            LaunchFailure::Limit => self.limit_met(pool, why),
+            LaunchFailure::Denied => self.denied(pool, why),
+            LaunchFailure::Invalid => self.must_be_looked_at(pool, why),
+            LaunchFailure::ImageGone => {
+                let Some(known) = self.pools.get_mut(pool) else { return };
+                match std::mem::replace(&mut known.refusals.is_image_renewed, true) {
+                    true => self.must_be_looked_at(pool, why),
+                    false => self.note_failure(pool, why),
+                }
+            }
+            LaunchFailure::DiedAtOnce => self.died_at_once(pool, why),
+            LaunchFailure::Unsettled | LaunchFailure::Other => self.launch_went_wrong(pool, why),
+        }
+    }
+
+    /// A machine that was accepted has ended before its worker was ready, and we had not asked it to.
+    pub(super) fn launch_ended(
+        &mut self,
+        pool: &PoolName,
+        candidate: u32,
+        has_called: bool,
+        why: &str,
+        cause: EndCause,
+    ) {
+        let failure = match cause {
+            EndCause::NoRoom | EndCause::SpotTaken => LaunchFailure::Capacity,
+            EndCause::Limit if !has_called => LaunchFailure::Limit,
+            EndCause::DiedAtOnce if !has_called => LaunchFailure::DiedAtOnce,
+            // Its host was retired: nobody's fault, and it says nothing of the next one.
+            EndCause::Retired => return self.note_failure(pool, why),
+            EndCause::Unknown
+            | EndCause::CloudFault
+            | EndCause::Limit
+            | EndCause::DiedAtOnce
+            | EndCause::Itself
+            | EndCause::ByHand => LaunchFailure::Other,
+        };
+        self.launch_refused(pool, candidate, why, failure);
+    }
+
+    /// Leaves a candidate alone, and those that are refused with it; the next one is tried at once, if
+    /// there is one.
+    fn cool(
+        &mut self,
+        name: &PoolName,
+        candidate: u32,
+        why: &str,
+        cool: Cool,
+        is_refused_too: impl Fn(&Candidate, &Candidate) -> bool,
+    ) {
+        self.note_failure(name, why);
+        let now = self.now;
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        pool.cooling.cool(candidate, now, cool);
+        let all = &pool.settings.candidates;
+        if let Some(refused) = all.get(candidate as usize) {
+            let numbered = (0u32..).zip(all);
+            for (other, _) in numbered.filter(|(_, other)| is_refused_too(other, refused)) {
+                if other != candidate {
+                    pool.cooling.cool(other, now, cool);
+                }
+            }
+        }
+        if cool == Cool::ForLong && pool.cooling.all_for_long(pool.n_candidates(), now) {
+            let why = format!("none of its candidates exists; the last: {why}");
+            self.pause_itself(name, why, Resumes::WhenAsked);
+        }
+    }
+
+    /// The account may not have more of this kind: another kind once, and then none for a while.
+    fn quota_met(&mut self, name: &PoolName, candidate: u32, why: &str) {
+        let until = self.now + QUOTA_HOLD;
+        let is_alike = |other: &Candidate, refused: &Candidate| {
+            other.family == refused.family && other.is_spot == refused.is_spot
+        };
+        self.cool(name, candidate, why, Cool::Quota(until), is_alike);
+        let now = self.now;
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        let has_tried = std::mem::replace(&mut pool.refusals.has_tried_another, true);
+        if has_tried || pool.candidate(now).is_none() {
+            self.hold(name, until);
+            self.tell_of_quota(name, why);
+        }
+    }
+
+    fn limit_met(&mut self, name: &PoolName, why: &str) {
+        self.note_failure(name, why);
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        let holds = pool.refusals.limit_holds;
+        pool.refusals.limit_holds = holds.saturating_add(1);
+        let time = QUOTA_HOLD.saturating_mul(1 << holds.min(8)).min(LIMIT_HOLD_MAX);
+        self.hold(name, self.now + time);
+        self.tell_of_quota(name, why);
+    }
+
+    fn hold(&mut self, name: &PoolName, until: Timestamp) {
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.refusals.held_until = Some(until);
+            pool.refusals.has_tried_another = false;
+            self.timers.set(Timer::Launch(name.clone()), until);
+        }
+    }
+
+    /// A person is told once, until a launch is accepted again.
+    fn tell_of_quota(&mut self, name: &PoolName, why: &str) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        if !std::mem::replace(&mut pool.refusals.is_told, true) {
+            self.perform(Action::Alarm(format!("pool \"{name}\" cannot grow: {why}")));
+        }
+    }
+
+    /// A machine has ended: pools that wait because their account may not have more need not any longer.
+    pub(super) fn room_in_quota(&mut self) {
+        for (name, pool) in &mut self.pools {
+            let is_cooler = pool.cooling.release_quota();
+            if pool.refusals.held_until.take().is_some() || is_cooler {
+                self.timers.clear(&Timer::Launch(name.clone()));
+                self.unsettled.insert(name.clone());
+            }
+        }
+    }
+
+    fn denied(&mut self, name: &PoolName, why: &str) {
+        self.note_failure(name, why);
+        let why = format!("{why}; every 5 min it is asked dry whether it may again");
+        self.pause_itself(name, why, Resumes::WhenPermitted);
+    }
+
+    /// Nothing but a person can mend this.
+    fn must_be_looked_at(&mut self, name: &PoolName, why: &str) {
+        self.launch_went_wrong(name, why);
+        self.pause_itself(name, why.to_owned(), Resumes::WhenAsked);
+    }
+
+    fn died_at_once(&mut self, name: &PoolName, why: &str) {
+        self.launch_went_wrong(name, why);
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        pool.refusals.died_at_once += 1;
+        let times = pool.refusals.died_at_once;
+        if times >= DIED_AT_ONCE_MAX {
+            let why = format!("{times} machines in a row died at once; the last: {why}");
+            self.pause_itself(name, why, Resumes::WhenAsked);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::domain::event::Event;
+    use crate::master::domain::event::Machine;
+    use crate::master::domain::event::MachineState;
+    use crate::master::domain::event::Request;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::master::domain::settings::PoolSettings;
+    use crate::model::ids::CloudId;
+    use crate::model::ids::InstanceId;
+    use crate::model::status::InstanceStatus;
+
+    fn candidate(family: &str, place: &str, is_spot: bool) -> Candidate {
+        let name = format!("{family}7i in {place}{}", if is_spot { " spot" } else { "" });
+        Candidate { name, family: family.to_owned(), place: place.to_owned(), is_spot }
+    }
+
+    /// A pool with these candidates, for which one job waits.
+    fn choosy(candidates: Vec<Candidate>) -> Rig {
+        let mut rig = Rig::new(vec![PoolSettings { candidates, ..rig::pool("linux") }]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        rig
+    }
+
+    /// Two places, and two families in each.
+    fn four() -> Rig {
+        let candidates = [("c", "a"), ("c", "b"), ("m", "a"), ("m", "b")];
+        choosy(candidates.map(|(family, place)| candidate(family, place, false)).into())
+    }
+
+    /// The candidate that was just asked for.
+    fn chosen(rig: &Rig) -> Option<u32> {
+        rig.done.iter().find_map(|action| match action {
+            Action::Prepare { candidate, .. } => Some(*candidate),
+            _ => None,
+        })
+    }
+
+    fn refuse(rig: &mut Rig, failure: LaunchFailure) -> Option<u32> {
+        let (instance, _, _) = rig.launches().pop().expect("a machine was asked for");
+        let sentence = format!("EC2 says {failure:?}");
+        rig.say(Event::LaunchFailed { instance, sentence, failure });
+        chosen(rig)
+    }
+
+    fn alarms(rig: &Rig) -> usize {
+        rig.done.iter().filter(|action| matches!(action, Action::Alarm(_))).count()
+    }
+
+    /// A listing shows that the machine of the newest launch has ended, for this cause.
+    fn ended(rig: &mut Rig, instance: InstanceId, cause: EndCause) -> Option<u32> {
+        let launch = rig.launch_of(instance);
+        rig.accept(instance);
+        rig.wait(5);
+        let machine = Machine {
+            cloud_id: CloudId(format!("i-{instance}")),
+            launch,
+            state: MachineState::Ended,
+            reason: Some(format!("EC2 ended it: {cause:?}")),
+            cause,
+        };
+        let asked_at = rig.now;
+        rig.wait(1);
+        rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines: vec![machine] });
+        chosen(rig)
+    }
+
+    #[test]
+    fn a_subnet_without_addresses_is_left_alone_with_all_that_would_be_in_it() {
+        let mut rig = four();
+        assert_eq!(chosen(&rig), Some(0));
+        assert_eq!(refuse(&mut rig, LaunchFailure::PlaceFull), Some(1));
+        assert_eq!(refuse(&mut rig, LaunchFailure::Capacity), Some(3));
+        assert_eq!(refuse(&mut rig, LaunchFailure::Capacity), None);
+        rig.done = rig.wait(180);
+        assert_eq!(chosen(&rig), Some(0), "after 3 min");
+    }
+
+    #[test]
+    fn a_subnet_that_does_not_exist_drops_its_candidates_and_somebody_is_told() {
+        let mut rig = four();
+        assert_eq!(refuse(&mut rig, LaunchFailure::NoSuchPlace), Some(1));
+        assert_eq!(alarms(&rig), 1);
+        assert_eq!(refuse(&mut rig, LaunchFailure::NoSuchPlace), None);
+        assert!(rig.reason("test").contains("none of its candidates exists"));
+    }
+
+    #[test]
+    fn a_quota_lets_another_kind_be_tried_once_and_then_holds_the_pool() {
+        let mut rig = four();
+        assert_eq!(refuse(&mut rig, LaunchFailure::Quota), Some(2), "another family");
+        assert_eq!(refuse(&mut rig, LaunchFailure::Quota), None);
+        assert_eq!(alarms(&rig), 1, "an admin is told");
+        assert!(rig.wait(599).iter().all(|action| !matches!(action, Action::Prepare { .. })));
+        rig.done = rig.wait(1);
+        assert_eq!(chosen(&rig), Some(0), "after 10 min");
+        refuse(&mut rig, LaunchFailure::Quota);
+        refuse(&mut rig, LaunchFailure::Quota);
+        assert_eq!(alarms(&rig), 0, "but once");
+    }
+
+    #[test]
+    fn a_pool_that_waits_for_its_quota_goes_on_when_one_of_ours_ends() {
+        let (linux, arm) = (rig::pool("linux"), rig::pool("arm"));
+        let mut rig = Rig::new(vec![linux, PoolSettings { min_idle: 1, ..arm }]);
+        let (other, _, _) = rig.arrive();
+        rig.build("app", vec![rig::job("test", &[])]);
+        refuse(&mut rig, LaunchFailure::Quota);
+        rig.done = rig.wait(60);
+        assert_eq!(chosen(&rig), None);
+        rig.say(Event::InstanceEnded { instance: other, sentence: None });
+        let pools = rig.done.iter().filter_map(|action| match action {
+            Action::Prepare { pool, .. } => Some(pool.as_str()),
+            _ => None,
+        });
+        assert!(pools.collect::<Vec<_>>().contains(&"linux"), "{:?}", rig.done);
+    }
+
+    #[test]
+    fn a_spot_quota_leaves_what_is_not_lent() {
+        let spot = |place| candidate("c", place, true);
+        let own = candidate("c", "a", false);
+        let mut rig = choosy(vec![spot("a"), spot("b"), own]);
+        assert_eq!(refuse(&mut rig, LaunchFailure::SpotQuota), Some(2));
+        let mut rig = choosy(vec![spot("a"), spot("b")]);
+        assert_eq!(refuse(&mut rig, LaunchFailure::SpotQuota), None);
+        rig.done = rig.wait(10 * 60);
+        assert_eq!(chosen(&rig), Some(0));
+    }
+
+    #[test]
+    fn a_limit_holds_the_pool_for_10_minutes_and_at_last_for_an_hour() {
+        let mut rig = four();
+        for minutes in [10, 20, 40, 60, 60] {
+            assert_eq!(refuse(&mut rig, LaunchFailure::Limit), None);
+            rig.done = rig.wait(minutes * 60 - 1);
+            assert_eq!(chosen(&rig), None, "{minutes} min are not over");
+            rig.done = rig.wait(1);
+            assert_eq!(chosen(&rig), Some(0), "after {minutes} min");
+        }
+    }
+
+    #[test]
+    fn an_image_that_is_gone_is_looked_up_again_once() {
+        let mut rig = four();
+        assert_eq!(refuse(&mut rig, LaunchFailure::ImageGone), Some(0), "at once");
+        assert_eq!(refuse(&mut rig, LaunchFailure::ImageGone), None);
+        assert!(rig.reason("test").contains("is paused"), "{}", rig.reason("test"));
+    }
+
+    #[test]
+    fn two_machines_in_a_row_that_die_at_once_pause_the_pool() {
+        let mut rig = four();
+        let (first, _, _) = rig.launches()[0].clone();
+        assert_eq!(ended(&mut rig, first, EndCause::DiedAtOnce), None);
+        rig.done = rig.wait(10);
+        let (second, _, _) = rig.launches()[0].clone();
+        ended(&mut rig, second, EndCause::DiedAtOnce);
+        assert!(
+            rig.reason("test").contains("2 machines in a row died at once; the last: EC2 ended")
+        );
+        rig.ask(Request::ResumePool("linux".into()));
+        assert_eq!(chosen(&rig), Some(0));
+    }
+
+    #[test]
+    fn what_was_accepted_and_then_found_no_room_is_a_matter_of_room() {
+        for cause in [EndCause::NoRoom, EndCause::SpotTaken] {
+            let mut rig = four();
+            let (first, _, _) = rig.launches()[0].clone();
+            assert_eq!(ended(&mut rig, first, cause), Some(1), "the next candidate, at once");
+            assert_eq!(rig.row(first).status, InstanceStatus::Terminated);
+            let why = rig.row(first).why_ended.expect("its row says why");
+            assert!(why.contains("EC2 ended it"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_retired_is_no_failure_of_the_pool() {
+        let mut rig = four();
+        for _ in 0..4 {
+            let (instance, _, _) = rig.launches()[0].clone();
+            assert_eq!(ended(&mut rig, instance, EndCause::Retired), Some(0));
+        }
+    }
+
+    #[test]
+    fn a_machine_that_somebody_ended_by_hand_says_so_in_its_row() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, launch, _) = rig.launches()[0].clone();
+        rig.arrive();
+        let machine = Machine {
+            cloud_id: CloudId(format!("i-{instance}")),
+            launch,
+            state: MachineState::Ended,
+            reason: None,
+            cause: EndCause::ByHand,
+        };
+        rig.wait(1);
+        let asked_at = rig.now;
+        rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines: vec![machine] });
+        let why = rig.row(instance).why_ended;
+        assert_eq!(why.as_deref(), Some("somebody ended it: by hand, or with another program"));
+    }
+}
