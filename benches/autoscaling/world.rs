@@ -291,7 +291,8 @@ impl World<'_> {
         match action {
             Action::Prepare { instance, .. } => {
                 let (request, what) = (String::new(), String::new());
-                self.say(Event::LaunchPrepared { instance, request, what });
+                let price_per_hour = None;
+                self.say(Event::LaunchPrepared { instance, request, what, price_per_hour });
             }
             Action::Launch { instance, launch, worker, .. } => {
                 let (up_since, connection) = (self.now + PENDING, None);

@@ -324,6 +324,7 @@ fn web(
         max_instances: pool.settings.max_instances,
         min_idle: pool.settings.min_idle,
         idle_timeout: pool.settings.idle_timeout,
+        daily_budget: pool.settings.daily_budget,
     });
     let mut projects = Vec::new();
     for project in &config.projects {
@@ -351,6 +352,7 @@ fn web(
             pools: pools.collect(),
             token_hash: digest(token.reveal().as_bytes()),
             cookie_key,
+            daily_budget: config.master.daily_budget,
             pipeline_schema: pipeline_file::schema().to_string(),
         },
         store: store.clone(),

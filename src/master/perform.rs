@@ -130,7 +130,9 @@ impl Performer {
                 Err(why) => Err(why),
             };
             let event = match prepared {
-                Ok(Prepared { request, what }) => Event::LaunchPrepared { instance, request, what },
+                Ok(Prepared { request, what, price_per_hour }) => {
+                    Event::LaunchPrepared { instance, request, what, price_per_hour }
+                }
                 Err(LaunchError { sentence, failure }) => {
                     warn!("cannot settle what to launch: {sentence}");
                     Event::LaunchFailed { instance, sentence, failure }

@@ -175,6 +175,7 @@ pub fn instance(id: u64, worker: &str, status: InstanceStatus, at: Timestamp) ->
         status,
         candidate: 0,
         what: Some("c7i.large in subnet-a, ami-1".into()),
+        price_per_hour: None,
         request: None,
         cloud_id: Some("4711:8899".into()),
         why_started: "job test of hello #61 waits for linux".into(),

@@ -174,6 +174,7 @@ fn config(listen_is_loopback: bool) -> HttpConfig {
         max_instances,
         min_idle: 0,
         idle_timeout: Duration::from_secs(600),
+        daily_budget: None,
     };
     let project = |name: &str, repo: &str| ProjectView {
         name: name.into(),
@@ -194,6 +195,7 @@ fn config(listen_is_loopback: bool) -> HttpConfig {
         ],
         token_hash: digest.as_ref().try_into().unwrap(),
         cookie_key: [7; 32],
+        daily_budget: None,
         pipeline_schema: "{\"title\":\"pipeline\"}".into(),
     }
 }

@@ -74,7 +74,7 @@ pub(crate) struct Master {
     pub(crate) clock_is_off_by: i64,
     clock: StepsOfClock,
     /// The domain's time.
-    now: Timestamp,
+    pub(crate) now: Timestamp,
     pub(crate) index: NoticeIndex,
 }
 
@@ -248,6 +248,7 @@ impl World {
     fn commit(&mut self, turn: Vec<Vec<Record>>) {
         for records in &turn {
             self.laws.before_commit(&self.disk, records, &self.people);
+            self.budgets_are_kept(records);
             for record in records.iter().cloned() {
                 self.disk.write(record);
             }
@@ -270,7 +271,7 @@ impl World {
             match action {
                 Action::ResolveChange(change) => self.resolve(change),
                 Action::LoadBuild { project, number } => self.load_build(project, number),
-                Action::Prepare { instance, .. } => self.prepare(instance),
+                Action::Prepare { instance, pool, .. } => self.prepare(instance, &pool),
                 Action::Launch { instance, launch, pool, worker, .. } => {
                     self.launch(instance, launch, pool, worker);
                 }
@@ -346,7 +347,7 @@ impl World {
             _ => {}
         }
         self.master.index = NoticeIndex::load(&snapshot);
-        let (settings, seed) = (self.settings.clone(), self.random(u64::MAX));
+        let (settings, seed) = (self.settings_for_domain(), self.random(u64::MAX));
         self.master.it = Some(Coordinator::load(settings, snapshot, self.master.now, seed));
     }
 }

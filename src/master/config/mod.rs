@@ -6,6 +6,7 @@ mod ami;
 pub mod bootstrap;
 mod ec2;
 mod meaning;
+mod money;
 mod pool;
 mod project;
 mod typed;
@@ -25,6 +26,7 @@ use crate::master::domain::settings::ProjectSettings;
 use crate::master::domain::settings::Settings;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::model::ids::ProjectName;
+use crate::model::money::Money;
 use crate::runtime::config_file::decode;
 use crate::runtime::config_file::problem::Problem;
 use crate::runtime::config_file::problem::Problems;
@@ -61,6 +63,8 @@ pub struct MasterConfig {
     pub agent_dir: Option<PathBuf>,
     /// The name by which this master's instances are known; nothing: made at first start.
     pub id: Option<String>,
+    /// What all pools may spend in a day (UTC); nothing: no limit.
+    pub daily_budget: Option<Money>,
     /// A certificate for the port; nothing: one of the master's own CA.
     pub certificate: Option<CertificateFiles>,
 }
@@ -161,6 +165,7 @@ impl Config {
             pools: self.pools.iter().map(|pool| pool.settings.clone()).collect(),
             projects: self.projects.iter().map(project).collect(),
             url: self.master.url.clone(),
+            daily_budget: self.master.daily_budget,
         }
     }
 

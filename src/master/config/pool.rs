@@ -7,6 +7,7 @@ use crate::master::config::PoolConfig;
 use crate::master::config::bootstrap::Bootstrap;
 use crate::master::config::ec2;
 use crate::master::config::meaning::Reading;
+use crate::master::config::money;
 use crate::master::config::typed::PoolFile;
 use crate::master::config::typed::ProvisionerWord;
 use crate::master::config::typed::WhenIdle;
@@ -73,6 +74,7 @@ pub(super) fn of(
         }
         (ProvisionerWord::Local | ProvisionerWord::None, None) => None,
     };
+    let daily_budget = money::pool_budget(reading, typed.daily_budget.as_ref(), ec2.as_ref());
     let candidates = ec2.iter().flat_map(Ec2Settings::candidates);
     let candidates = candidates.map(|candidate| candidate.to_string()).collect();
     let labels = typed.labels.unwrap_or_default();
@@ -99,6 +101,7 @@ pub(super) fn of(
         lease: reading.duration(typed.lease, SECOND, 30 * MINUTE),
         max_lifetime: reading.duration(typed.max_lifetime, SECOND, 24 * 60 * MINUTE),
         env,
+        daily_budget,
     };
     Some(PoolConfig { settings, bootstrap, ec2, step_metadata })
 }

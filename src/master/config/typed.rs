@@ -22,6 +22,8 @@ pub(super) struct ConfigFile {
     pub master: At<MasterFile>,
     /// From what workers are made.
     pub pool: Option<Vec<At<PoolFile>>>,
+    /// What instance types cost, by region: dollars for an hour on demand, before the list that comes with us.
+    pub prices: Option<Entries<Entries<At<String>>>>,
     /// Whose changes are built.
     pub project: Option<Vec<At<ProjectFile>>>,
 }
@@ -48,6 +50,8 @@ pub(super) struct MasterFile {
     pub key_file: Option<At<String>>,
     /// The CA that instances should trust, PEM; default: what their system trusts.
     pub ca_file: Option<At<String>>,
+    /// What all pools may spend in a day, in dollars; default: no limit.
+    pub daily_budget: Option<At<String>>,
     /// Whether pools with the local provisioner are allowed to run builds as the master's user.
     pub unsafe_local: Option<bool>,
 }
@@ -86,6 +90,8 @@ pub(super) struct PoolFile {
     pub boot_timeout: Option<At<Span>>,
     /// What becomes of a machine without a job.
     pub when_idle: Option<At<WhenIdle>>,
+    /// What it may spend in a day, in dollars; default: no limit.
+    pub daily_budget: Option<At<String>>,
     /// Variables for every step on its workers.
     pub env: Option<Entries<ScalarText>>,
     /// As in `[master]`, for this pool alone.

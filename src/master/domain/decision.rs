@@ -1,11 +1,13 @@
 //! What the domain answers: what to remember, what to do, and what to tell whoever asked.
 
+use crate::master::domain::budget::Scope;
 use crate::master::domain::entities::Attempt;
 use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Change;
 use crate::master::domain::entities::Instance;
 use crate::master::domain::entities::Job;
 use crate::master::domain::entities::PoolState;
+use crate::master::domain::entities::ProjectDay;
 use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
 use crate::model::attempt::AttemptRef;
@@ -60,6 +62,10 @@ pub enum Record {
     Instance(Instance),
     /// A pool.
     Pool(PoolState),
+    /// What a project's jobs have cost on one day.
+    ProjectDay(ProjectDay),
+    /// Somebody was told, on this day (counted from 1970-01-01), that a budget is spent.
+    BudgetTold(Scope, u64),
 }
 
 /// Something for an adapter to do. What comes of it returns as an `Event`.

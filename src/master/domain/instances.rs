@@ -37,7 +37,20 @@ impl LiveInstance {
 }
 
 impl Coordinator {
+    /// How long the last machines took, of those that a store still tells of.
+    pub(super) fn take_up_boots(&mut self, ended: &[Instance], present: &[Instance]) {
+        let ready = ended.iter().chain(present).filter_map(|row| Some((row.ready_at?, row)));
+        let mut ready: Vec<(Timestamp, &Instance)> = ready.collect();
+        ready.sort_by_key(|(at, row)| (*at, row.id));
+        for (at, row) in ready {
+            if let Some(pool) = self.pools.get_mut(&row.pool) {
+                pool.note_boot(at.since(row.requested_at));
+            }
+        }
+    }
+
     pub(super) fn take_up_instance(&mut self, instance: Instance) {
+        self.spending.priced(&instance);
         if let Some(pool) = self.pools.get_mut(&instance.pool) {
             pool.alive += 1;
         }
@@ -62,6 +75,8 @@ impl Coordinator {
         change(&mut live.instance, self.now);
         let instance = live.instance.clone();
         if instance.status.is_final() {
+            self.turn_day();
+            self.spending.instance_ended(&instance);
             self.instances.remove(&id);
             self.timers.clear(&Timer::Terminate(id));
             self.timers.clear(&Timer::Settle(id));
@@ -89,6 +104,7 @@ impl Coordinator {
             && let Some(known) = self.pools.get_mut(&pool)
         {
             known.cooling.remove(&candidate);
+            self.unsettled.insert(pool.clone());
             self.list_soon(&pool);
         }
         // It was given up while the provisioner was asked: now there is something to end.

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::master::domain::entities::PoolState;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProvisionerKind;
+use crate::master::domain::wait_reason::LaunchHold;
+use crate::master::domain::wait_reason::WaitReason;
 use crate::model::backoff::Backoff;
 use crate::model::ids::JobId;
 use crate::model::ids::ProjectName;
@@ -37,6 +40,9 @@ const COOL_FOR_LONG: Duration = Duration::from_secs(24 * 3600);
 /// for certain.
 pub(super) const QUOTA_HOLD: Duration = Duration::from_secs(10 * 60);
 
+/// Machines by which it is said how long one usually takes.
+const BOOTS_MAX: usize = 9;
+
 /// A pool.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -58,8 +64,12 @@ pub(super) struct Pool {
     /// Candidates that were refused, and are left alone for a while. Forgotten by a start of the
     /// master.
     pub(super) cooling: BTreeMap<u32, Cooling>,
-    /// What its waiting jobs were last told.
-    pub(super) told: Option<String>,
+    /// Why `Timer::Launch` was last set.
+    pub(super) hold: Option<LaunchHold>,
+    /// How long its last machines took, from when they were asked for until they were ready.
+    pub(super) boots: VecDeque<Duration>,
+    /// What its waiting jobs were last told, and when.
+    pub(super) told: Option<(WaitReason, Timestamp)>,
 }
 
 /// A candidate that was refused.
@@ -84,6 +94,8 @@ impl Pool {
             alive: 0,
             last_failure: None,
             cooling: BTreeMap::new(),
+            hold: None,
+            boots: VecDeque::new(),
             told: None,
         }
     }
@@ -124,6 +136,21 @@ impl Pool {
     /// When the first of the candidates that are left alone may be tried again.
     pub(super) fn cool_until(&self) -> Option<Timestamp> {
         self.cooling.values().map(|cooling| cooling.until).min()
+    }
+
+    /// A machine became ready after so long.
+    pub(super) fn note_boot(&mut self, took: Duration) {
+        self.boots.push_back(took);
+        if self.boots.len() > BOOTS_MAX {
+            self.boots.pop_front();
+        }
+    }
+
+    /// The median of the last.
+    pub(super) fn usual_boot(&self) -> Option<Duration> {
+        let mut boots: Vec<Duration> = self.boots.iter().copied().collect();
+        boots.sort_unstable();
+        boots.get(boots.len() / 2).copied()
     }
 
     pub(super) fn n_idle(&self) -> usize {

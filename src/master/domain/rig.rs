@@ -40,6 +40,7 @@ use crate::model::ids::ProjectName;
 use crate::model::ids::RefName;
 use crate::model::ids::WorkerName;
 use crate::model::inputs::GivenInputs;
+use crate::model::money::Money;
 use crate::model::status::BuildStatus;
 use crate::model::status::JobStatus;
 use crate::model::time::Timestamp;
@@ -62,6 +63,7 @@ pub(super) fn pool(name: &str) -> PoolSettings {
         lease: Duration::from_secs(1800),
         max_lifetime: Duration::from_secs(12 * 3600),
         env: Vec::new(),
+        daily_budget: None,
     }
 }
 
@@ -103,6 +105,8 @@ pub(super) struct Rig {
     pub(super) done: Vec<Action>,
     pub(super) answers: Vec<(ReplyId, Answer)>,
     last: u64,
+    /// What the machines cost that are accepted from now on.
+    pub(super) price: Option<Money>,
 }
 
 impl Rig {
@@ -111,13 +115,23 @@ impl Rig {
     }
 
     pub(super) fn load(pools: Vec<PoolSettings>, snapshot: Snapshot) -> Rig {
+        Rig::budgeted(pools, None, snapshot)
+    }
+
+    /// With a budget for all pools.
+    pub(super) fn budgeted(
+        pools: Vec<PoolSettings>,
+        daily_budget: Option<Money>,
+        snapshot: Snapshot,
+    ) -> Rig {
         let project = |name: &str| ProjectSettings { name: name.into(), repo: "repo".to_owned() };
         let projects = vec![project("app"), project("lib")];
-        let settings = Settings { pools, projects, url: "https://ci.example".to_owned() };
+        let url = "https://ci.example".to_owned();
+        let settings = Settings { pools, projects, url, daily_budget };
         let now = Timestamp(1_000_000_000);
         let it = Coordinator::load(settings, snapshot, now, 1);
         let (written, done, answers) = (Vec::new(), Vec::new(), Vec::new());
-        let mut rig = Rig { it, now, written, done, answers, last: 0 };
+        let mut rig = Rig { it, now, written, done, answers, last: 0, price: None };
         rig.say(Event::Tick);
         rig
     }
@@ -201,7 +215,8 @@ impl Rig {
     /// The provisioner settles a request, and takes it.
     pub(super) fn accept(&mut self, instance: InstanceId) {
         let (request, what) = ("request".to_owned(), "a machine".to_owned());
-        self.say(Event::LaunchPrepared { instance, request, what });
+        let price_per_hour = self.price;
+        self.say(Event::LaunchPrepared { instance, request, what, price_per_hour });
         let cloud_id = CloudId(format!("i-{instance}"));
         self.say(Event::InstanceAccepted { instance, cloud_id });
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
 use crate::model::labels::Labels;
+use crate::model::money::Money;
 
 /// The whole of it.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +16,8 @@ pub struct Settings {
     pub projects: Vec<ProjectSettings>,
     /// What people use in a browser, without a slash at its end; for `BUSYBEE_URL`.
     pub url: String,
+    /// What all pools may spend in a day (UTC); nothing: no limit.
+    pub daily_budget: Option<Money>,
 }
 
 /// A project the master knows.
@@ -60,6 +63,8 @@ pub struct PoolSettings {
     pub max_lifetime: Duration,
     /// Variables for every step on its workers.
     pub env: Vec<(String, String)>,
+    /// What it may spend in a day (UTC); nothing: no limit.
+    pub daily_budget: Option<Money>,
 }
 
 /// How a pool's machines come to be.

@@ -35,6 +35,8 @@ pub(super) enum Timer {
     Listing(PoolName),
     /// A pool may launch again after a failure.
     Launch(PoolName),
+    /// A budget may be spent by now, or a new day has begun.
+    Budget,
     /// A change is worth another look.
     Change(ChangeId),
 }
@@ -68,6 +70,11 @@ impl Timers {
 
     pub(super) fn is_set(&self, timer: &Timer) -> bool {
         self.at.contains_key(timer)
+    }
+
+    /// When it fires.
+    pub(super) fn due_at(&self, timer: &Timer) -> Option<Timestamp> {
+        self.at.get(timer).copied()
     }
 
     pub(super) fn next(&self) -> Option<Timestamp> {

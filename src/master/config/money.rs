@@ -1,0 +1,96 @@
+//! Prices and budgets of the master's file: what was typed → what it means.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use crate::master::config::PoolConfig;
+use crate::master::config::meaning::Reading;
+use crate::master::provisioner::ec2::prices::Prices;
+use crate::master::provisioner::ec2::settings::Ec2Settings;
+use crate::model::money::Money;
+use crate::runtime::config_file::node::NodeId;
+use crate::runtime::config_file::placed::At;
+use crate::runtime::config_file::placed::Entries;
+
+/// `[prices.REGION]`: what the admin says types cost there.
+pub(super) fn prices(
+    reading: &mut Reading<'_>,
+    typed: Option<Entries<Entries<At<String>>>>,
+    regions: &BTreeSet<String>,
+) -> BTreeMap<String, Prices> {
+    let mut prices: BTreeMap<String, Prices> = BTreeMap::new();
+    for (region, types) in typed.unwrap_or_default().0 {
+        let mut own = BTreeMap::new();
+        for (name, price) in types.0 {
+            if name.value.split('.').count() != 2 {
+                let what = format!("\"{}\" is not an instance type", name.value);
+                reading.wrong(
+                    name.id,
+                    what,
+                    "write one in quotes, as in \"c7i.xlarge\" = \"0.1785\"",
+                );
+            }
+            if let Some(price) = reading.refuse(price.id, Money::parse(&price.value)) {
+                own.insert(name.value, price);
+            }
+        }
+        if !regions.contains(&region.value) {
+            let what = format!("no pool is in the region \"{}\"", region.value);
+            reading.warn(region.id, what, "is it written as in a pool's `region`?");
+        }
+        prices.insert(region.value, Prices { own });
+    }
+    prices
+}
+
+/// `daily_budget`, in dollars.
+pub(super) fn budget(reading: &mut Reading<'_>, typed: Option<&At<String>>) -> Option<Money> {
+    let typed = typed?;
+    let budget = reading.refuse(typed.id, Money::parse(&typed.value))?;
+    if budget == Money::ZERO {
+        let hint = "take the key out for no limit; to launch nothing, use busybee pool pause";
+        reading.wrong(typed.id, "a budget of nothing launches nothing", hint);
+    }
+    Some(budget)
+}
+
+/// `daily_budget` of a pool: it counts what is known, and says what is not.
+pub(super) fn pool_budget(
+    reading: &mut Reading<'_>,
+    typed: Option<&At<String>>,
+    ec2: Option<&Ec2Settings>,
+) -> Option<Money> {
+    let budget = budget(reading, typed)?;
+    let at = typed?.id;
+    let Some(ec2) = ec2 else {
+        reading.warn(at, "only instances of ec2 have a price", "take daily_budget out here");
+        return Some(budget);
+    };
+    if let Some((what, hint)) = unpriced(ec2) {
+        reading.warn(at, what, hint);
+    }
+    Some(budget)
+}
+
+/// The budget for all pools counts what is known of each.
+pub(super) fn warn_of_unpriced(reading: &mut Reading<'_>, at: NodeId, pools: &[PoolConfig]) {
+    // A pool with a budget of its own has said so itself.
+    let pools = pools.iter().filter(|pool| pool.settings.daily_budget.is_none());
+    for (what, hint) in pools.filter_map(|pool| unpriced(pool.ec2.as_ref()?)) {
+        reading.warn(at, what, hint);
+    }
+}
+
+/// What a budget cannot count: the types of a pool whose price nobody knows, and what to do.
+pub(super) fn unpriced(ec2: &Ec2Settings) -> Option<(String, String)> {
+    let region = &ec2.region;
+    let mut types: Vec<&str> = ec2.instance_types.iter().map(String::as_str).collect();
+    types.retain(|name| ec2.prices.per_hour(region, name).is_none());
+    types.dedup();
+    let first = types.first()?;
+    let what = format!(
+        "what {} costs in {region} is not known, so a budget does not count it",
+        types.join(", ")
+    );
+    Some((what, format!("say it: [prices.{region}] with \"{first}\" = \"0.10\", dollars per hour")))
+}
