@@ -153,6 +153,7 @@ impl World {
             max_lifetime: Duration::from_secs(2 * 3600),
             env: Vec::new(),
             daily_budget: None,
+            notify_on_missing: vec!["ops@example.com".to_owned()],
         };
         let shared = self.random(2) == 0;
         let min_idle = self.random(2) as u32;

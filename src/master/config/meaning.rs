@@ -11,11 +11,13 @@ use crate::master::config::CertificateFiles;
 use crate::master::config::MasterConfig;
 use crate::master::config::PoolConfig;
 use crate::master::config::ProjectConfig;
+use crate::master::config::mail;
 use crate::master::config::money;
 use crate::master::config::pool;
 use crate::master::config::project;
 use crate::master::config::typed::ConfigFile;
 use crate::master::config::typed::MasterFile;
+use crate::master::mail::settings::MailSettings;
 use crate::master::provisioner::ec2::prices::Prices;
 use crate::runtime::config_file::duration::Span;
 use crate::runtime::config_file::node::Document;
@@ -39,6 +41,8 @@ pub(super) struct Reading<'d> {
     pub(super) bootstrap_dir: Option<PathBuf>,
     /// What the admin says types cost, by region.
     pub(super) prices: BTreeMap<String, Prices>,
+    /// Whether there is a `[mail]`.
+    pub(super) has_mail: bool,
 }
 
 impl Reading<'_> {
@@ -108,7 +112,13 @@ impl Reading<'_> {
     }
 }
 
-type Meaning = (MasterConfig, Vec<PoolConfig>, Vec<ProjectConfig>);
+/// What a whole file means.
+pub(super) struct Meaning {
+    pub(super) master: MasterConfig,
+    pub(super) mail: Option<MailSettings>,
+    pub(super) pools: Vec<PoolConfig>,
+    pub(super) projects: Vec<ProjectConfig>,
+}
 
 /// What a file means; what is wrong is reported to the document.
 pub(super) fn of(
@@ -118,7 +128,8 @@ pub(super) fn of(
     folder: &Path,
 ) -> Option<Meaning> {
     let prices = BTreeMap::new();
-    let mut reading = Reading { document, warnings, folder, bootstrap_dir: None, prices };
+    let has_mail = file.mail.is_some();
+    let mut reading = Reading { document, warnings, folder, bootstrap_dir: None, prices, has_mail };
     let budget_at = file.master.value.daily_budget.as_ref().map(|typed| typed.id);
     let regions = file.pool.iter().flatten().filter_map(|pool| pool.value.ec2.as_ref());
     let regions = regions.map(|ec2| ec2.value.region.value.clone()).collect();
@@ -126,6 +137,7 @@ pub(super) fn of(
     let unsafe_local = file.master.value.unsafe_local.unwrap_or(false);
     let root = reading.document.root.id;
     let master = master(&mut reading, file.master);
+    let mail = file.mail.and_then(|typed| mail::of(&mut reading, typed));
     let (pools, projects) = (file.pool.unwrap_or_default(), file.project.unwrap_or_default());
     if pools.is_empty() {
         reading.warn(root, "there is no [[pool]], so nothing can be built", "add one");
@@ -142,7 +154,7 @@ pub(super) fn of(
     if let Some(at) = budget_at {
         money::warn_of_unpriced(&mut reading, at, &pools);
     }
-    Some((master?, pools, projects))
+    Some(Meaning { master: master?, mail, pools, projects })
 }
 
 fn once_each<'n>(

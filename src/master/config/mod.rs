@@ -5,6 +5,7 @@
 mod ami;
 pub mod bootstrap;
 mod ec2;
+mod mail;
 mod meaning;
 mod money;
 mod pool;
@@ -20,10 +21,12 @@ use std::path::PathBuf;
 
 use crate::master::change_source::source::Source;
 use crate::master::config::bootstrap::Bootstrap;
+use crate::master::config::meaning::Meaning;
 use crate::master::config::typed::ConfigFile;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProjectSettings;
 use crate::master::domain::settings::Settings;
+use crate::master::mail::settings::MailSettings;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::model::ids::ProjectName;
 use crate::model::money::Money;
@@ -40,6 +43,8 @@ pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub struct Config {
     /// The master itself.
     pub master: MasterConfig,
+    /// How people are told; nothing: they are not.
+    pub mail: Option<MailSettings>,
     /// In the order of the file.
     pub pools: Vec<PoolConfig>,
     /// In the order of the file.
@@ -147,9 +152,9 @@ impl Config {
         let config = file.and_then(|file| meaning::of(&mut document, &mut warnings, file, folder));
         let problems = document.into_problems();
         match config {
-            Some((master, pools, projects)) if problems.is_empty() => {
+            Some(Meaning { master, mail, pools, projects }) if problems.is_empty() => {
                 let warnings = Problems::new(name, text, warnings);
-                Ok(Config { master, pools, projects, warnings })
+                Ok(Config { master, mail, pools, projects, warnings })
             }
             _ => Err(Problems::new(name, text, problems)),
         }

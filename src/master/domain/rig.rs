@@ -64,6 +64,7 @@ pub(super) fn pool(name: &str) -> PoolSettings {
         max_lifetime: Duration::from_secs(12 * 3600),
         env: Vec::new(),
         daily_budget: None,
+        notify_on_missing: Vec::new(),
     }
 }
 

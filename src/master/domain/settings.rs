@@ -65,6 +65,8 @@ pub struct PoolSettings {
     pub env: Vec<(String, String)>,
     /// What it may spend in a day (UTC); nothing: no limit.
     pub daily_budget: Option<Money>,
+    /// Who is told by mail of a machine that was started and never became a worker.
+    pub notify_on_missing: Vec<String>,
 }
 
 /// How a pool's machines come to be.
