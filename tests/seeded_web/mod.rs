@@ -27,6 +27,7 @@ use busybee::model::ids::BuildNumber;
 use busybee::model::ids::LaunchId;
 use busybee::model::ids::ProjectName;
 use busybee::model::labels::Labels;
+use busybee::model::money::Money;
 use busybee::model::secret::Secret;
 use busybee::model::status::BuildStatus;
 use tokio::sync::mpsc;
@@ -174,7 +175,7 @@ fn config(listen_is_loopback: bool) -> HttpConfig {
         max_instances,
         min_idle: 0,
         idle_timeout: Duration::from_secs(600),
-        daily_budget: None,
+        daily_budget: (name == "linux").then_some(Money(5_000_000)),
     };
     let project = |name: &str, repo: &str| ProjectView {
         name: name.into(),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::master::domain::billing;
 use crate::master::domain::coordinator::Coordinator;
-use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Record;
+use crate::master::domain::mail::Recipients;
 use crate::master::domain::timers::Timer;
 use crate::model::ids::PoolName;
 use crate::model::money::Money;
@@ -142,13 +142,25 @@ impl Coordinator {
     }
 
     fn mail_budget(&mut self, hold: &BudgetHold) {
-        self.perform(Action::Alarm(hold.sentence()));
+        let (whose, key) = match &hold.scope {
+            Some(pool) => (format!("pool {pool} has"), format!("pool {pool}")),
+            None => ("all pools have".to_owned(), "[master]".to_owned()),
+        };
+        let subject = format!("{whose} spent the budget of today");
+        let text = format!(
+            "{}.\n\nWhat runs goes on, and what idles is used. To launch more today, raise daily_budget of \
+             {key} in the master's file and start the master again.\n\nThe machines: {}/instances\n",
+            hold.sentence(),
+            self.settings.url
+        );
+        self.mail(Recipients::Admins, subject, text);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::master::domain::decision::Action;
     use crate::master::domain::event::Event;
     use crate::master::domain::event::Request;
     use crate::master::domain::rig;
@@ -176,8 +188,8 @@ mod tests {
     }
 
     fn told(actions: &[Action]) -> usize {
-        let told = actions.iter().filter(|action| matches!(action, Action::Alarm(_)));
-        told.count()
+        let budget = |action: &&Action| matches!(action, Action::Mail { subject, .. } if subject.contains("the budget of today"));
+        actions.iter().filter(budget).count()
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub enum Stretch<'w> {
     Idles,
     /// It has a job.
     Works(&'w Work),
+    /// So many jobs, and the time between them.
+    Many(usize),
     /// It was told to end.
     Ends,
 }
@@ -54,6 +56,7 @@ impl Stretch<'_> {
                 };
                 format!("{} #{} {}{retry}", work.project, work.number, work.job)
             }
+            Stretch::Many(jobs) => format!("{jobs} jobs"),
             Stretch::Ends => "ends".to_owned(),
         }
     }
@@ -73,6 +76,7 @@ impl Stretch<'_> {
                 | AttemptState::Passed
                 | AttemptState::Cancelled => "works",
             },
+            Stretch::Many(_) => "works",
             Stretch::Ends => "ends",
         }
     }
@@ -134,6 +138,9 @@ fn ready<'w>(
 ) {
     let mut at = from;
     for one in work {
+        if one.until.is_some_and(|until| until <= at) {
+            continue;
+        }
         let (begins, ends) = (one.from.max(at), one.until.unwrap_or(until).min(until));
         if begins >= until {
             break;

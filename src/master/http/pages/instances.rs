@@ -107,7 +107,7 @@ pub async fn show(
     let frame =
         Frame::new("instances", caller, &web).watching(format!("{}/events", crate::api::PREFIX));
     let picture = picture(&web, &instance, frame.now).await?;
-    let price = instance.price_per_hour.map(|price| price.to_string());
+    let price = instance.price_per_hour.map(|price| format!("${}", price.decimal()));
     let page = InstancePage {
         i: view(&web, &instance, picture, frame.now),
         cloud_id: instance.cloud_id.as_ref().map(ToString::to_string),

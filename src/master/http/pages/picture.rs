@@ -22,8 +22,8 @@ const LINES_MAX: usize = 60;
 /// Stretches that the bar has, at most.
 const BARS_MAX: usize = 120;
 
-/// Stretches that the bar has in a list of instances, at most.
-const SMALL_BARS_MAX: usize = 24;
+/// Stretches that the bar has in a list of instances, at most: a page has forty.
+const SMALL_BARS_MAX: usize = 12;
 
 /// A life, drawn.
 pub struct Picture {
@@ -35,6 +35,8 @@ pub struct Picture {
     pub lines: Vec<Line>,
     /// How many more there are.
     pub more: usize,
+    /// Whether each stretch of the bar says what it is when it is pointed at.
+    pub is_large: bool,
 }
 
 /// A stretch in the bar.
@@ -72,7 +74,7 @@ impl Picture {
         let scale = Scale::of(&spans);
         let lines = spans.iter().take(LINES_MAX).map(|span| line(span, &scale)).collect();
         let more = spans.len().saturating_sub(LINES_MAX);
-        Picture { lines, more, ..drawn(&merged(spans, BARS_MAX), &scale) }
+        Picture { lines, more, is_large: true, ..drawn(&merged(spans, BARS_MAX), &scale) }
     }
 
     /// For a row of the ledger.
@@ -112,7 +114,7 @@ impl Scale {
 fn drawn(spans: &[Span<'_>], scale: &Scale) -> Picture {
     let bars: Vec<Bar> = spans.iter().map(|span| scale.bar(span)).collect();
     let titles: Vec<&str> = bars.iter().map(|bar| bar.title.as_str()).collect();
-    Picture { text: titles.join(", "), bars, lines: Vec::new(), more: 0 }
+    Picture { text: titles.join(", "), bars, lines: Vec::new(), more: 0, is_large: false }
 }
 
 fn line(span: &Span<'_>, scale: &Scale) -> Line {
@@ -126,6 +128,7 @@ fn line(span: &Span<'_>, scale: &Scale) -> Line {
         | Stretch::Boots
         | Stretch::Prepares
         | Stretch::Idles
+        | Stretch::Many(_)
         | Stretch::Ends => None,
     };
     Line {
@@ -143,24 +146,22 @@ fn took(span: &Span<'_>) -> String {
     if span.is_open { format!("{took} so far") } else { took }
 }
 
-/// Fewer stretches: of too many, what lies between the first and the last job is one.
+/// Fewer stretches: of too many, all from the first job to the last are one.
 fn merged(spans: Vec<Span<'_>>, most: usize) -> Vec<Span<'_>> {
+    let is_work = |span: &Span<'_>| matches!(span.stretch, Stretch::Works(_));
+    let first = spans.iter().position(is_work);
+    let last = spans.iter().rposition(is_work);
+    let (Some(first), Some(last)) = (first, last) else { return spans };
+    let (Some(begin), Some(end)) = (spans.get(first), spans.get(last)) else { return spans };
     if spans.len() <= most {
         return spans;
     }
-    let is_work = |span: &Span<'_>| matches!(span.stretch, Stretch::Works(_));
-    let mut kept: Vec<Span<'_>> = Vec::new();
-    for span in spans {
-        match kept.last_mut() {
-            // Idle gaps between jobs are swallowed by the job before.
-            Some(last) if is_work(last) && (is_work(&span) || span.stretch == Stretch::Idles) => {
-                last.until = span.until;
-                last.is_open = span.is_open;
-            }
-            _ => kept.push(span),
-        }
-    }
-    kept
+    let count = spans.iter().filter(|span| is_work(span)).count();
+    let stretch = Stretch::Many(count);
+    let all = Span { stretch, from: begin.from, until: end.until, is_open: end.is_open };
+    let before = spans.iter().take(first).copied();
+    let after = spans.iter().skip(last + 1).copied();
+    before.chain([all]).chain(after).collect()
 }
 
 #[cfg(test)]
@@ -273,6 +274,7 @@ mod tests {
         let picture = Picture::large(&instance(true), &many, Timestamp(999_000));
         assert!(picture.lines.len() == LINES_MAX && picture.more > 0);
         assert!(picture.bars.len() <= BARS_MAX, "{}", picture.bars.len());
-        assert!(Picture::small(&instance(true), &many, Timestamp(999_000)).bars.len() <= 24);
+        let small = Picture::small(&instance(true), &many, Timestamp(999_000));
+        assert!(small.bars.len() <= SMALL_BARS_MAX && small.text.contains(", 100 jobs 1 min 40 s"));
     }
 }
