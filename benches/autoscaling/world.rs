@@ -135,9 +135,11 @@ fn settings(policy: &Policy) -> Settings {
         max_lifetime: Duration::from_secs(24 * 3600),
         env: Vec::new(),
         notify_on_missing: Vec::new(),
+        daily_budget: None,
     };
     let project = ProjectSettings { name: "app".into(), repo: "repo".to_owned() };
-    Settings { pools: vec![pool], projects: vec![project], url: "https://ci.example".to_owned() }
+    let url = "https://ci.example".to_owned();
+    Settings { pools: vec![pool], projects: vec![project], url, daily_budget: None }
 }
 
 /// A job whose name is its number in the trace.

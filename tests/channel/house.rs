@@ -122,9 +122,11 @@ fn settings(furniture: &Furniture) -> Settings {
             max_lifetime: 60 * minute,
             env: Vec::new(),
             notify_on_missing: Vec::new(),
+            daily_budget: None,
         }],
         projects: vec![ProjectSettings { name: "hello".into(), repo: "hello.git".into() }],
         url: "https://ci.example.com".into(),
+        daily_budget: None,
     }
 }
 

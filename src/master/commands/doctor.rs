@@ -183,6 +183,10 @@ async fn examine_pool(config: &Config, pool: &PoolConfig, facts: &LaunchFacts) -
             "write id = \"…\" into [master]: with one in data_dir alone, what runs is lost with it",
         ));
     }
+    let has_budget = pool.settings.daily_budget.or(config.master.daily_budget).is_some();
+    if let Some((what, fix)) = pool.unpriced().filter(|_| has_budget) {
+        findings.push(Finding::doubtful(what, &fix));
+    }
     let master = config.master.id.clone().unwrap_or_else(|| "doctor".to_owned());
     let name = pool.settings.name.clone();
     let worker = WorkerName(format!("{name}-doctor"));

@@ -107,6 +107,13 @@ pub struct ProjectConfig {
     pub hook_token_file: Option<PathBuf>,
 }
 
+impl PoolConfig {
+    /// What a budget cannot count of this pool, as its price is not known, and what to do.
+    pub fn unpriced(&self) -> Option<(String, String)> {
+        money::unpriced(self.ec2.as_ref()?)
+    }
+}
+
 impl Config {
     /// Reads a file. Paths in it count from where it stands.
     ///

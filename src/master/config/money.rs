@@ -76,7 +76,7 @@ pub(super) fn pool_budget(
 pub(super) fn warn_of_unpriced(reading: &mut Reading<'_>, at: NodeId, pools: &[PoolConfig]) {
     // A pool with a budget of its own has said so itself.
     let pools = pools.iter().filter(|pool| pool.settings.daily_budget.is_none());
-    for (what, hint) in pools.filter_map(|pool| unpriced(pool.ec2.as_ref()?)) {
+    for (what, hint) in pools.filter_map(PoolConfig::unpriced) {
         reading.warn(at, what, hint);
     }
 }
@@ -93,4 +93,69 @@ pub(super) fn unpriced(ec2: &Ec2Settings) -> Option<(String, String)> {
         types.join(", ")
     );
     Some((what, format!("say it: [prices.{region}] with \"{first}\" = \"0.10\", dollars per hour")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::master::config::Config;
+    use crate::runtime::config_file::problem::Problems;
+
+    const POOL: &str = "[[pool]]\nname = \"linux\"\nprovisioner = \"ec2\"\n";
+    const EC2: &str = "[pool.ec2]\nregion = \"eu-south-2\"\nami = \"ami-12ab\"\n\
+         instance_types = [\"c7i.large\", \"t3.small\"]\n";
+
+    fn parse(master: &str, pool: &str, more: &str) -> Result<Config, Problems> {
+        let text =
+            format!("[master]\nurl = \"https://x:1\"\n{master}\n{POOL}{pool}\n{EC2}{more}\n");
+        Config::parse(&text, "f", Path::new("/"))
+    }
+
+    fn mistake(master: &str, pool: &str, more: &str) -> String {
+        parse(master, pool, more).expect_err("it is wrong").to_string()
+    }
+
+    #[test]
+    fn prices_are_read_exactly_for_the_region_of_a_pool() {
+        let prices = "[prices.eu-south-2]\n\"c7i.large\" = \"0.10185\"\n\"t3.small\" = \"0.024\"\n";
+        let config = parse("daily_budget = \"20\"", "daily_budget = \"5.00\"", prices);
+        let config = config.expect("it is right");
+        let ec2 = config.pools[0].ec2.clone().expect("it is one of ec2");
+        assert_eq!(ec2.prices.per_hour("eu-south-2", "c7i.large"), Some(Money(101_850)));
+        assert_eq!(config.settings().daily_budget, Some(Money(20_000_000)));
+        assert_eq!(config.settings().pools[0].daily_budget, Some(Money(5_000_000)));
+        assert!(!config.warnings.to_string().contains("budget"), "{}", config.warnings);
+    }
+
+    #[test]
+    fn what_a_budget_cannot_count_is_warned_of() {
+        let known = "[prices.eu-south-2]\n\"c7i.large\" = \"0.10185\"\n";
+        for (master, pool) in [("", "daily_budget = \"5\""), ("daily_budget = \"5\"", "")] {
+            let config = parse(master, pool, known).expect("it works");
+            let warnings = config.warnings.to_string();
+            let what =
+                "what t3.small costs in eu-south-2 is not known, so a budget does not count it";
+            assert_eq!(warnings.matches(what).count(), 1, "{warnings}");
+            assert!(warnings.contains("[prices.eu-south-2] with \"t3.small\""), "{warnings}");
+        }
+        let elsewhere = "[prices.eu-suoth-2]\n\"t3.small\" = \"0.1\"\n";
+        let warnings = parse("", "", elsewhere).expect("it works").warnings.to_string();
+        assert!(warnings.contains("no pool is in the region \"eu-suoth-2\""), "{warnings}");
+    }
+
+    #[test]
+    fn amounts_that_are_none_are_told_with_how_to_write_them() {
+        let check = |mistake: String, what: &str| assert!(mistake.contains(what), "{mistake}");
+        check(mistake("daily_budget = \"$5\"", "", ""), "\"$5\" is not an amount");
+        check(mistake("", "daily_budget = \"0\"", ""), "a budget of nothing launches nothing");
+        check(mistake("", "daily_budget = 5", ""), "must be");
+        let prices = "[prices.eu-south-2]\n\"c7i.large\" = \"0.1.2\"\n";
+        check(mistake("", "", prices), "\"0.1.2\" is not an amount");
+        let unquoted = "[prices.eu-south-2]\nc7i.large = \"0.1\"\n";
+        check(mistake("", "", unquoted), "must be text");
+        let no_type = "[prices.eu-south-2]\nlarge = \"0.1\"\n";
+        check(mistake("", "", no_type), "\"large\" is not an instance type");
+    }
 }

@@ -157,7 +157,7 @@ fn ready<'w>(
             is_open: goes_on,
         });
     }
-    if at < until || (is_open && !work.last().is_some_and(|one| one.until.is_none())) {
+    if at < until || (is_open && work.last().is_none_or(|one| one.until.is_some())) {
         spans.push(Span { stretch: Stretch::Idles, from: at, until, is_open });
     }
 }
