@@ -9,6 +9,7 @@ use axum::http::header;
 use busybee::master::caller::Peer;
 use busybee::master::domain::decision::Answer;
 use busybee::master::domain::decision::Record;
+use busybee::master::domain::entities::Attempt;
 use busybee::master::domain::entities::AttemptState;
 use busybee::model::ids::RefName;
 use busybee::model::status::BuildStatus;
@@ -372,8 +373,97 @@ async fn the_ledger_says_why_each_machine_came_and_went() {
     assert!(text.contains("job test of hello #61 waits for linux idle for 10 min"), "{text}");
     assert!(text.contains("Resource temporarily unavailable"), "{text}");
     assert!(page.contains("class=\"prepares\""));
-    let one = words(&web.text("/instances/1").await);
-    assert!(one.contains("Agent called") && one.contains("+ 15 s"), "{one}");
+    assert!(text.contains("$0.0169"), "what it cost: {text}");
+}
+
+#[tokio::test]
+async fn a_machines_life_is_told_with_its_jobs_on_its_page_and_on_its_workers() {
+    let web = seeded().await;
+    let page = web.text("/instances/1").await;
+    let text = words(&page);
+    assert!(text.contains("cost $0.0169 ($0.08925 an hour)"), "{text}");
+    for path in ["/instances/1", "/workers/linux-0b1a"] {
+        let page = web.text(path).await;
+        assert!(page.len() < PAGE_BYTES_MAX, "{path} weighs {} bytes", page.len());
+        let text = words(&page);
+        let mut rest = text.as_str();
+        for told in [
+            "asked for 20",
+            "1.0 s starts 20",
+            "1.0 s boots 20",
+            "2.0 s prepares 20",
+            "15 s idle 20",
+            "2.0 s hello #39 lint 20",
+            "39 s idle 20",
+            "15 s hello #39 test 20",
+            "3 min 05 s idle 20",
+            "40 s hello #39 package 20",
+            "1 min 20 s idle 20",
+            "5 min 00 s ends 20",
+            "4.0 s",
+        ] {
+            let found = rest.split_once(told);
+            rest = found.unwrap_or_else(|| panic!("{path}: {told} in {rest}")).1;
+        }
+        assert!(page.contains("class=\"works bad\""), "a job that failed looks so");
+        assert!(page.contains("<title>hello #39 test 3 min 05 s</title>"));
+    }
+    let present = words(&web.text("/workers/linux-e41d").await);
+    assert!(present.contains("so far"), "{present}");
+}
+
+#[tokio::test]
+async fn the_ledger_stays_light_however_much_its_machines_have_done() {
+    let archive = Archive::empty().await;
+    let now = clock::now();
+    history::seed(&archive, now).await;
+    let at = busybee::model::time::Timestamp(now.0 - 3_600_000);
+    let mut rows = Vec::new();
+    for id in 100..145u64 {
+        let name = format!("linux-{id:010x}");
+        let status = busybee::model::status::InstanceStatus::Running;
+        rows.push(Record::Instance(history::instance(id, &name, status, at)));
+        for n in 0..150 {
+            let begins = busybee::model::time::Timestamp(at.0 + 30_000 + n * 20_000);
+            let job = id * 1000 + n;
+            rows.push(Record::Job(history::job(job, 58, "test", &[], JobStatus::Passed, begins)));
+            let attempt = history::attempt(job, AttemptState::Passed, begins);
+            let ends = busybee::model::time::Timestamp(begins.0 + 12_000);
+            let worker = name.as_str().into();
+            let attempt = Attempt { worker, finished_at: Some(ends), ..attempt };
+            rows.push(Record::Attempt(attempt));
+        }
+    }
+    archive.remember(rows).await;
+    let web = SeededWeb::new(archive).await;
+    for path in ["/instances", "/instances/120"] {
+        let page = web.text(path).await;
+        assert!(page.len() < PAGE_BYTES_MAX, "{path} weighs {} bytes", page.len());
+        assert!(page.contains("150 jobs"), "{path}");
+    }
+    assert!(words(&web.text("/instances/120").await).contains("more."));
+}
+
+#[tokio::test]
+async fn costs_are_told_where_somebody_looks_for_them() {
+    let web = seeded().await;
+    let build = words(&web.text("/projects/hello/builds/39").await);
+    // 39 + 185 + 80 seconds at $0.08925 an hour.
+    assert!(build.contains("cost $0.0075"), "{build}");
+    assert!(build.contains("on linux-0b1a , $0.0046"), "{build}");
+    let project = words(&web.text("/projects/hello").await);
+    assert!(project.contains("$1.25 today, $1.25 this month"), "{project}");
+    let other = words(&web.text("/projects/orchard").await);
+    assert!(other.contains("at least $0.0400 today"), "{other}");
+    let home = words(&web.text("/").await);
+    assert!(home.contains("of $5.00 today"), "{home}");
+    let api: serde_json::Value =
+        serde_json::from_str(&web.text("/api/v1/projects/hello/builds/39").await).unwrap();
+    assert_eq!((&api["cost"], &api["jobs"][1]["cost"]), (&"0.007536".into(), &"0.004586".into()));
+    let api: serde_json::Value =
+        serde_json::from_str(&web.text("/api/v1/instances/1").await).unwrap();
+    assert_eq!((&api["cost"], &api["price_per_hour"]), (&"0.016933".into(), &"0.08925".into()));
+    assert_eq!(api["jobs"][2]["state"], "failed");
 }
 
 #[tokio::test]

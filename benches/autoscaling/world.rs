@@ -134,9 +134,12 @@ fn settings(policy: &Policy) -> Settings {
         lease: Duration::from_secs(1800),
         max_lifetime: Duration::from_secs(24 * 3600),
         env: Vec::new(),
+        notify_on_missing: Vec::new(),
+        daily_budget: None,
     };
     let project = ProjectSettings { name: "app".into(), repo: "repo".to_owned() };
-    Settings { pools: vec![pool], projects: vec![project], url: "https://ci.example".to_owned() }
+    let url = "https://ci.example".to_owned();
+    Settings { pools: vec![pool], projects: vec![project], url, daily_budget: None }
 }
 
 /// A job whose name is its number in the trace.
@@ -291,7 +294,8 @@ impl World<'_> {
         match action {
             Action::Prepare { instance, .. } => {
                 let (request, what) = (String::new(), String::new());
-                self.say(Event::LaunchPrepared { instance, request, what });
+                let price_per_hour = None;
+                self.say(Event::LaunchPrepared { instance, request, what, price_per_hour });
             }
             Action::Launch { instance, launch, worker, .. } => {
                 let (up_since, connection) = (self.now + PENDING, None);
@@ -328,7 +332,8 @@ impl World<'_> {
             | Action::LoadBuild { .. }
             | Action::KeepConsole { .. }
             | Action::Disconnect { .. }
-            | Action::Alarm(_) => {}
+            | Action::Alarm(_)
+            | Action::Mail { .. } => {}
         }
     }
 }

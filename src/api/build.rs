@@ -40,6 +40,13 @@ pub struct Build {
     pub started_at: Option<String>,
     /// When its last job ended.
     pub finished_at: Option<String>,
+    /// What its jobs have cost so far, estimated: dollars, exact; nothing: not known, or nothing. Absent in
+    /// lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
+    /// Whether some of them ran on instances of unknown price as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cost_in_part: bool,
     /// In the order of the file.
     pub jobs: Vec<Job>,
     /// Its page.
@@ -67,6 +74,13 @@ pub struct Job {
     pub started_at: Option<String>,
     /// When it ended.
     pub finished_at: Option<String>,
+    /// What its attempts have cost so far, estimated: dollars, exact; nothing: not known, or nothing. Absent
+    /// in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
+    /// Whether some of them ran on instances of unknown price as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cost_in_part: bool,
     /// The steps of its newest attempt that have started; absent in lists of builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Vec<Step>>,

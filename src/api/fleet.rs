@@ -44,6 +44,9 @@ pub struct Worker {
     pub idle_until: Option<String>,
     /// When it ended.
     pub ended_at: Option<String>,
+    /// The ledger's row with its moments; only where one worker is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Instance>,
 }
 
 /// A machine of one's own, to be added.
@@ -104,6 +107,15 @@ pub struct Pool {
     pub max_instances: u32,
     /// This many are kept ready without work.
     pub min_idle: u32,
+    /// What it may spend in a day (UTC): dollars, exact; nothing: no limit.
+    pub daily_budget: Option<String>,
+    /// What it has spent today (UTC), estimated: dollars, exact; nothing: nothing that is known.
+    pub spent_today: Option<String>,
+    /// Whether instances of unknown price have run today as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spent_in_part: bool,
+    /// The budget, its own or that of all, that keeps it from launching, in words.
+    pub budget_hold: Option<String>,
 }
 
 /// A page of the ledger, newest first.
@@ -165,4 +177,30 @@ pub struct Instance {
     pub ended_at: Option<String>,
     /// How long it has run, or ran, in whole seconds begun: what one pays for.
     pub seconds: u64,
+    /// Dollars for an hour of it, exact, as it was when it was asked for; nothing: not known.
+    pub price_per_hour: Option<String>,
+    /// What it has cost so far, estimated: dollars, exact; nothing: not known.
+    pub cost: Option<String>,
+    /// Its jobs, oldest first; of very many the newest.
+    #[serde(default)]
+    pub jobs: Vec<InstanceJob>,
+}
+
+/// An attempt that ran on an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceJob {
+    /// Whose build.
+    pub project: String,
+    /// Which.
+    pub number: u64,
+    /// Which of its jobs.
+    pub job: String,
+    /// Counted from 1 within the job.
+    pub attempt: u32,
+    /// `assigned started passed failed cancelled infra`.
+    pub state: String,
+    /// When the worker was given it.
+    pub from: String,
+    /// When it ended; nothing: it goes on.
+    pub until: Option<String>,
 }

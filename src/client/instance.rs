@@ -11,6 +11,7 @@ use crate::client::document::Document;
 use crate::client::exit::Exit;
 use crate::client::exit::Failure;
 use crate::client::moment;
+use crate::client::money;
 use crate::client::screen::Screen;
 use crate::client::screen::remark;
 use crate::client::table::Cell;
@@ -51,7 +52,7 @@ pub async fn run(
 
 fn ledger(document: &Document, screen: &Screen) -> Result<Table, Failure> {
     let heading =
-        ["ID", "POOL", "WORKER", "STATUS", "REQUESTED", "RAN", "WHY STARTED", "WHY ENDED"];
+        ["ID", "POOL", "WORKER", "STATUS", "REQUESTED", "RAN", "COST", "WHY STARTED", "WHY ENDED"];
     let mut table = Table::new(&heading);
     for row in document.read::<InstanceList>()?.instances {
         table.row(vec![
@@ -64,6 +65,7 @@ fn ledger(document: &Document, screen: &Screen) -> Result<Table, Failure> {
                 0 => "-".to_owned(),
                 seconds => moment::duration(Duration::from_secs(seconds)),
             }),
+            Cell::or_dash(row.cost.as_deref().map(money::short).as_deref()),
             Cell::plain(&row.why_started),
             Cell::plain(row.why_ended.as_deref().unwrap_or_default()),
         ]);

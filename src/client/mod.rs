@@ -27,6 +27,7 @@ pub mod watch;
 pub mod answer;
 pub mod build_name;
 pub mod moment;
+pub mod money;
 pub mod screen;
 pub mod table;
 

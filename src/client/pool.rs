@@ -1,11 +1,13 @@
 //! `busybee pool …`
 
+use crate::api::fleet::Pool;
 use crate::api::fleet::PoolList;
 use crate::client::answer;
 use crate::client::arguments::fleet::PoolCommand;
 use crate::client::connection::Connection;
 use crate::client::exit::Exit;
 use crate::client::exit::Failure;
+use crate::client::money;
 use crate::client::screen::Screen;
 use crate::client::table::Cell;
 use crate::client::table::Table;
@@ -41,9 +43,12 @@ async fn list(connection: &Connection, json: bool, mut screen: Screen) -> Result
         screen.line(&document.text())?;
         return Ok(Exit::Done);
     }
-    let heading = ["POOL", "STATE", "PROVISIONER", "WORKERS", "IDLE", "MAX", "LABELS", "REASON"];
+    let heading =
+        ["POOL", "STATE", "PROVISIONER", "WORKERS", "IDLE", "MAX", "TODAY", "LABELS", "REASON"];
     let mut table = Table::new(&heading);
     for pool in document.read::<PoolList>()?.pools {
+        let reasons: Vec<&str> =
+            [&pool.reason, &pool.budget_hold].into_iter().flatten().map(String::as_str).collect();
         table.row(vec![
             Cell::plain(&pool.name),
             if pool.paused { Cell::status("paused") } else { Cell::plain("ready") },
@@ -51,9 +56,22 @@ async fn list(connection: &Connection, json: bool, mut screen: Screen) -> Result
             Cell::plain(pool.workers.to_string()),
             Cell::plain(pool.idle.to_string()),
             Cell::plain(pool.max_instances.to_string()),
+            Cell::or_dash(today(&pool).as_deref()),
             Cell::or_dash(Some(&pool.labels.join(","))),
-            Cell::plain(pool.reason.as_deref().unwrap_or_default()),
+            Cell::plain(reasons.join("; ")),
         ]);
     }
     answer::table(screen, &table, "the master's file has no pool")
+}
+
+/// What it has spent today, and of how much.
+fn today(pool: &Pool) -> Option<String> {
+    let spent = money::cost(pool.spent_today.as_deref(), pool.spent_in_part);
+    match &pool.daily_budget {
+        None => spent,
+        Some(budget) => {
+            let spent = spent.unwrap_or_else(|| money::short("0.00"));
+            Some(format!("{spent} of {}", money::short(budget)))
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! `busybee worker …`
 
 use crate::api::fleet::AddWorker;
+use crate::api::fleet::Instance;
 use crate::api::fleet::Worker;
 use crate::api::fleet::WorkerAdded;
 use crate::api::fleet::WorkerList;
@@ -9,6 +10,7 @@ use crate::client::arguments::fleet::WorkerCommand;
 use crate::client::connection::Connection;
 use crate::client::exit::Exit;
 use crate::client::exit::Failure;
+use crate::client::moment;
 use crate::client::screen::Screen;
 use crate::client::screen::remark;
 use crate::client::screen::tone_of;
@@ -96,8 +98,46 @@ async fn show(
             screen.line(&format!("  {key:<8} {}", visible(&value)))?;
         }
     }
+    if let Some(machine) = &worker.machine {
+        life(machine, &mut screen)?;
+    }
     boot_log(connection, name, &mut screen).await?;
     Ok(Exit::Done)
+}
+
+/// When what happened to its machine, and what it did.
+fn life(machine: &Instance, screen: &mut Screen) -> Result<(), Failure> {
+    let jobs = machine.jobs.iter().map(|job| {
+        let what = format!("{}/{} {} {}", job.project, job.number, job.job, job.state);
+        (Some(&job.from), what)
+    });
+    let moments = [
+        (Some(&machine.requested_at), "requested"),
+        (machine.accepted_at.as_ref(), "accepted"),
+        (machine.running_at.as_ref(), "running"),
+        (machine.contact_at.as_ref(), "agent called"),
+        (machine.ready_at.as_ref(), "ready"),
+        (machine.ending_at.as_ref(), "told to end"),
+        (machine.ended_at.as_ref(), "gone"),
+    ];
+    let moments = moments.into_iter().map(|(at, what)| (at, what.to_owned()));
+    let all = moments.chain(jobs).filter_map(|(at, what)| Some((at?, what)));
+    let mut all: Vec<(&String, String)> = all.collect();
+    // RFC 3339 in UTC: the order of the text is that of time; what comes at one moment stays in order.
+    all.sort_by_key(|(at, _)| *at);
+    screen.line("\nits machine")?;
+    let first = machine.requested_at.as_str();
+    for (at, what) in all {
+        let since = moment::parse(at).zip(moment::parse(first)).map(|(at, first)| at.since(first));
+        let after = since.map(moment::duration).unwrap_or_default();
+        screen.line(&format!(
+            "  {}  {:>9}  {}",
+            visible(at),
+            format!("+{after}"),
+            visible(&what)
+        ))?;
+    }
+    Ok(())
 }
 
 /// What its machine and its bootstrap script have said so far.

@@ -163,6 +163,7 @@ pub(super) mod tests {
             status,
             candidate: 0,
             what: None,
+            price_per_hour: None,
             request: None,
             cloud_id: Some(CloudId::from("i-1")),
             why_started: String::new(),

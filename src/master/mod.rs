@@ -19,6 +19,7 @@ pub mod launch_facts;
 mod left_behind;
 pub mod listener;
 pub mod logs;
+pub mod mail;
 pub mod notice_index;
 pub mod notices;
 mod perform;

@@ -85,7 +85,9 @@ impl NoticeIndex {
                 }
                 Record::Worker(_) | Record::Instance(_) | Record::Pool(_) => fleet = true,
                 // Nobody watches these.
-                Record::Ref(..)
+                Record::ProjectDay(_)
+                | Record::BudgetTold(..)
+                | Record::Ref(..)
                 | Record::Baseline(_)
                 | Record::Change(_)
                 | Record::ChangeDone(_) => {}

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod ids;
 pub mod inputs;
 pub mod labels;
+pub mod money;
 pub mod secret;
 pub mod status;
 pub mod step;

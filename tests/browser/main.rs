@@ -32,7 +32,7 @@ use seeded_web::loopback;
 use tokio::sync::mpsc;
 
 /// Every kind of page there is.
-const PAGES: [(&str, &str); 10] = [
+const PAGES: [(&str, &str); 12] = [
     ("home", "/"),
     ("project", "/projects/hello"),
     ("failed", "/projects/hello/builds/40"),
@@ -41,6 +41,8 @@ const PAGES: [(&str, &str); 10] = [
     ("workers", "/workers"),
     ("worker", "/workers/linux-e41d"),
     ("instances", "/instances"),
+    ("instance", "/instances/1"),
+    ("gone", "/workers/linux-0b1a"),
     ("login", "/login"),
     ("missing", "/nowhere"),
 ];

@@ -121,9 +121,12 @@ fn settings(furniture: &Furniture) -> Settings {
             lease: 30 * minute,
             max_lifetime: 60 * minute,
             env: Vec::new(),
+            notify_on_missing: Vec::new(),
+            daily_budget: None,
         }],
         projects: vec![ProjectSettings { name: "hello".into(), repo: "hello.git".into() }],
         url: "https://ci.example.com".into(),
+        daily_budget: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Workers, pools and instances.
 
 use busybee::api::fleet::Instance;
+use busybee::api::fleet::InstanceJob;
 use busybee::api::fleet::Pool;
 use busybee::api::fleet::Worker;
 use serde_json::Value;
@@ -31,6 +32,7 @@ fn worker() -> Worker {
         idle_since: Some("2026-01-31T12:05:00.000Z".into()),
         idle_until: None,
         ended_at: None,
+        machine: None,
     }
 }
 
@@ -52,6 +54,9 @@ fn instance(id: u64) -> Instance {
         ending_at: None,
         ended_at: None,
         seconds: 754,
+        price_per_hour: Some("0.08925".into()),
+        cost: Some("0.018693".into()),
+        jobs: Vec::new(),
     }
 }
 
@@ -120,6 +125,41 @@ fn a_machine_of_ones_own_gets_its_lines_on_the_output_and_nothing_else_there() {
 }
 
 #[test]
+fn a_workers_machine_is_told_from_asked_for_to_gone_with_its_jobs() {
+    let master = FakeMaster::start();
+    let at = |time: &str| format!("2026-01-31T12:{time}.000Z");
+    let job = InstanceJob {
+        project: "hello".into(),
+        number: 12,
+        job: "test".into(),
+        attempt: 1,
+        state: "passed".into(),
+        from: at("00:50"),
+        until: Some(at("03:00")),
+    };
+    let machine = Instance {
+        accepted_at: Some(at("00:01")),
+        running_at: Some(at("00:12")),
+        contact_at: Some(at("00:30")),
+        ready_at: Some(at("00:50")),
+        jobs: vec![job],
+        ..instance(3)
+    };
+    master.has("GET /workers/linux-7", &Worker { machine: Some(machine), ..worker() });
+    master.on("GET /workers/linux-7/log", |_| Reply::text(200, ""));
+    let shown = ask(&master, "worker show linux-7").ended_with(0);
+    let life = shown.text().split_once("its machine").map(|(_, life)| life.to_owned());
+    insta::assert_snapshot!(life.unwrap(), @r"
+      2026-01-31T12:00:00.000Z       +0ms  requested
+      2026-01-31T12:00:01.000Z        +1s  accepted
+      2026-01-31T12:00:12.000Z       +12s  running
+      2026-01-31T12:00:30.000Z       +30s  agent called
+      2026-01-31T12:00:50.000Z       +50s  ready
+      2026-01-31T12:00:50.000Z       +50s  hello/12 test passed
+    ");
+}
+
+#[test]
 fn a_paused_pool_says_why() {
     let master = FakeMaster::start();
     let pool = Pool {
@@ -133,11 +173,15 @@ fn a_paused_pool_says_why() {
         idle: 0,
         max_instances: 10,
         min_idle: 0,
+        daily_budget: Some("5.00".into()),
+        spent_today: Some("5.019999".into()),
+        spent_in_part: false,
+        budget_hold: Some("pool linux has spent all".into()),
     };
     master.has("GET /pools", &json!({"pools": [pool]}));
     insta::assert_snapshot!(ask(&master, "pool list").ended_with(0).text(), @r"
-    POOL   STATE   PROVISIONER  WORKERS  IDLE  MAX  LABELS     REASON
-    linux  paused  local        1        0     10   linux,x64  3 launches in a row failed
+    POOL   STATE   PROVISIONER  WORKERS  IDLE  MAX  TODAY           LABELS     REASON
+    linux  paused  local        1        0     10   $5.02 of $5.00  linux,x64  3 launches in a row failed; pool linux has spent all
     ");
     assert_eq!(ask(&master, "pool list --json").json()["pools"][0]["paused"], true);
 }
@@ -164,8 +208,8 @@ fn the_ledger_is_read_to_its_last_page() {
     let ran = ask(&master, "instance list --all").ended_with(0);
     assert_eq!(ran.text().lines().count(), 8);
     insta::assert_snapshot!(ran.text().lines().take(2).collect::<Vec<_>>().join("\n"), @r"
-    ID  POOL   WORKER   STATUS      REQUESTED                 RAN      WHY STARTED  WHY ENDED
-    7   linux  linux-7  terminated  2026-01-31T12:00:00.000Z  12m 34s  1 job waits  idle for 10 min
+    ID  POOL   WORKER   STATUS      REQUESTED                 RAN      COST     WHY STARTED  WHY ENDED
+    7   linux  linux-7  terminated  2026-01-31T12:00:00.000Z  12m 34s  $0.0187  1 job waits  idle for 10 min
     ");
 }
 

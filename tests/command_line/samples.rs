@@ -23,6 +23,8 @@ pub(crate) fn build(status: &str, jobs: Vec<Job>) -> Build {
         created_at: "2026-01-31T12:00:00.000Z".into(),
         started_at: Some("2026-01-31T12:00:01.000Z".into()),
         finished_at: is_over.then(|| "2026-01-31T12:01:06.500Z".into()),
+        cost: is_over.then(|| "0.041250".into()),
+        cost_in_part: false,
         jobs,
         url: "https://ci.example.com/hello/1".into(),
     }
@@ -42,6 +44,8 @@ pub(crate) fn job(name: &str, status: &str, steps: Vec<Step>) -> Job {
         queued_at: None,
         started_at: has_started.then(|| "2026-01-31T12:00:01.000Z".into()),
         finished_at: is_over.then(|| "2026-01-31T12:00:04.000Z".into()),
+        cost: None,
+        cost_in_part: false,
         steps: Some(steps),
     }
 }

@@ -150,6 +150,7 @@ fn provisioner(house: &House) -> Ec2Provisioner {
         public_ip: None,
         root_disk: RootDisk::default(),
         tags: std::collections::BTreeMap::new(),
+        prices: Default::default(),
     };
     Ec2Provisioner::new(settings, "test".to_owned(), "cloud".into()).expect("it is set up")
 }

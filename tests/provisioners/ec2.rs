@@ -88,6 +88,7 @@ pub(crate) fn settings() -> Ec2Settings {
         public_ip: None,
         root_disk: RootDisk::default(),
         tags: BTreeMap::from([("team".to_owned(), "a+b *~ü".to_owned())]),
+        prices: Default::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use busybee::master::domain::billing;
 use busybee::master::domain::decision::Record;
 use busybee::master::domain::entities::Attempt;
 use busybee::master::domain::entities::AttemptState;
@@ -11,6 +12,7 @@ use busybee::master::domain::entities::Enrolment;
 use busybee::master::domain::entities::Instance;
 use busybee::master::domain::entities::Job;
 use busybee::master::domain::entities::PoolState;
+use busybee::master::domain::entities::ProjectDay;
 use busybee::master::domain::entities::Resumes;
 use busybee::master::domain::entities::StepRun;
 use busybee::master::domain::entities::Worker;
@@ -25,6 +27,7 @@ use busybee::model::ids::Fence;
 use busybee::model::ids::InstanceId;
 use busybee::model::ids::JobId;
 use busybee::model::ids::RefName;
+use busybee::model::money::Money;
 use busybee::model::status::BuildStatus;
 use busybee::model::status::InstanceStatus;
 use busybee::model::status::JobStatus;
@@ -176,6 +179,7 @@ pub fn instance(id: u64, worker: &str, status: InstanceStatus, at: Timestamp) ->
         status,
         candidate: 0,
         what: Some("c7i.large in subnet-a, ami-1".into()),
+        price_per_hour: Some(Money(89_250)),
         request: None,
         cloud_id: Some("4711:8899".into()),
         why_started: "job test of hello #61 waits for linux".into(),
@@ -224,6 +228,7 @@ pub async fn seed(archive: &Archive, now: Timestamp) {
     }));
     archive.remember(records).await;
     seed_fleet(archive, now).await;
+    seed_past_work(archive, now).await;
     seed_failed(archive, ago(900)).await;
     seed_running(archive, ago(95)).await;
     seed_waiting(archive, ago(30)).await;
@@ -260,6 +265,35 @@ async fn seed_fleet(archive: &Archive, now: Timestamp) {
     archive.remember(rows).await;
     archive.boot_log("linux-e41d", b"+ apt-get update\r\nHit:1 http://deb.example.com stable InRelease\nReading package lists... 0%\rReading package lists... 40%\rReading package lists... Done\n+ apt-get install -y git ca-certificates\n\x1b[33mW:\x1b[0m Not using locking for read only lock file\nUnpacking git (1:2.39.2) ...\n").await;
     archive.boot_log("linux-51d0", b"git version 2.39.2\nready\n").await;
+}
+
+/// What a machine has done that is gone, and what its project has cost since.
+async fn seed_past_work(archive: &Archive, now: Timestamp) {
+    let began = |seconds: u64| Timestamp(now.0 - 9000 * S + seconds * S);
+    let mut records = Vec::new();
+    let turns = [(581, "lint", 21, 60), (582, "test", 75, 260), (583, "package", 300, 380)];
+    for (id, name, from, until) in turns {
+        let failed = name == "package";
+        let status = if failed { JobStatus::Failed } else { JobStatus::Passed };
+        let mut job = job(id, 58, name, &[], status, began(from));
+        job.worker = Some("linux-0b1a".into());
+        let state = if failed { AttemptState::Failed } else { AttemptState::Passed };
+        let mut attempt = attempt(id, state, began(from));
+        attempt.worker = "linux-0b1a".into();
+        attempt.finished_at = Some(began(until));
+        records.extend([Record::Job(job), Record::Attempt(attempt)]);
+    }
+    let day = billing::day_of(now);
+    for (project, day, cost) in [("hello", day, 1_250_000), ("orchard", day, 40_000)] {
+        let cost = Money(cost);
+        records.push(Record::ProjectDay(ProjectDay {
+            project: project.into(),
+            day,
+            cost,
+            in_part: project == "orchard",
+        }));
+    }
+    archive.remember(records).await;
 }
 
 async fn seed_failed(archive: &Archive, at: Timestamp) {

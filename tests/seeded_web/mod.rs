@@ -27,6 +27,7 @@ use busybee::model::ids::BuildNumber;
 use busybee::model::ids::LaunchId;
 use busybee::model::ids::ProjectName;
 use busybee::model::labels::Labels;
+use busybee::model::money::Money;
 use busybee::model::secret::Secret;
 use busybee::model::status::BuildStatus;
 use tokio::sync::mpsc;
@@ -174,6 +175,7 @@ fn config(listen_is_loopback: bool) -> HttpConfig {
         max_instances,
         min_idle: 0,
         idle_timeout: Duration::from_secs(600),
+        daily_budget: (name == "linux").then_some(Money(5_000_000)),
     };
     let project = |name: &str, repo: &str| ProjectView {
         name: name.into(),
@@ -194,6 +196,7 @@ fn config(listen_is_loopback: bool) -> HttpConfig {
         ],
         token_hash: digest.as_ref().try_into().unwrap(),
         cookie_key: [7; 32],
+        daily_budget: None,
         pipeline_schema: "{\"title\":\"pipeline\"}".into(),
     }
 }

@@ -85,14 +85,15 @@ fn cloud_id(launch: &LaunchId) -> CloudId {
 }
 
 impl World {
-    pub(crate) fn prepare(&mut self, instance: InstanceId) {
+    pub(crate) fn prepare(&mut self, instance: InstanceId, pool: &PoolName) {
         let takes = 10 + self.random(5_000);
         let event = if self.fault("preparation failed", 40) {
             let sentence = "the cloud does not answer".to_owned();
             Event::LaunchFailed { instance, sentence, failure: LaunchFailure::Unsettled }
         } else {
             let (request, what) = (format!("request of {instance}"), "a machine".to_owned());
-            Event::LaunchPrepared { instance, request, what }
+            let price_per_hour = self.price(pool);
+            Event::LaunchPrepared { instance, request, what, price_per_hour }
         };
         self.tell_master(takes, event);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use busybee::master::domain::budget::Scope;
 use busybee::master::domain::decision::Record;
 use busybee::master::domain::entities::Attempt;
 use busybee::master::domain::entities::AttemptState;
@@ -11,6 +12,7 @@ use busybee::master::domain::entities::Change;
 use busybee::master::domain::entities::Instance;
 use busybee::master::domain::entities::Job;
 use busybee::master::domain::entities::PoolState;
+use busybee::master::domain::entities::ProjectDay;
 use busybee::master::domain::entities::Worker;
 use busybee::master::domain::snapshot::LastIds;
 use busybee::master::domain::snapshot::Snapshot;
@@ -41,6 +43,8 @@ pub(crate) struct Disk {
     pub(crate) workers: BTreeMap<WorkerName, Worker>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) pools: BTreeMap<PoolName, PoolState>,
+    pub(crate) project_days: BTreeMap<(ProjectName, u64), ProjectDay>,
+    pub(crate) budgets_told: BTreeMap<Scope, u64>,
     pub(crate) last_change: u64,
 }
 
@@ -83,6 +87,12 @@ impl Disk {
             Record::Pool(pool) => {
                 self.pools.insert(pool.name.clone(), pool);
             }
+            Record::ProjectDay(day) => {
+                self.project_days.insert((day.project.clone(), day.day), day);
+            }
+            Record::BudgetTold(scope, day) => {
+                self.budgets_told.insert(scope, day);
+            }
         }
     }
 
@@ -114,6 +124,14 @@ impl Disk {
             workers: workers.filter(|w| w.status != WorkerStatus::Gone).cloned().collect(),
             instances: instances.filter(|i| !i.status.is_final()).cloned().collect(),
             pools: self.pools.values().cloned().collect(),
+            ended_instances: self
+                .instances
+                .values()
+                .filter(|i| i.ended_at.is_some())
+                .cloned()
+                .collect(),
+            project_days: self.project_days.values().cloned().collect(),
+            budgets_told: self.budgets_told.clone(),
             last_numbers,
             last_ids: LastIds {
                 build: last(self.builds.keys().next_back().map(|id| id.0)),

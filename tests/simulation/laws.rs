@@ -202,14 +202,14 @@ impl Laws {
     pub(crate) fn after_commit(&self, disk: &Disk, records: &[Record]) {
         for record in records {
             if let Record::Job(job) = record {
-                explained(disk, disk.jobs.get(&job.id).expect("it was just written"));
+                explained(disk.jobs.get(&job.id).expect("it was just written"));
             }
         }
     }
 
     /// What is too much to look at each time.
     pub(crate) fn now_and_then(&self, disk: &Disk) {
-        disk.jobs.values().for_each(|job| explained(disk, job));
+        disk.jobs.values().for_each(explained);
         let mut held = BTreeSet::new();
         for attempt in disk.attempts.values().filter(|attempt| is_open(attempt)) {
             assert!(held.insert(attempt.job), "a job has one open attempt: {attempt:?}");
@@ -231,10 +231,9 @@ fn newest(
     newer.or_else(|| disk.attempts.get(&id).cloned())
 }
 
-/// A job that waits says why.
-fn explained(disk: &Disk, job: &Job) {
-    let is_given = job.attempt.and_then(|id| disk.attempts.get(&id)).is_some_and(is_open);
-    let waits = matches!(job.status, JobStatus::Queued | JobStatus::Waiting) && !is_given;
+/// A job that waits says why, also one that was given out and has not begun.
+fn explained(job: &Job) {
+    let waits = matches!(job.status, JobStatus::Queued | JobStatus::Waiting);
     assert!(!waits || job.reason.is_some(), "a job waits without a reason: {job:?}");
 }
 

@@ -8,6 +8,7 @@
 
 mod acts;
 mod agents;
+mod budgets;
 mod clocks;
 mod cloud;
 mod disk;
@@ -85,6 +86,7 @@ fn the_faults_do_happen() {
         "boot hangs",
         "bootstrap fails",
         "bootstrap hangs",
+        "budget spent",
         "cancel ignored",
         "chunk lost",
         "clock set",
@@ -167,6 +169,11 @@ fn an_end_that_is_not_told_would_be_noticed() {
 #[test]
 fn a_machine_that_is_never_ended_would_be_noticed() {
     assert!(caught(Planted::TerminationForgotten).is_some());
+}
+
+#[test]
+fn a_budget_that_is_not_kept_would_be_noticed() {
+    assert!(caught(Planted::BudgetForgotten).is_some());
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub(crate) struct Master {
     pub(crate) clock_is_off_by: i64,
     clock: StepsOfClock,
     /// The domain's time.
-    now: Timestamp,
+    pub(crate) now: Timestamp,
     pub(crate) index: NoticeIndex,
 }
 
@@ -251,6 +251,7 @@ impl World {
     fn commit(&mut self, turn: Vec<Vec<Record>>) {
         for records in &turn {
             self.laws.before_commit(&self.disk, records, &self.people);
+            self.budgets_are_kept(records);
             for record in records.iter().cloned() {
                 self.disk.write(record);
             }
@@ -273,7 +274,7 @@ impl World {
             match action {
                 Action::ResolveChange(change) => self.resolve(change),
                 Action::LoadBuild { project, number } => self.load_build(project, number),
-                Action::Prepare { instance, .. } => self.prepare(instance),
+                Action::Prepare { instance, pool, .. } => self.prepare(instance, &pool),
                 Action::Launch { instance, launch, pool, worker, .. } => {
                     self.launch(instance, launch, pool, worker);
                 }
@@ -288,6 +289,7 @@ impl World {
                 }
                 Action::Probe { pool, .. } => self.probe(pool),
                 Action::Alarm(_) => *self.counts.entry("alarm").or_default() += 1,
+                Action::Mail { .. } => *self.counts.entry("mail").or_default() += 1,
             }
         }
         for (reply, answer) in answers {
@@ -350,7 +352,7 @@ impl World {
             _ => {}
         }
         self.master.index = NoticeIndex::load(&snapshot);
-        let (settings, seed) = (self.settings.clone(), self.random(u64::MAX));
+        let (settings, seed) = (self.settings_for_domain(), self.random(u64::MAX));
         self.master.it = Some(Coordinator::load(settings, snapshot, self.master.now, seed));
     }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Planted {
     LeaseIgnored,
     /// The master counts leases and graces with a clock that somebody sets.
     ClockTrusted,
+    /// No budget is kept.
+    BudgetForgotten,
     /// A late result counts for whatever the job's newest attempt is.
     FenceIgnored,
     /// An end of a build is not told to who watches.

@@ -48,7 +48,7 @@ fn live(world: &mut World) {
     world.run_until(start + FAULTS_LAST);
     world.faults = false;
     world.note(|| "-- faults stop".to_owned());
-    let end = start + FAULTS_LAST + REST_COMES;
+    let end = start + FAULTS_LAST + REST_COMES + world.rest_waits_for_budgets();
     // Whatever was on its way has arrived, and every open poll has come.
     world.run_until(start + FAULTS_LAST + 3 * LOOK_EVERY);
     while let Some(why) = world.why_not_quiet() {

@@ -12,6 +12,7 @@ use busybee::model::ids::ConnectionId;
 use busybee::model::ids::WorkerName;
 use busybee::model::time::Timestamp;
 
+use crate::budgets;
 use crate::cloud::Cloud;
 use crate::cloud::CloudStep;
 use crate::disk::Disk;
@@ -72,6 +73,8 @@ pub(crate) struct World {
     pub(crate) faults: bool,
     /// Whether agents resume by their keys; or by their passwords, as after a lost answer.
     pub(crate) resumes_by_key: bool,
+    /// Whether pools have budgets.
+    pub(crate) has_budgets: bool,
     pub(crate) planted: Planted,
     pub(crate) settings: Settings,
     pub(crate) master: Master,
@@ -91,7 +94,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, planted: Planted, traced: bool) -> World {
-        let now = Timestamp(1_000_000_000_000);
+        let now = budgets::first_moment(seed);
         let mut world = World {
             now,
             luck: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
@@ -99,6 +102,7 @@ impl World {
             n_happenings: 0,
             faults: true,
             resumes_by_key: seed.is_multiple_of(KEYS_EVERY),
+            has_budgets: budgets::has_budgets(seed),
             planted,
             settings: Settings::default(),
             master: Master::new(now),
@@ -148,14 +152,19 @@ impl World {
             lease: Duration::from_secs(240),
             max_lifetime: Duration::from_secs(2 * 3600),
             env: Vec::new(),
+            daily_budget: None,
+            notify_on_missing: vec!["ops@example.com".to_owned()],
         };
         let shared = self.random(2) == 0;
         let min_idle = self.random(2) as u32;
         let project = |name: &str| ProjectSettings { name: name.into(), repo: "repo".into() };
+        let (daily_budget, of_cloud) = self.draw_budgets();
         Settings {
+            daily_budget,
             pools: vec![
                 PoolSettings {
                     provisioner: ProvisionerKind::Ec2,
+                    daily_budget: of_cloud,
                     candidates: vec!["here".into(), "there".into()],
                     has_bootstrap: true,
                     jobs_per_instance,

@@ -14,6 +14,7 @@ use crate::client::connection::Connection;
 use crate::client::exit::Exit;
 use crate::client::exit::Failure;
 use crate::client::moment;
+use crate::client::money;
 use crate::client::screen::Screen;
 use crate::client::screen::Tone;
 use crate::client::screen::tone_of;
@@ -73,6 +74,9 @@ fn facts(build: &Build, screen: &Screen) -> Vec<(&'static str, String)> {
     ];
     if let Some(pipeline) = &build.pipeline {
         facts.insert(0, ("pipeline", pipeline.clone()));
+    }
+    if let Some(cost) = money::cost(build.cost.as_deref(), build.cost_in_part) {
+        facts.push(("cost", cost));
     }
     facts.extend(build.inputs.iter().map(|(name, value)| ("input", format!("{name}={value}"))));
     facts

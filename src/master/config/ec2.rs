@@ -9,6 +9,7 @@ use crate::master::config::typed::VolumeFile;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::master::provisioner::ec2::settings::Market;
 use crate::master::provisioner::ec2::settings::RootDisk;
+use crate::model::money::Money;
 use crate::runtime::config_file::placed::At;
 use crate::runtime::config_file::placed::Entries;
 
@@ -36,6 +37,8 @@ pub(super) fn of(reading: &mut Reading<'_>, typed: At<Ec2File>) -> Option<Ec2Set
     let market = market(reading, typed.market, typed.max_price.as_ref());
     let root_disk = root_disk(reading, typed.volumes.unwrap_or_default());
     let tags = tags(reading, typed.tags);
+    let prices = region.as_ref().and_then(|region| reading.prices.get(region)).cloned();
+    let prices = prices.unwrap_or_default();
     Some(Ec2Settings {
         region: region?,
         endpoint,
@@ -52,6 +55,7 @@ pub(super) fn of(reading: &mut Reading<'_>, typed: At<Ec2File>) -> Option<Ec2Set
         public_ip: typed.public_ip,
         root_disk,
         tags,
+        prices,
     })
 }
 
@@ -96,7 +100,7 @@ fn market(
         Some(MarketWord::SpotThenOnDemand) => Market::SpotThenOnDemand,
     };
     if let Some(price) = max_price {
-        let is_price = price.value.parse::<f64>().is_ok_and(|price| price > 0.0 && price < 1000.0);
+        let is_price = Money::parse(&price.value).is_ok_and(|price| price > Money::ZERO);
         if !is_price {
             let what = format!("\"{}\" is not a price", price.value);
             reading.wrong(price.id, what, "write dollars per hour, as in max_price = \"0.10\"");

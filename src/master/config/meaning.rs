@@ -1,5 +1,6 @@
 //! `[master]`: what was typed → what it means; pools and projects in files of their own.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,10 +11,14 @@ use crate::master::config::CertificateFiles;
 use crate::master::config::MasterConfig;
 use crate::master::config::PoolConfig;
 use crate::master::config::ProjectConfig;
+use crate::master::config::mail;
+use crate::master::config::money;
 use crate::master::config::pool;
 use crate::master::config::project;
 use crate::master::config::typed::ConfigFile;
 use crate::master::config::typed::MasterFile;
+use crate::master::mail::settings::MailSettings;
+use crate::master::provisioner::ec2::prices::Prices;
 use crate::runtime::config_file::duration::Span;
 use crate::runtime::config_file::node::Document;
 use crate::runtime::config_file::node::NodeId;
@@ -34,6 +39,10 @@ pub(super) struct Reading<'d> {
     pub(super) folder: &'d Path,
     /// Where bootstrap scripts lie; nothing: the ones that come with busybee.
     pub(super) bootstrap_dir: Option<PathBuf>,
+    /// What the admin says types cost, by region.
+    pub(super) prices: BTreeMap<String, Prices>,
+    /// Whether there is a `[mail]`.
+    pub(super) has_mail: bool,
 }
 
 impl Reading<'_> {
@@ -103,7 +112,13 @@ impl Reading<'_> {
     }
 }
 
-type Meaning = (MasterConfig, Vec<PoolConfig>, Vec<ProjectConfig>);
+/// What a whole file means.
+pub(super) struct Meaning {
+    pub(super) master: MasterConfig,
+    pub(super) mail: Option<MailSettings>,
+    pub(super) pools: Vec<PoolConfig>,
+    pub(super) projects: Vec<ProjectConfig>,
+}
 
 /// What a file means; what is wrong is reported to the document.
 pub(super) fn of(
@@ -112,10 +127,17 @@ pub(super) fn of(
     file: ConfigFile,
     folder: &Path,
 ) -> Option<Meaning> {
-    let mut reading = Reading { document, warnings, folder, bootstrap_dir: None };
+    let prices = BTreeMap::new();
+    let has_mail = file.mail.is_some();
+    let mut reading = Reading { document, warnings, folder, bootstrap_dir: None, prices, has_mail };
+    let budget_at = file.master.value.daily_budget.as_ref().map(|typed| typed.id);
+    let regions = file.pool.iter().flatten().filter_map(|pool| pool.value.ec2.as_ref());
+    let regions = regions.map(|ec2| ec2.value.region.value.clone()).collect();
+    reading.prices = money::prices(&mut reading, file.prices, &regions);
     let unsafe_local = file.master.value.unsafe_local.unwrap_or(false);
     let root = reading.document.root.id;
     let master = master(&mut reading, file.master);
+    let mail = file.mail.and_then(|typed| mail::of(&mut reading, typed));
     let (pools, projects) = (file.pool.unwrap_or_default(), file.project.unwrap_or_default());
     if pools.is_empty() {
         reading.warn(root, "there is no [[pool]], so nothing can be built", "add one");
@@ -129,7 +151,10 @@ pub(super) fn of(
         pools.into_iter().filter_map(|typed| pool::of(&mut reading, typed, unsafe_local)).collect();
     let projects: Vec<_> =
         projects.into_iter().filter_map(|typed| project::of(&mut reading, typed)).collect();
-    Some((master?, pools, projects))
+    if let Some(at) = budget_at {
+        money::warn_of_unpriced(&mut reading, at, &pools);
+    }
+    Some(Meaning { master: master?, mail, pools, projects })
 }
 
 fn once_each<'n>(
@@ -174,6 +199,7 @@ fn master(reading: &mut Reading<'_>, typed: At<MasterFile>) -> Option<MasterConf
     let certificate = certificate(reading, &typed.cert_file, &typed.key_file, &typed.ca_file);
     let bootstrap_dir = typed.bootstrap_dir.map(|path| reading.existing(&path));
     reading.bootstrap_dir.clone_from(&bootstrap_dir);
+    let daily_budget = money::budget(reading, typed.daily_budget.as_ref());
     let agent_dir = typed.agent_dir.map(|path| reading.existing(&path));
     Some(MasterConfig {
         url: url?,
@@ -182,6 +208,7 @@ fn master(reading: &mut Reading<'_>, typed: At<MasterFile>) -> Option<MasterConf
         bootstrap_dir,
         agent_dir,
         id: typed.id.map(|id| id.value),
+        daily_budget,
         certificate,
     })
 }

@@ -5,7 +5,9 @@
 mod ami;
 pub mod bootstrap;
 mod ec2;
+mod mail;
 mod meaning;
+mod money;
 mod pool;
 mod project;
 mod typed;
@@ -19,12 +21,15 @@ use std::path::PathBuf;
 
 use crate::master::change_source::source::Source;
 use crate::master::config::bootstrap::Bootstrap;
+use crate::master::config::meaning::Meaning;
 use crate::master::config::typed::ConfigFile;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProjectSettings;
 use crate::master::domain::settings::Settings;
+use crate::master::mail::settings::MailSettings;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::model::ids::ProjectName;
+use crate::model::money::Money;
 use crate::runtime::config_file::decode;
 use crate::runtime::config_file::problem::Problem;
 use crate::runtime::config_file::problem::Problems;
@@ -38,6 +43,8 @@ pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub struct Config {
     /// The master itself.
     pub master: MasterConfig,
+    /// How people are told; nothing: they are not.
+    pub mail: Option<MailSettings>,
     /// In the order of the file.
     pub pools: Vec<PoolConfig>,
     /// In the order of the file.
@@ -61,6 +68,8 @@ pub struct MasterConfig {
     pub agent_dir: Option<PathBuf>,
     /// The name by which this master's instances are known; nothing: made at first start.
     pub id: Option<String>,
+    /// What all pools may spend in a day (UTC); nothing: no limit.
+    pub daily_budget: Option<Money>,
     /// A certificate for the port; nothing: one of the master's own CA.
     pub certificate: Option<CertificateFiles>,
 }
@@ -96,6 +105,13 @@ pub struct ProjectConfig {
     pub source: Source,
     /// The token that a hook must bring when it is not from this machine.
     pub hook_token_file: Option<PathBuf>,
+}
+
+impl PoolConfig {
+    /// What a budget cannot count of this pool, as its price is not known, and what to do.
+    pub fn unpriced(&self) -> Option<(String, String)> {
+        money::unpriced(self.ec2.as_ref()?)
+    }
 }
 
 impl Config {
@@ -143,9 +159,9 @@ impl Config {
         let config = file.and_then(|file| meaning::of(&mut document, &mut warnings, file, folder));
         let problems = document.into_problems();
         match config {
-            Some((master, pools, projects)) if problems.is_empty() => {
+            Some(Meaning { master, mail, pools, projects }) if problems.is_empty() => {
                 let warnings = Problems::new(name, text, warnings);
-                Ok(Config { master, pools, projects, warnings })
+                Ok(Config { master, mail, pools, projects, warnings })
             }
             _ => Err(Problems::new(name, text, problems)),
         }
@@ -161,6 +177,7 @@ impl Config {
             pools: self.pools.iter().map(|pool| pool.settings.clone()).collect(),
             projects: self.projects.iter().map(project).collect(),
             url: self.master.url.clone(),
+            daily_budget: self.master.daily_budget,
         }
     }
 

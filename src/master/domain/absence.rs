@@ -6,6 +6,7 @@ use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Action;
 use crate::master::domain::entities::Worker;
 use crate::master::domain::timers::Timer;
+use crate::master::domain::wait_reason::LaunchHold;
 use crate::master::domain::workers;
 use crate::model::ids::PoolName;
 use crate::model::ids::WorkerName;
@@ -95,6 +96,9 @@ impl Coordinator {
         let timer = Timer::Launch(pool.clone());
         if !self.timers.is_set(&timer) {
             self.timers.set(timer, self.now + LAUNCH_HOLD);
+            if let Some(pool) = self.pools.get_mut(pool) {
+                pool.hold = Some(LaunchHold::Agents);
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use crate::master::domain::decision::ToAgent;
 use crate::master::domain::entities::Attempt;
 use crate::master::domain::entities::AttemptState;
 use crate::master::domain::timers::Timer;
+use crate::master::domain::wait_reason::WaitReason;
 use crate::model::attempt::AttemptOutcome;
 use crate::model::attempt::AttemptRef;
 use crate::model::ids::AttemptId;
@@ -38,11 +39,12 @@ impl Coordinator {
         let project = project.map(|build| build.project.clone());
         let mut number = 0;
         let mut fence = Fence(0);
-        self.change_job(job, |job, _| {
+        let given = WaitReason::Given { worker: name.clone(), at: self.now };
+        self.change_job(job, |job, now| {
             job.fence = Fence(job.fence.0 + 1);
             job.attempt = Some(attempt);
             job.worker = Some(name.clone());
-            job.reason = None;
+            job.reason = Some(given.sentence(now));
             (number, fence) = (job.attempts + 1, job.fence);
         });
         let id = AttemptRef { attempt, fence };
@@ -110,6 +112,7 @@ impl Coordinator {
         self.watch_attempt(id.attempt);
         self.change_job(job, |job, now| {
             job.status = JobStatus::Running;
+            job.reason = None;
             job.attempts += 1;
             job.started_at = Some(now);
         });
@@ -219,6 +222,7 @@ impl Coordinator {
         attempt.state = state;
         attempt.finished_at = Some(self.now);
         let worker = attempt.worker.clone();
+        self.account_for(&attempt);
         self.remember(Record::Attempt(attempt));
         self.change_worker(&worker, |worker, _| {
             if worker.attempt.is_some_and(|given| given.attempt == id) {

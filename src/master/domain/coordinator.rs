@@ -24,6 +24,7 @@ use crate::master::domain::requests::Loading;
 use crate::master::domain::settings::Settings;
 use crate::master::domain::snapshot::LastIds;
 use crate::master::domain::snapshot::Snapshot;
+use crate::master::domain::spending::Spending;
 use crate::master::domain::timers::Timer;
 use crate::master::domain::timers::Timers;
 use crate::master::domain::workers::LiveWorker;
@@ -66,6 +67,7 @@ pub struct Coordinator {
     pub(super) workers: BTreeMap<WorkerName, LiveWorker>,
     pub(super) instances: BTreeMap<InstanceId, LiveInstance>,
     pub(super) pools: BTreeMap<PoolName, Pool>,
+    pub(super) spending: Spending,
     pub(super) loading: BTreeMap<(ProjectName, BuildNumber), Loading>,
     /// Why nothing new begins: the master's disk is full. Not remembered, as nothing is.
     pub(super) disk_full: Option<String>,
@@ -79,7 +81,13 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// Takes up what was going on when the last master ended.
-    pub fn load(settings: Settings, snapshot: Snapshot, now: Timestamp, seed: u64) -> Coordinator {
+    pub fn load(
+        settings: Settings,
+        mut snapshot: Snapshot,
+        now: Timestamp,
+        seed: u64,
+    ) -> Coordinator {
+        let spending = Spending::load(&mut snapshot, now);
         let pools = settings.pools.iter();
         let pools = pools.map(|pool| (pool.name.clone(), Pool::new(pool.clone()))).collect();
         let mut this = Coordinator {
@@ -102,12 +110,14 @@ impl Coordinator {
             workers: BTreeMap::new(),
             instances: BTreeMap::new(),
             pools,
+            spending,
             loading: BTreeMap::new(),
             disk_full: None,
             ended_lately: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             unexplained: BTreeSet::new(),
         };
+        this.take_up_boots(&snapshot.ended_instances, &snapshot.instances);
         for pool in snapshot.pools {
             if let Some(known) = this.pools.get_mut(&pool.name) {
                 known.state = pool;
@@ -158,8 +168,8 @@ impl Coordinator {
             Event::InstanceAccepted { instance, cloud_id } => {
                 self.instance_accepted(instance, cloud_id);
             }
-            Event::LaunchPrepared { instance, request, what } => {
-                self.launch_prepared(instance, request, what);
+            Event::LaunchPrepared { instance, request, what, price_per_hour } => {
+                self.launch_prepared(instance, request, what, price_per_hour);
             }
             Event::LaunchFailed { instance, sentence, failure } => {
                 self.launch_failed(instance, &sentence, failure);
@@ -201,6 +211,7 @@ impl Coordinator {
                     self.unsettled.insert(pool);
                 }
                 Timer::Probe(pool) => self.probe(&pool),
+                Timer::Budget => self.look_at_budgets(),
                 Timer::Change(change) => self.look_again_at_change(change),
             }
         }

@@ -1,13 +1,16 @@
 //! What the domain answers: what to remember, what to do, and what to tell whoever asked.
 
+use crate::master::domain::budget::Scope;
 use crate::master::domain::entities::Attempt;
 use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Change;
 use crate::master::domain::entities::Instance;
 use crate::master::domain::entities::Job;
 use crate::master::domain::entities::PoolState;
+use crate::master::domain::entities::ProjectDay;
 use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
+use crate::master::domain::mail::Recipients;
 use crate::model::attempt::AttemptRef;
 use crate::model::attempt::AttemptSpec;
 use crate::model::ids::BuildNumber;
@@ -60,6 +63,10 @@ pub enum Record {
     Instance(Instance),
     /// A pool.
     Pool(PoolState),
+    /// What a project's jobs have cost on one day.
+    ProjectDay(ProjectDay),
+    /// Somebody was told, on this day (counted from 1970-01-01), that a budget is spent.
+    BudgetTold(Scope, u64),
 }
 
 /// Something for an adapter to do. What comes of it returns as an `Event`.
@@ -163,6 +170,15 @@ pub enum Action {
     },
     /// Something a person must look at.
     Alarm(String),
+    /// Tell somebody by mail, if there is a mail server.
+    Mail {
+        /// Whom.
+        to: Recipients,
+        /// One line.
+        subject: String,
+        /// The rest.
+        text: String,
+    },
 }
 
 /// How much time a machine is given to end.

@@ -23,6 +23,7 @@ use crate::model::ids::ProjectName;
 use crate::model::ids::RefName;
 use crate::model::ids::WorkerName;
 use crate::model::inputs::GivenInputs;
+use crate::model::money::Money;
 use crate::model::status::BuildStatus;
 use crate::model::status::InstanceStatus;
 use crate::model::status::JobStatus;
@@ -248,6 +249,8 @@ pub struct Instance {
     pub candidate: u32,
     /// What was asked for, for people: type, place, image.
     pub what: Option<String>,
+    /// What an hour of it costs, as it was when it was asked for; nothing: not known.
+    pub price_per_hour: Option<Money>,
     /// The whole request, until it is known what came of it: a try whose outcome is unknown is made
     /// again with the same bytes.
     pub request: Option<String>,
@@ -299,4 +302,17 @@ pub enum Resumes {
     /// Nothing else, and until then its machines are neither started nor ended: what is remembered
     /// of them may be old.
     WhenConfirmed,
+}
+
+/// What a project's jobs have cost on one day (UTC): that on which their attempts ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectDay {
+    /// Whose jobs.
+    pub project: ProjectName,
+    /// Counted from 1970-01-01.
+    pub day: u64,
+    /// As far as is known.
+    pub cost: Money,
+    /// Whether some ran on instances whose price is not known.
+    pub in_part: bool,
 }

@@ -18,6 +18,7 @@ use crate::model::ids::ProjectName;
 use crate::model::ids::RefName;
 use crate::model::ids::WorkerName;
 use crate::model::inputs::GivenInputs;
+use crate::model::money::Money;
 use crate::model::step::StepOutcome;
 use crate::model::time::Timestamp;
 
@@ -77,6 +78,8 @@ pub enum Event {
         request: String,
         /// What it asks for, for people.
         what: String,
+        /// What an hour of it costs, as far as is known.
+        price_per_hour: Option<Money>,
     },
     /// A launch, or its preparation, did not work.
     LaunchFailed {

@@ -46,7 +46,20 @@ impl LiveInstance {
 }
 
 impl Coordinator {
+    /// How long the last machines took, of those that a store still tells of.
+    pub(super) fn take_up_boots(&mut self, ended: &[Instance], present: &[Instance]) {
+        let ready = ended.iter().chain(present).filter_map(|row| Some((row.ready_at?, row)));
+        let mut ready: Vec<(Timestamp, &Instance)> = ready.collect();
+        ready.sort_by_key(|(at, row)| (*at, row.id));
+        for (at, row) in ready {
+            if let Some(pool) = self.pools.get_mut(&row.pool) {
+                pool.note_boot(at.since(row.requested_at));
+            }
+        }
+    }
+
     pub(super) fn take_up_instance(&mut self, instance: Instance) {
+        self.spending.priced(&instance);
         if let Some(pool) = self.pools.get_mut(&instance.pool) {
             pool.alive += 1;
         }
@@ -72,6 +85,8 @@ impl Coordinator {
         let instance = live.instance.clone();
         if instance.status.is_final() {
             self.note_ended(&instance);
+            self.turn_day();
+            self.spending.instance_ended(&instance);
             self.instances.remove(&id);
             self.timers.clear(&Timer::Terminate(id));
             self.timers.clear(&Timer::Settle(id));
@@ -100,6 +115,7 @@ impl Coordinator {
         {
             known.cooling.warm(candidate);
             known.refusals.accepted();
+            self.unsettled.insert(pool.clone());
             self.list_soon(&pool);
         }
         // It was given up while the provisioner was asked: now there is something to end.

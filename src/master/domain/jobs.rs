@@ -6,6 +6,7 @@ use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Record;
 use crate::master::domain::entities::Job;
 use crate::master::domain::pipeline::JobSpec;
+use crate::master::domain::wait_reason::WaitReason;
 use crate::model::ids::BuildId;
 use crate::model::ids::Fence;
 use crate::model::ids::JobId;
@@ -16,8 +17,8 @@ use crate::model::status::JobStatus;
 /// What a job's needs say about it.
 enum Needs {
     Met,
-    /// Not yet: this one is not over.
-    Waiting(JobName),
+    /// Not yet: these are not over.
+    Waiting(Vec<JobName>),
     /// Never: this one did not pass.
     Unmet(JobName, JobStatus),
 }
@@ -86,8 +87,8 @@ impl Coordinator {
                 self.enqueue(id);
                 true
             }
-            Needs::Waiting(name) => {
-                self.explain(id, &format!("waiting for {name}"));
+            Needs::Waiting(names) => {
+                self.explain(id, &WaitReason::Needs(names));
                 false
             }
             Needs::Unmet(name, status) => {
@@ -107,17 +108,17 @@ impl Coordinator {
     }
 
     fn needs_of(&self, job: &Job, siblings: &[JobId]) -> Needs {
-        let mut waiting = None;
+        let mut waiting = Vec::new();
         for name in &job.spec.needs {
             let mut found = siblings.iter().filter_map(|id| self.jobs.get(id));
             let Some(needed) = found.find(|needed| &needed.spec.name == name) else { continue };
             if !needed.status.is_final() {
-                waiting = waiting.or_else(|| Some(name.clone()));
+                waiting.push(name.clone());
             } else if needed.status != JobStatus::Passed {
                 return Needs::Unmet(name.clone(), needed.status);
             }
         }
-        waiting.map_or(Needs::Met, Needs::Waiting)
+        if waiting.is_empty() { Needs::Met } else { Needs::Waiting(waiting) }
     }
 
     /// Changes a job and remembers it.
@@ -133,9 +134,10 @@ impl Coordinator {
     }
 
     /// Says why a job waits, if that is news.
-    pub(super) fn explain(&mut self, id: JobId, why: &str) {
-        if self.jobs.get(&id).is_some_and(|job| job.reason.as_deref() != Some(why)) {
-            self.change_job(id, |job, _| job.reason = Some(why.to_owned()));
+    pub(super) fn explain(&mut self, id: JobId, why: &WaitReason) {
+        let why = why.sentence(self.now);
+        if self.jobs.get(&id).is_some_and(|job| job.reason.as_ref() != Some(&why)) {
+            self.change_job(id, |job, _| job.reason = Some(why));
         }
     }
 
@@ -158,8 +160,8 @@ impl Coordinator {
         let names = self.pools_for(job);
         if names.is_empty() {
             let why = match &job.spec.worker {
-                Some(labels) => format!("no pool offers the labels {labels}"),
-                None => "the master's file has no pool".to_owned(),
+                Some(labels) => WaitReason::NoPoolOffers(labels.clone()),
+                None => WaitReason::NoPool,
             };
             return self.explain(id, &why);
         }

@@ -17,11 +17,13 @@ use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::instances::LiveInstance;
 use crate::master::domain::pool;
 use crate::master::domain::timers::Timer;
+use crate::master::domain::wait_reason::LaunchHold;
 use crate::model::backoff::Backoff;
 use crate::model::ids::InstanceId;
 use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
 use crate::model::ids::WorkerName;
+use crate::model::money::Money;
 use crate::model::status::InstanceStatus;
 use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
@@ -58,6 +60,7 @@ impl Coordinator {
             status: InstanceStatus::Requested,
             candidate,
             what: None,
+            price_per_hour: None,
             request: None,
             cloud_id: None,
             why_started: why,
@@ -105,7 +108,13 @@ impl Coordinator {
         self.perform(action);
     }
 
-    pub(super) fn launch_prepared(&mut self, id: InstanceId, request: String, what: String) {
+    pub(super) fn launch_prepared(
+        &mut self,
+        id: InstanceId,
+        request: String,
+        what: String,
+        price_per_hour: Option<Money>,
+    ) {
         let Some(live) = self.instances.get(&id) else { return };
         if live.instance.status != InstanceStatus::Requested || live.instance.request.is_some() {
             return;
@@ -113,7 +122,12 @@ impl Coordinator {
         self.change_instance(id, |row, _| {
             row.request = Some(request);
             row.what = Some(what);
+            row.price_per_hour = price_per_hour;
         });
+        if let Some(row) = self.instances.get(&id).map(|live| &live.instance) {
+            self.spending.priced(row);
+            self.unsettled.insert(row.pool.clone());
+        }
         self.launch_again(id);
     }
 
@@ -173,6 +187,7 @@ impl Coordinator {
             return;
         }
         let delay = pool::LAUNCH_BACKOFF.delay(pool.state.failures, random);
+        pool.hold = Some(LaunchHold::Failure);
         pool.state.failures += 1;
         pool.last_failure = Some(why.to_owned());
         let failures = pool.state.failures;
@@ -338,7 +353,12 @@ mod tests {
         let (instance, _, _) = rig.launches()[0].clone();
         assert_eq!(chosen(&rig), [0]);
         let (request, what) = ("a=1&b=2".to_owned(), "big in here".to_owned());
-        rig.say(Event::LaunchPrepared { instance, request: request.clone(), what });
+        rig.say(Event::LaunchPrepared {
+            instance,
+            request: request.clone(),
+            what,
+            price_per_hour: None,
+        });
         let rows = rig.written.iter().filter_map(|record| match record {
             Record::Instance(row) => row.request.clone(),
             _ => None,
@@ -374,7 +394,7 @@ mod tests {
         let mut rig = choosy();
         let (instance, launch, _) = rig.launches()[0].clone();
         let (request, what) = ("same".to_owned(), "big".to_owned());
-        rig.say(Event::LaunchPrepared { instance, request, what });
+        rig.say(Event::LaunchPrepared { instance, request, what, price_per_hour: None });
         fail_settled(&mut rig, instance);
         assert!(rig.launches().is_empty());
         let done = rig.wait(10);
@@ -397,7 +417,8 @@ mod tests {
         let mut rig = choosy();
         let (instance, _, _) = rig.launches()[0].clone();
         let request = "same".to_owned();
-        rig.say(Event::LaunchPrepared { instance, request, what: "big".to_owned() });
+        let what = "big".to_owned();
+        rig.say(Event::LaunchPrepared { instance, request, what, price_per_hour: None });
         let mut next = Rig::load(vec![rig::pool("linux")], rig.launched());
         let is_made = next
             .done
@@ -438,7 +459,8 @@ mod tests {
         rig.ask(Request::StopWorker(worker));
         assert!(!rig.ends(instance), "there is nothing to end");
         let what = "big".to_owned();
-        rig.say(Event::LaunchPrepared { instance, request: "late".to_owned(), what });
+        let request = "late".to_owned();
+        rig.say(Event::LaunchPrepared { instance, request, what, price_per_hour: None });
         assert!(!rig.done.iter().any(|action| matches!(action, Action::Launch { .. })));
     }
 }

@@ -74,6 +74,7 @@ impl Coordinator {
             status: InstanceStatus::Terminating,
             candidate: 0,
             what: None,
+            price_per_hour: None,
             request: None,
             cloud_id: Some(machine.cloud_id.clone()),
             why_started: "nobody knows: it was found by its mark".to_owned(),

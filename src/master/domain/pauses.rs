@@ -32,6 +32,7 @@ impl Coordinator {
     /// The same, without anybody having asked for it: so somebody is told, once.
     pub(super) fn pause_itself(&mut self, name: &PoolName, why: String, resumes: Resumes) {
         if self.pools.get(name).is_some_and(|pool| pool.state.paused.is_none()) {
+            self.mail_paused(name, &why);
             self.perform(Action::Alarm(format!("ALARM: pool \"{name}\" has paused itself: {why}")));
         }
         self.pause_until(name, why, resumes);

@@ -71,7 +71,12 @@ fn drone_the_row_is_written_before_anything_is_asked_for() {
         rows.count()
     };
     assert_eq!(n_rows(&rig), 1, "in the transaction before the first action");
-    rig.say(Event::LaunchPrepared { instance, request: "all of it".into(), what: "x".into() });
+    rig.say(Event::LaunchPrepared {
+        instance,
+        request: "all of it".into(),
+        what: "x".into(),
+        price_per_hour: None,
+    });
     let is_sent = rig.done.iter().any(|action| matches!(action, Action::Launch { .. }));
     assert!(is_sent && n_rows(&rig) == 2, "the request as well");
     // The master dies before the answer: its successor sends the same, and adopts what came of it.

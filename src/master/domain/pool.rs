@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::master::domain::candidates::Coolings;
@@ -10,6 +11,8 @@ use crate::master::domain::entities::Resumes;
 use crate::master::domain::refusals::Refusals;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProvisionerKind;
+use crate::master::domain::wait_reason::LaunchHold;
+use crate::master::domain::wait_reason::WaitReason;
 use crate::model::backoff::Backoff;
 use crate::model::ids::JobId;
 use crate::model::ids::ProjectName;
@@ -26,6 +29,9 @@ pub(super) const LAUNCH_BACKOFF: Backoff =
         Some(backoff) => backoff,
         None => unreachable!(),
     };
+
+/// Machines by which it is said how long one usually takes.
+const BOOTS_MAX: usize = 9;
 
 /// A pool.
 #[derive(Debug)]
@@ -51,8 +57,12 @@ pub(super) struct Pool {
     pub(super) refusals: Refusals,
     /// When its machines were last listed completely.
     pub(super) listed_at: Timestamp,
-    /// What its waiting jobs were last told.
-    pub(super) told: Option<String>,
+    /// Why `Timer::Launch` was last set.
+    pub(super) hold: Option<LaunchHold>,
+    /// How long its last machines took, from when they were asked for until they were ready.
+    pub(super) boots: VecDeque<Duration>,
+    /// What its waiting jobs were last told, and when.
+    pub(super) told: Option<(WaitReason, Timestamp)>,
 }
 
 impl Pool {
@@ -71,6 +81,8 @@ impl Pool {
             cooling: Coolings::default(),
             refusals: Refusals::default(),
             listed_at: Timestamp(0),
+            hold: None,
+            boots: VecDeque::new(),
             told: None,
         }
     }
@@ -96,6 +108,26 @@ impl Pool {
     /// When the first of the candidates that are left alone may be tried again.
     pub(super) fn cool_until(&self) -> Option<Timestamp> {
         self.cooling.until()
+    }
+
+    /// Its candidates, for people.
+    pub(super) fn candidate_names(&self) -> Vec<String> {
+        self.settings.candidates.iter().map(|candidate| candidate.name.clone()).collect()
+    }
+
+    /// A machine became ready after so long.
+    pub(super) fn note_boot(&mut self, took: Duration) {
+        self.boots.push_back(took);
+        if self.boots.len() > BOOTS_MAX {
+            self.boots.pop_front();
+        }
+    }
+
+    /// The median of the last.
+    pub(super) fn usual_boot(&self) -> Option<Duration> {
+        let mut boots: Vec<Duration> = self.boots.iter().copied().collect();
+        boots.sort_unstable();
+        boots.get(boots.len() / 2).copied()
     }
 
     pub(super) fn n_idle(&self) -> usize {

@@ -11,6 +11,7 @@ use crate::master::domain::entities::Resumes;
 use crate::master::domain::event::EndCause;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::timers::Timer;
+use crate::master::domain::wait_reason::LaunchHold;
 use crate::model::ids::PoolName;
 use crate::model::time::Timestamp;
 
@@ -156,7 +157,7 @@ impl Coordinator {
         let Some(pool) = self.pools.get_mut(name) else { return };
         let has_tried = std::mem::replace(&mut pool.refusals.has_tried_another, true);
         if has_tried || pool.candidate(now).is_none() {
-            self.hold(name, until);
+            self.hold_until(name, until);
             self.tell_of_quota(name, why);
         }
     }
@@ -167,12 +168,13 @@ impl Coordinator {
         let holds = pool.refusals.limit_holds;
         pool.refusals.limit_holds = holds.saturating_add(1);
         let time = QUOTA_HOLD.saturating_mul(1 << holds.min(8)).min(LIMIT_HOLD_MAX);
-        self.hold(name, self.now + time);
+        self.hold_until(name, self.now + time);
         self.tell_of_quota(name, why);
     }
 
-    fn hold(&mut self, name: &PoolName, until: Timestamp) {
+    fn hold_until(&mut self, name: &PoolName, until: Timestamp) {
         if let Some(pool) = self.pools.get_mut(name) {
+            pool.hold = Some(LaunchHold::Quota);
             pool.refusals.held_until = Some(until);
             pool.refusals.has_tried_another = false;
             self.timers.set(Timer::Launch(name.clone()), until);

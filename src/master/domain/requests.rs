@@ -261,6 +261,7 @@ impl Coordinator {
         let worker = self.fresh_worker(name.clone(), pool.clone(), launch.clone(), None);
         self.remember(Record::Worker(worker.clone()));
         self.take_up_worker(worker);
+        self.unsettled.insert(pool.clone());
         // It may call whenever its owner starts it.
         self.timers.clear(&crate::master::domain::timers::Timer::Lost(name.clone()));
         self.answer(reply, Answer::WorkerAdded(name, launch));
@@ -347,7 +348,7 @@ mod tests {
         let (mut rig, worker) = failed();
         retry(&mut rig, true, &["lint", "test", "pack"]);
         assert_eq!(rig.status("lint"), JobStatus::Passed);
-        assert_eq!(rig.reason("pack"), "waiting for test");
+        assert_eq!(rig.reason("pack"), "needs test, which has not passed yet");
         let test = rig.given();
         rig.finish(&worker, test, AttemptOutcome::Passed);
         let pack = rig.given();

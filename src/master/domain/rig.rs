@@ -41,6 +41,7 @@ use crate::model::ids::ProjectName;
 use crate::model::ids::RefName;
 use crate::model::ids::WorkerName;
 use crate::model::inputs::GivenInputs;
+use crate::model::money::Money;
 use crate::model::status::BuildStatus;
 use crate::model::status::JobStatus;
 use crate::model::time::Timestamp;
@@ -63,6 +64,8 @@ pub(super) fn pool(name: &str) -> PoolSettings {
         lease: Duration::from_secs(1800),
         max_lifetime: Duration::from_secs(12 * 3600),
         env: Vec::new(),
+        daily_budget: None,
+        notify_on_missing: Vec::new(),
     }
 }
 
@@ -104,6 +107,8 @@ pub(super) struct Rig {
     pub(super) done: Vec<Action>,
     pub(super) answers: Vec<(ReplyId, Answer)>,
     last: u64,
+    /// What the machines cost that are accepted from now on.
+    pub(super) price: Option<Money>,
 }
 
 impl Rig {
@@ -117,12 +122,31 @@ impl Rig {
 
     /// The same, at this time of day.
     pub(super) fn load_at(pools: Vec<PoolSettings>, snapshot: Snapshot, now: Timestamp) -> Rig {
+        Rig::load_with(pools, None, snapshot, now)
+    }
+
+    /// With a budget for all pools.
+    pub(super) fn budgeted(
+        pools: Vec<PoolSettings>,
+        daily_budget: Option<Money>,
+        snapshot: Snapshot,
+    ) -> Rig {
+        Rig::load_with(pools, daily_budget, snapshot, Timestamp(1_000_000_000))
+    }
+
+    fn load_with(
+        pools: Vec<PoolSettings>,
+        daily_budget: Option<Money>,
+        snapshot: Snapshot,
+        now: Timestamp,
+    ) -> Rig {
         let project = |name: &str| ProjectSettings { name: name.into(), repo: "repo".to_owned() };
         let projects = vec![project("app"), project("lib")];
-        let settings = Settings { pools, projects, url: "https://ci.example".to_owned() };
+        let url = "https://ci.example".to_owned();
+        let settings = Settings { pools, projects, url, daily_budget };
         let it = Coordinator::load(settings, snapshot, now, 1);
         let (written, done, answers) = (Vec::new(), Vec::new(), Vec::new());
-        let mut rig = Rig { it, now, written, done, answers, last: 0 };
+        let mut rig = Rig { it, now, written, done, answers, last: 0, price: None };
         rig.say(Event::Tick);
         rig
     }
@@ -206,7 +230,8 @@ impl Rig {
     /// The provisioner settles a request, and takes it.
     pub(super) fn accept(&mut self, instance: InstanceId) {
         let (request, what) = ("request".to_owned(), "a machine".to_owned());
-        self.say(Event::LaunchPrepared { instance, request, what });
+        let price_per_hour = self.price;
+        self.say(Event::LaunchPrepared { instance, request, what, price_per_hour });
         let cloud_id = CloudId(format!("i-{instance}"));
         self.say(Event::InstanceAccepted { instance, cloud_id });
     }

@@ -4,6 +4,8 @@ use crate::master::domain::autoscaler;
 use crate::master::domain::autoscaler::PoolCounts;
 use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::timers::Timer;
+use crate::master::domain::wait_reason::LaunchHold;
+use crate::master::domain::wait_reason::plural;
 use crate::model::ids::JobId;
 use crate::model::ids::PoolName;
 use crate::model::ids::WorkerName;
@@ -15,11 +17,16 @@ const ROUNDS_MAX: usize = 64;
 impl Coordinator {
     /// Assigns, starts and explains, in every pool in which something has changed.
     pub(super) fn settle(&mut self) {
+        let mut has_looked = false;
         for _ in 0..ROUNDS_MAX {
             let Some(name) = self.unsettled.pop_first() else { break };
             self.assign_in(&name);
             self.scale(&name);
             self.explain_queue(&name);
+            has_looked = true;
+        }
+        if has_looked {
+            self.plan_budgets();
         }
     }
 
@@ -58,12 +65,14 @@ impl Coordinator {
         if !pool.launches() || pool.state.paused.is_some() || self.disk_full.is_some() {
             return;
         }
-        if self.timers.is_set(&Timer::Launch(name.clone())) {
+        if self.budget_hold(name).is_some() || self.timers.is_set(&Timer::Launch(name.clone())) {
             return;
         }
+        let Some(pool) = self.pools.get_mut(name) else { return };
         if pool.candidate(self.now).is_none() {
             // All of them were refused lately.
             let again = pool.cool_until().unwrap_or(self.now);
+            pool.hold = Some(LaunchHold::NoRoom(pool.candidate_names()));
             return self.timers.set(Timer::Launch(name.clone()), again);
         }
         let counts = self.counts(name);
@@ -111,63 +120,6 @@ impl Coordinator {
             min_idle: pool.settings.min_idle as usize,
         }
     }
-
-    /// Tells the waiting jobs of a pool why they wait: all of them if that has changed, else the
-    /// new ones.
-    fn explain_queue(&mut self, name: &PoolName) {
-        let Some(pool) = self.pools.get(name) else { return };
-        if pool.queue.is_empty() {
-            return;
-        }
-        let why = self.why_waiting(name);
-        let Some(pool) = self.pools.get_mut(name) else { return };
-        let is_news = pool.told.as_deref() != Some(&why);
-        pool.told = Some(why.clone());
-        let jobs: Vec<JobId> = match is_news {
-            true => pool.homed.iter().copied().collect(),
-            false => self.unexplained.intersection(&pool.homed).copied().collect(),
-        };
-        for job in jobs {
-            self.explain(job, &why);
-            self.unexplained.remove(&job);
-        }
-    }
-
-    fn why_waiting(&self, name: &PoolName) -> String {
-        let Some(pool) = self.pools.get(name) else { return String::new() };
-        if let Some(why) = &self.disk_full {
-            return why.clone();
-        }
-        if let Some(why) = &pool.state.paused {
-            return format!("pool \"{name}\" is paused: {why}");
-        }
-        if !pool.launches() {
-            let failure = pool.last_failure.as_ref();
-            let failure = failure.map(|why| format!("; the last that came failed: {why}"));
-            let failure = failure.unwrap_or_default();
-            return format!("no worker of pool \"{name}\" is free{failure}");
-        }
-        let on_way = pool.coming.len();
-        let is_backing_off = self.timers.is_set(&Timer::Launch(name.clone()));
-        let hope = match (on_way, is_backing_off) {
-            (0, false) => None,
-            (0, true) => Some(format!("pool \"{name}\" starts a worker again soon")),
-            (_, _) => Some(format!("starting {} in pool \"{name}\"", plural(on_way, "worker"))),
-        };
-        match (hope, &pool.last_failure) {
-            (Some(hope), Some(why)) => return format!("{hope}; the last launch failed: {why}"),
-            (Some(hope), None) => return hope,
-            (None, _) => {}
-        }
-        let max = pool.settings.max_instances;
-        format!("every worker of pool \"{name}\" is busy ({} of {max})", pool.alive.min(max))
-    }
-}
-
-/// `1 job`, `2 jobs`.
-pub(super) fn plural(count: usize, noun: &str) -> String {
-    let ending = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{ending}")
 }
 
 #[cfg(test)]

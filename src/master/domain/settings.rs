@@ -6,6 +6,7 @@ use crate::master::domain::candidates::Candidate;
 use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
 use crate::model::labels::Labels;
+use crate::model::money::Money;
 
 /// The whole of it.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,8 @@ pub struct Settings {
     pub projects: Vec<ProjectSettings>,
     /// What people use in a browser, without a slash at its end; for `BUSYBEE_URL`.
     pub url: String,
+    /// What all pools may spend in a day (UTC); nothing: no limit.
+    pub daily_budget: Option<Money>,
 }
 
 /// A project the master knows.
@@ -60,6 +63,10 @@ pub struct PoolSettings {
     pub max_lifetime: Duration,
     /// Variables for every step on its workers.
     pub env: Vec<(String, String)>,
+    /// What it may spend in a day (UTC); nothing: no limit.
+    pub daily_budget: Option<Money>,
+    /// Who is told by mail of a machine that was started and never became a worker.
+    pub notify_on_missing: Vec<String>,
 }
 
 impl PoolSettings {

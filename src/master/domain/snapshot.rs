@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::master::domain::budget::Scope;
 use crate::master::domain::entities::Attempt;
 use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Change;
 use crate::master::domain::entities::Instance;
 use crate::master::domain::entities::Job;
 use crate::master::domain::entities::PoolState;
+use crate::master::domain::entities::ProjectDay;
 use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
 use crate::model::ids::BuildNumber;
@@ -38,6 +40,12 @@ pub struct Snapshot {
     pub instances: Vec<Instance>,
     /// What is remembered of pools.
     pub pools: Vec<PoolState>,
+    /// Instances that have ended within the last two days, at least.
+    pub ended_instances: Vec<Instance>,
+    /// What projects have cost today, at least.
+    pub project_days: Vec<ProjectDay>,
+    /// On which day somebody was last told that a budget is spent.
+    pub budgets_told: BTreeMap<Scope, u64>,
     /// The highest number given to a build, per project.
     pub last_numbers: BTreeMap<ProjectName, BuildNumber>,
     /// The highest ids ever given.

@@ -37,6 +37,8 @@ pub(super) enum Timer {
     Launch(PoolName),
     /// It is time to ask whether a pool that was refused may launch again.
     Probe(PoolName),
+    /// A budget may be spent by now, or a new day has begun.
+    Budget,
     /// A change is worth another look.
     Change(ChangeId),
 }
@@ -70,6 +72,11 @@ impl Timers {
 
     pub(super) fn is_set(&self, timer: &Timer) -> bool {
         self.at.contains_key(timer)
+    }
+
+    /// When it fires.
+    pub(super) fn due_at(&self, timer: &Timer) -> Option<Timestamp> {
+        self.at.get(timer).copied()
     }
 
     pub(super) fn next(&self) -> Option<Timestamp> {

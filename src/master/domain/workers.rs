@@ -170,6 +170,12 @@ impl Coordinator {
             return;
         };
         if let Some(instance) = instance {
+            let row = self.instances.get(&instance).map(|live| &live.instance);
+            let is_first = row.filter(|row| row.ready_at.is_none());
+            let took = is_first.map(|row| self.now.since(row.requested_at));
+            if let Some((pool, took)) = self.pools.get_mut(&pool).zip(took) {
+                pool.note_boot(took);
+            }
             self.change_instance(instance, |instance, now| {
                 instance.ready_at = instance.ready_at.or(Some(now));
             });
@@ -244,6 +250,7 @@ impl Coordinator {
         };
         let why = format!("{why} within {} s", timeout.unwrap_or_default().as_secs());
         self.end_worker(name, &why);
+        self.mail_missing(&pool, name, &why);
         self.launch_went_wrong(&pool, &why);
     }
 

@@ -1,6 +1,7 @@
 //! What the domain remembers → the API's JSON. The only file that sees both spellings.
 
 use crate::api;
+use crate::master::domain::billing;
 use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Instance;
 use crate::master::domain::entities::Job;
@@ -9,8 +10,12 @@ use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
 use crate::master::http::HttpConfig;
 use crate::master::http::PoolView;
+use crate::master::http::costs;
+use crate::master::http::costs::SpentToday;
 use crate::master::http::links;
 use crate::master::http::words;
+use crate::master::store::work::Work;
+use crate::model::money::Money;
 use crate::model::status::WorkerStatus;
 use crate::model::step::StepOutcome;
 use crate::model::time::Timestamp;
@@ -33,6 +38,8 @@ pub fn build(config: &HttpConfig, build: &Build, jobs: Vec<api::build::Job>) -> 
         created_at: build.created_at.to_string(),
         started_at: text(build.started_at),
         finished_at: text(build.finished_at),
+        cost: None,
+        cost_in_part: false,
         jobs,
         url: build_url(config, build),
     }
@@ -55,6 +62,8 @@ pub fn job(job: &Job, steps: Option<&[StepRun]>) -> api::build::Job {
         queued_at: text(job.queued_at),
         started_at: text(job.started_at),
         finished_at: text(job.finished_at),
+        cost: None,
+        cost_in_part: false,
         steps: steps.map(|steps| steps.iter().map(step).collect()),
     }
 }
@@ -91,6 +100,7 @@ pub fn worker(config: &HttpConfig, worker: &Worker) -> api::fleet::Worker {
         idle_since: text(worker.idle_since),
         idle_until: text(idle_until(config, worker)),
         ended_at: text(worker.ended_at),
+        machine: None,
     }
 }
 
@@ -104,7 +114,14 @@ pub fn idle_until(config: &HttpConfig, worker: &Worker) -> Option<Timestamp> {
 }
 
 /// A pool, with what lives of it.
-pub fn pool(view: &PoolView, state: Option<&PoolState>, alive: &[Worker]) -> api::fleet::Pool {
+pub fn pool(
+    config: &HttpConfig,
+    view: &PoolView,
+    state: Option<&PoolState>,
+    alive: &[Worker],
+    spent: &SpentToday,
+) -> api::fleet::Pool {
+    let today = spent.pool(&view.name);
     let of_pool = || alive.iter().filter(|worker| worker.pool == view.name);
     let idle = of_pool().filter(|worker| worker.status == WorkerStatus::Idle).count();
     let paused = state.and_then(|state| state.paused.clone());
@@ -119,11 +136,20 @@ pub fn pool(view: &PoolView, state: Option<&PoolState>, alive: &[Worker]) -> api
         idle: count(idle),
         max_instances: view.max_instances,
         min_idle: view.min_idle,
+        daily_budget: view.daily_budget.map(Money::decimal),
+        spent_today: today.decimal(),
+        spent_in_part: today.in_part,
+        budget_hold: spent.hold(config, view),
     }
 }
 
-/// A row of the ledger.
-pub fn instance(instance: &Instance, now: Timestamp) -> api::fleet::Instance {
+/// A row of the ledger, with the jobs that its worker was given.
+pub fn instance(
+    config: &HttpConfig,
+    instance: &Instance,
+    work: &[Work],
+    now: Timestamp,
+) -> api::fleet::Instance {
     api::fleet::Instance {
         id: instance.id.0,
         pool: instance.pool.to_string(),
@@ -140,15 +166,23 @@ pub fn instance(instance: &Instance, now: Timestamp) -> api::fleet::Instance {
         ready_at: text(instance.ready_at),
         ending_at: text(instance.ending_at),
         ended_at: text(instance.ended_at),
-        seconds: seconds(instance, now),
+        seconds: billing::billed_seconds(instance, now),
+        price_per_hour: instance.price_per_hour.map(Money::decimal),
+        cost: costs::of_instance(config, instance, now).decimal(),
+        jobs: work.iter().map(instance_job).collect(),
     }
 }
 
-/// From accepted to gone, each second begun counted whole: as clouds bill.
-fn seconds(instance: &Instance, now: Timestamp) -> u64 {
-    let Some(accepted_at) = instance.accepted_at else { return 0 };
-    let ran = instance.ended_at.unwrap_or(now).since(accepted_at);
-    u64::try_from(ran.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
+fn instance_job(work: &Work) -> api::fleet::InstanceJob {
+    api::fleet::InstanceJob {
+        project: work.project.to_string(),
+        number: work.number.0,
+        job: work.job.to_string(),
+        attempt: work.attempt,
+        state: words::attempt_state(&work.state).to_owned(),
+        from: work.from.to_string(),
+        until: text(work.until),
+    }
 }
 
 /// A repository's URL without the password that it may carry.

@@ -19,6 +19,7 @@ use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
 use crate::model::ids::WorkerName;
 use crate::model::labels::Labels;
+use crate::model::money::Money;
 use crate::model::secret::Secret;
 
 pub mod ansi;
@@ -27,6 +28,7 @@ pub mod api;
 pub mod assets;
 pub mod auth;
 pub mod convert;
+pub mod costs;
 pub mod error;
 pub mod graph;
 pub mod hooks;
@@ -41,6 +43,7 @@ pub mod query;
 pub mod road;
 pub mod router;
 pub mod stream;
+pub mod timeline;
 pub mod words;
 
 /// What the pages and the API must know of the master's file and its keys. `master/app.rs` fills it.
@@ -61,6 +64,8 @@ pub struct HttpConfig {
     pub token_hash: [u8; 32],
     /// For the MAC of login cookies: derived from the master's key, for this alone.
     pub cookie_key: [u8; 32],
+    /// What all pools may spend in a day (UTC); nothing: no limit.
+    pub daily_budget: Option<Money>,
     /// What `/schema/pipeline.v1.json` answers.
     pub pipeline_schema: String,
 }
@@ -91,6 +96,15 @@ pub struct PoolView {
     pub min_idle: u32,
     /// A worker without a job ends after this.
     pub idle_timeout: Duration,
+    /// What it may spend in a day (UTC); nothing: no limit.
+    pub daily_budget: Option<Money>,
+}
+
+impl PoolView {
+    /// Whether its machines are paid for by the hour.
+    pub fn is_paid(&self) -> bool {
+        self.provisioner == "ec2"
+    }
 }
 
 /// What lies at one of the road's URLs.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::master::domain::entities::AttemptState;
 use crate::model::step::StepOutcome;
 use crate::model::time::Timestamp;
 
@@ -68,6 +69,18 @@ pub fn step_status(outcome: Option<&StepOutcome>) -> &'static str {
         Some(StepOutcome::Cancelled) => "cancelled",
         Some(StepOutcome::Skipped) => "skipped",
         Some(StepOutcome::Infra(_)) => "infra",
+    }
+}
+
+/// The word for where an attempt stands.
+pub fn attempt_state(state: &AttemptState) -> &'static str {
+    match state {
+        AttemptState::Assigned => "assigned",
+        AttemptState::Started => "started",
+        AttemptState::Passed => "passed",
+        AttemptState::Failed => "failed",
+        AttemptState::Cancelled => "cancelled",
+        AttemptState::Infra(_) => "infra",
     }
 }
 

@@ -183,7 +183,7 @@ impl Provisioner for LocalProvisioner {
             failure: LaunchFailure::Other,
         });
         let what = "a process of the master's machine".to_owned();
-        Box::pin(async move { Ok(Prepared { request: request?, what }) })
+        Box::pin(async move { Ok(Prepared { request: request?, what, price_per_hour: None }) })
     }
 
     fn launch(&self, order: LaunchOrder) -> Call<'_, Result<CloudId, LaunchError>> {

@@ -12,6 +12,7 @@ use crate::master::domain::event::Machine;
 use crate::model::ids::CloudId;
 use crate::model::ids::LaunchId;
 use crate::model::ids::WorkerName;
+use crate::model::money::Money;
 use crate::model::secret::Secret;
 use crate::model::time::Timestamp;
 
@@ -121,6 +122,8 @@ pub struct Prepared {
     pub request: String,
     /// What it asks for, for people.
     pub what: String,
+    /// What an hour of it costs, as far as is known.
+    pub price_per_hour: Option<Money>,
 }
 
 /// A machine to start.

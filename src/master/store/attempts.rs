@@ -94,7 +94,7 @@ fn words(state: &AttemptState) -> (&'static str, Option<&str>) {
     }
 }
 
-fn state_from(row: &Row<'_>) -> rusqlite::Result<AttemptState> {
+pub(super) fn state_from(row: &Row<'_>) -> rusqlite::Result<AttemptState> {
     let word: String = row.get("state")?;
     match word.as_str() {
         "assigned" => Ok(AttemptState::Assigned),

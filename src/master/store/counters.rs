@@ -77,7 +77,9 @@ impl Counters {
             | Record::Baseline(_)
             | Record::Step(_)
             | Record::Worker(_)
-            | Record::Pool(_) => {}
+            | Record::Pool(_)
+            | Record::ProjectDay(_)
+            | Record::BudgetTold(..) => {}
         }
     }
 

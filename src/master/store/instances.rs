@@ -14,6 +14,8 @@ use crate::model::ids::InstanceId;
 use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
 use crate::model::ids::WorkerName;
+use crate::model::money::Money;
+use crate::model::time::Timestamp;
 
 /// The condition of the index `instances_present`, word for word; see `builds::ACTIVE`.
 pub(super) const PRESENT: &str = "status NOT IN ('terminated', 'failed')";
@@ -59,18 +61,30 @@ pub(super) fn present(connection: &Connection) -> rusqlite::Result<Vec<Instance>
     connection.prepare_cached(&sql)?.query_map([], from_row)?.collect()
 }
 
+/// The instances that have ended since then, in no order.
+pub(super) fn ended_since(
+    connection: &Connection,
+    since: Timestamp,
+) -> rusqlite::Result<Vec<Instance>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT * FROM instances INDEXED BY instances_ended \
+         WHERE ended_at IS NOT NULL AND ended_at >= ?1",
+    )?;
+    statement.query_map([columns::put(since.0)], from_row)?.collect()
+}
+
 /// Writes a row of the ledger over the one before.
 pub(super) fn write(connection: &Connection, instance: &Instance) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO instances (id, launch, pool, worker, status, cloud_id, why_started, \
          why_ended, requested_at, accepted_at, running_at, contact_at, ready_at, ending_at, \
-         ended_at, candidate, what, request) \
+         ended_at, candidate, what, request, price_per_hour) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18) \
+         ?18, ?19) \
          ON CONFLICT (id) DO UPDATE SET launch = ?2, pool = ?3, worker = ?4, status = ?5, \
          cloud_id = ?6, why_started = ?7, why_ended = ?8, requested_at = ?9, accepted_at = ?10, \
          running_at = ?11, contact_at = ?12, ready_at = ?13, ending_at = ?14, ended_at = ?15, \
-         candidate = ?16, what = ?17, request = ?18",
+         candidate = ?16, what = ?17, request = ?18, price_per_hour = ?19",
     )?;
     statement.execute(params![
         columns::put(instance.id.0),
@@ -91,6 +105,7 @@ pub(super) fn write(connection: &Connection, instance: &Instance) -> rusqlite::R
         instance.candidate,
         instance.what,
         instance.request,
+        columns::put_opt(instance.price_per_hour.map(|price| price.0)),
     ])?;
     Ok(())
 }
@@ -105,6 +120,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Instance> {
         candidate: row.get("candidate")?,
         what: row.get("what")?,
         request: row.get("request")?,
+        price_per_hour: columns::number_opt(row, "price_per_hour")?.map(Money),
         cloud_id: row.get::<_, Option<String>>("cloud_id")?.map(CloudId),
         why_started: row.get("why_started")?,
         why_ended: row.get("why_ended")?,

@@ -22,9 +22,11 @@ mod refs;
 #[cfg(test)]
 mod sample;
 mod snapshot;
+pub mod spending;
 mod steps;
 #[cfg(test)]
 mod tests;
+pub mod work;
 mod workers;
 mod writer;
 

@@ -22,6 +22,7 @@ use crate::model::ids::ChangeId;
 use crate::model::ids::Fence;
 use crate::model::ids::InstanceId;
 use crate::model::ids::JobId;
+use crate::model::money::Money;
 use crate::model::status::BuildStatus;
 use crate::model::status::InstanceStatus;
 use crate::model::status::JobStatus;
@@ -167,6 +168,7 @@ pub(super) fn instance(id: u64, status: InstanceStatus) -> Instance {
         status,
         candidate: 2,
         what: Some("c7i.large in subnet-a, ami-1".into()),
+        price_per_hour: Some(Money(89_250)),
         request: Some("a=1".into()),
         cloud_id: Some("i-0123".into()),
         why_started: "a job waits".into(),

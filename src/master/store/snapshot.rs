@@ -1,7 +1,10 @@
 //! Reads everything that is not over: what the domain starts from.
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 
+use crate::master::domain::billing;
 use crate::master::domain::event::LoadedBuild;
 use crate::master::domain::snapshot::Snapshot;
 use crate::master::store::attempts;
@@ -13,10 +16,15 @@ use crate::master::store::instances;
 use crate::master::store::jobs;
 use crate::master::store::pools;
 use crate::master::store::refs;
+use crate::master::store::spending;
 use crate::master::store::steps;
 use crate::master::store::workers;
 use crate::model::ids::BuildNumber;
 use crate::model::ids::ProjectName;
+use crate::runtime::clock;
+
+/// What has ended is of use for so long: the domain's day may have begun a little before or after ours.
+const RECENT: Duration = Duration::from_secs(2 * 24 * 3600);
 
 /// All of it, as of one moment. Costs what is active, not what there ever was.
 pub(super) fn load(connection: &mut Connection) -> rusqlite::Result<Snapshot> {
@@ -28,6 +36,7 @@ pub(super) fn load(connection: &mut Connection) -> rusqlite::Result<Snapshot> {
         steps.extend(steps::of_attempt(&moment, attempt.id.attempt)?);
     }
     let counters = Counters::read(&moment)?;
+    let recently = clock::now() - RECENT;
     Ok(Snapshot {
         refs: refs::all(&moment)?,
         baselines: counters::baselines(&moment)?,
@@ -39,6 +48,9 @@ pub(super) fn load(connection: &mut Connection) -> rusqlite::Result<Snapshot> {
         workers: workers::present(&moment)?,
         instances: instances::present(&moment)?,
         pools: pools::all(&moment)?,
+        ended_instances: instances::ended_since(&moment, recently)?,
+        project_days: spending::days_since(&moment, billing::day_of(recently))?,
+        budgets_told: spending::told(&moment)?,
         last_numbers: counters.numbers,
         last_ids: counters.ids,
     })

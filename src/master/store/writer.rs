@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use crate::master::domain::budget::Scope;
 use crate::master::domain::decision::Record;
 use crate::master::store::attempts;
 use crate::master::store::builds;
@@ -23,6 +24,7 @@ use crate::master::store::meta;
 use crate::master::store::pools;
 use crate::master::store::readers;
 use crate::master::store::refs;
+use crate::master::store::spending;
 use crate::master::store::steps;
 use crate::master::store::workers;
 use crate::model::ids::AttemptId;
@@ -127,6 +129,8 @@ enum Row<'a> {
     Worker(&'a WorkerName),
     Instance(InstanceId),
     Pool(&'a PoolName),
+    ProjectDay(&'a ProjectName, u64),
+    BudgetTold(&'a Scope),
 }
 
 fn row_of(record: &Record) -> Row<'_> {
@@ -142,6 +146,8 @@ fn row_of(record: &Record) -> Row<'_> {
         Record::Worker(worker) => Row::Worker(&worker.name),
         Record::Instance(instance) => Row::Instance(instance.id),
         Record::Pool(pool) => Row::Pool(&pool.name),
+        Record::ProjectDay(day) => Row::ProjectDay(&day.project, day.day),
+        Record::BudgetTold(scope, _) => Row::BudgetTold(scope),
     }
 }
 
@@ -169,6 +175,8 @@ fn write_record(connection: &Connection, record: &Record) -> anyhow::Result<()> 
         Record::Worker(worker) => workers::write(connection, worker)?,
         Record::Instance(instance) => instances::write(connection, instance)?,
         Record::Pool(pool) => pools::write(connection, pool)?,
+        Record::ProjectDay(day) => spending::write_day(connection, day)?,
+        Record::BudgetTold(scope, day) => spending::write_told(connection, scope, *day)?,
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::master::domain::entities::Job;
 use crate::master::provisioner::ec2::prices;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::model::ids::PoolName;
+use crate::model::money::Money;
 use crate::model::status::JobStatus;
 use crate::model::time::Timestamp;
 
@@ -90,15 +91,19 @@ impl Report {
         let billed = self.billed_secs();
         let what =
             format!("paid for   {billed} s (EC2 bills {} s at least)", prices::BILLED_SECS_MIN);
-        let dollars = prices::dollars(instance_type, billed);
-        let Some((hour, dollars)) = prices::dollars_per_hour(instance_type).zip(dollars) else {
+        let Some(hour) = self.price() else {
             return format!("{what}; what {instance_type} costs is not known here");
         };
-        let less = if is_spot { "less than " } else { "about " };
+        let (dollars, how) = (prices::cost(hour, billed), if is_spot { " as spot" } else { "" });
         format!(
-            "{what}: {less}${dollars:.4}, with ${hour:.4} an hour as {instance_type} is listed in us-east-1; \
-             disk, address and traffic not counted"
+            "{what}: about {dollars}, with {hour} an hour for {instance_type}{how}; disk, address and \
+             traffic not counted"
         )
+    }
+
+    /// What an hour of the machine costs, as it was fixed when it was asked for.
+    fn price(&self) -> Option<Money> {
+        self.machine()?.price_per_hour
     }
 
     /// Seconds from accepted to gone, over all machines.
@@ -120,7 +125,7 @@ impl Report {
             .map(|(name, at, _)| json!({ "what": name, "at": at.to_string() }))
             .collect();
         let bought = self.bought.as_ref();
-        let dollars = bought.and_then(|(name, _)| prices::dollars(name, self.billed_secs()));
+        let dollars = self.price().map(|hour| prices::cost(hour, self.billed_secs()).decimal());
         json!({
             "ok": self.is_well(),
             "pool": self.pool.as_str(),
@@ -129,7 +134,7 @@ impl Report {
             "what": self.machine().map(what),
             "moments": moments,
             "billed_seconds": bought.map(|_| self.billed_secs()),
-            "list_price_dollars": dollars,
+            "dollars": dollars,
         })
         .to_string()
     }

@@ -15,6 +15,7 @@ use crate::api::ErrorKind;
 use crate::api::build::BuildList;
 use crate::api::build::BuildQuery;
 use crate::api::build::BuildRef;
+use crate::api::build::Job;
 use crate::api::build::RetryBuild;
 use crate::api::build::StartBuild;
 use crate::master::domain::decision::Answer;
@@ -24,6 +25,7 @@ use crate::master::http::Web;
 use crate::master::http::api::ask;
 use crate::master::http::api::ask_done;
 use crate::master::http::convert;
+use crate::master::http::costs;
 use crate::master::http::error::Problem;
 use crate::master::http::links;
 use crate::master::http::log_choice;
@@ -34,6 +36,7 @@ use crate::master::store::builds::BuildsOf;
 use crate::model::ids::BuildId;
 use crate::model::ids::ProjectName;
 use crate::model::inputs;
+use crate::runtime::clock;
 
 /// Builds of a page where the query does not say.
 const BUILDS_USUAL: u32 = 20;
@@ -108,15 +111,20 @@ pub async fn show(
 ) -> Result<Json<api::build::Build>, Problem> {
     let (project, number) = (ProjectName(project), query::build_number(&number)?);
     let build = log_choice::build(&web, &project, number).await?;
+    let held = web.store.held_by(build.id).await?;
+    let (costs, all) = costs::of_build(&web.config, &held, clock::now());
     let mut jobs = Vec::new();
     for job in web.store.jobs_of(build.id).await? {
         let steps = match job.attempt {
             Some(attempt) => web.store.steps_of(attempt).await?,
             None => Vec::new(),
         };
-        jobs.push(convert::job(&job, Some(&steps)));
+        let cost = costs.get(&job.id).copied().unwrap_or_default();
+        let shown = convert::job(&job, Some(&steps));
+        jobs.push(Job { cost: cost.decimal(), cost_in_part: cost.in_part, ..shown });
     }
-    Ok(Json(convert::build(&web.config, &build, jobs)))
+    let shown = convert::build(&web.config, &build, jobs);
+    Ok(Json(api::build::Build { cost: all.decimal(), cost_in_part: all.in_part, ..shown }))
 }
 
 /// `POST /projects/PROJECT/builds/N/cancel`

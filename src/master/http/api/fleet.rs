@@ -20,18 +20,24 @@ use crate::api::fleet::Worker;
 use crate::api::fleet::WorkerAdded;
 use crate::api::fleet::WorkerList;
 use crate::api::fleet::WorkerQuery;
+use crate::master::domain::billing;
 use crate::master::domain::decision::Answer;
+use crate::master::domain::entities;
 use crate::master::domain::event::Request;
 use crate::master::http::Web;
 use crate::master::http::api::ask;
 use crate::master::http::api::ask_done;
 use crate::master::http::convert;
+use crate::master::http::costs::SpentToday;
 use crate::master::http::error::Problem;
 use crate::master::http::query;
 use crate::model::ids::InstanceId;
 use crate::model::ids::PoolName;
 use crate::model::ids::WorkerName;
 use crate::runtime::clock;
+
+/// Jobs of one instance that are told, at most.
+const JOBS_MAX: u32 = 200;
 
 /// Rows of the ledger where the query does not say.
 const INSTANCES_USUAL: u32 = 50;
@@ -54,7 +60,16 @@ pub async fn worker(
 ) -> Result<Json<Worker>, Problem> {
     let found = web.store.worker(WorkerName(name.clone())).await?;
     let worker = found.ok_or_else(|| Problem::not_found(format!("there is no worker {name}")))?;
-    Ok(Json(convert::worker(&web.config, &worker)))
+    let mut shown = convert::worker(&web.config, &worker);
+    if let Some(instance) = worker.instance {
+        let row = web.store.instance(instance).await?;
+        let row = row.map(|row| with_work(&web, vec![row]));
+        shown.machine = match row {
+            Some(rows) => rows.await?.pop(),
+            None => None,
+        };
+    }
+    Ok(Json(shown))
 }
 
 /// `POST /workers`
@@ -119,13 +134,14 @@ pub async fn stop(
 pub async fn pools(State(web): State<Arc<Web>>) -> Result<Json<PoolList>, Problem> {
     let states = web.store.pools().await?;
     let alive = web.store.workers().await?;
+    let spent = spent_today(&web).await?;
     let pools = web
         .config
         .pools
         .iter()
         .map(|view| {
             let state = states.iter().find(|state| state.name == view.name);
-            convert::pool(view, state, &alive)
+            convert::pool(&web.config, view, state, &alive, &spent)
         })
         .collect();
     Ok(Json(PoolList { pools }))
@@ -167,8 +183,7 @@ pub async fn instances(
     };
     rows.truncate(limit as usize);
     let next = rows.last().filter(|_| rows.len() == limit as usize).map(|last| last.id.0);
-    let now = clock::now();
-    let instances = rows.iter().map(|row| convert::instance(row, now)).collect();
+    let instances = with_work(&web, rows).await?;
     Ok(Json(InstanceList { instances, next }))
 }
 
@@ -180,5 +195,23 @@ pub async fn instance(
     let no_such = || Problem::not_found(format!("the ledger has no instance {id}"));
     let number = id.parse().map_err(|_| no_such())?;
     let found = web.store.instance(InstanceId(number)).await?.ok_or_else(no_such)?;
-    Ok(Json(convert::instance(&found, clock::now())))
+    let shown = with_work(&web, vec![found]).await?.pop().ok_or_else(no_such)?;
+    Ok(Json(shown))
+}
+
+/// Rows of the ledger with what their workers have done.
+async fn with_work(web: &Web, rows: Vec<entities::Instance>) -> Result<Vec<Instance>, Problem> {
+    let workers = rows.iter().map(|row| row.worker.clone()).collect();
+    let work = web.store.work_of(workers, JOBS_MAX).await?;
+    let now = clock::now();
+    let of = |row: &entities::Instance| work.get(&row.worker).map_or(&[][..], Vec::as_slice);
+    Ok(rows.iter().map(|row| convert::instance(&web.config, row, of(row), now)).collect())
+}
+
+/// What pools have spent today.
+pub async fn spent_today(web: &Web) -> Result<SpentToday, Problem> {
+    let now = clock::now();
+    let midnight = billing::start_of(billing::day_of(now));
+    let instances = web.store.instances_since(midnight).await?;
+    Ok(SpentToday::of(&web.config, &instances, now))
 }

@@ -16,6 +16,8 @@ use crate::master::domain::entities::Job;
 use crate::master::domain::entities::StepRun;
 use crate::master::http::Web;
 use crate::master::http::auth::Caller;
+use crate::master::http::costs;
+use crate::master::http::costs::Cost;
 use crate::master::http::error::Problem;
 use crate::master::http::graph;
 use crate::master::http::graph::Graph;
@@ -36,6 +38,7 @@ use crate::model::ids::JobId;
 use crate::model::ids::ProjectName;
 use crate::model::status::JobStatus;
 use crate::model::time::Timestamp;
+use crate::runtime::clock;
 
 /// Jobs whose steps are all listed; with more, only those of the job that is looked at, and the
 /// page stays light.
@@ -63,6 +66,7 @@ struct BuildPage {
     event: &'static str,
     created: Moment,
     pipeline_name: Option<String>,
+    cost: Option<String>,
     inputs: Vec<String>,
     can_cancel: bool,
     can_retry: bool,
@@ -81,6 +85,7 @@ struct JobView {
     took: Took,
     note: Option<String>,
     reason: Option<String>,
+    cost: Option<String>,
     needs: String,
     worker: Option<Link>,
     steps: Vec<StepView>,
@@ -107,6 +112,7 @@ struct BuildPageQuery {
 struct Ran {
     job: Job,
     steps: Vec<StepRun>,
+    cost: Cost,
 }
 
 /// `GET /projects/PROJECT/builds/N`
@@ -119,7 +125,7 @@ pub async fn show(
     let asked: BuildPageQuery = query::parse(&uri)?;
     let (project, number) = (ProjectName(project), query::build_number(&number)?);
     let build = log_choice::build(&web, &project, number).await?;
-    let ran = what_ran(&web, &build).await?;
+    let (ran, cost) = what_ran(&web, &build).await?;
     if let Some(job) = &asked.job {
         // Says which jobs there are.
         log_choice::job(&web, &build, job).await?;
@@ -130,10 +136,12 @@ pub async fn show(
         None => None,
     };
     let chosen = chosen.map(|(ran, step)| (ran.job.id, step.step));
-    pages::page(&build_page(&build, &ran, chosen, panel, Frame::new("home", caller, &web)))
+    let page = build_page(&build, &ran, chosen, panel, Frame::new("home", caller, &web));
+    pages::page(&BuildPage { cost: cost.text(), ..page })
 }
 
-async fn what_ran(web: &Web, build: &Build) -> Result<Vec<Ran>, Problem> {
+/// Its jobs with what has run of them, and what all of it has cost.
+async fn what_ran(web: &Web, build: &Build) -> Result<(Vec<Ran>, Cost), Problem> {
     let jobs = web.store.jobs_of(build.id).await?;
     let attempts = jobs.iter().filter_map(|job| job.attempt).collect();
     let steps = web.store.steps_of_many(attempts).await?;
@@ -141,7 +149,11 @@ async fn what_ran(web: &Web, build: &Build) -> Result<Vec<Ran>, Problem> {
         let its = steps.iter().filter(|step| Some(step.attempt) == job.attempt);
         its.cloned().collect()
     };
-    Ok(jobs.into_iter().map(|job| Ran { steps: of(&job), job }).collect())
+    let held = web.store.held_by(build.id).await?;
+    let (costs, all) = costs::of_build(&web.config, &held, clock::now());
+    let cost = |job: &Job| costs.get(&job.id).copied().unwrap_or_default();
+    let ran = |job: Job| Ran { steps: of(&job), cost: cost(&job), job };
+    Ok((jobs.into_iter().map(ran).collect(), all))
 }
 
 /// The step that was asked for; else of the job that was asked for, or of all, the one people
@@ -236,6 +248,7 @@ fn build_page(
         event: build.event.as_str(),
         created: Moment::new(build.created_at, now),
         pipeline_name: build.pipeline_name.clone(),
+        cost: None,
         inputs: build.inputs.iter().map(|(name, value)| format!("{name}={value}")).collect(),
         can_cancel: !is_final,
         can_retry: is_final && !ran.is_empty(),
@@ -287,6 +300,7 @@ fn job_view(build: &Build, ran: &Ran, steps: Vec<StepView>, now: Timestamp) -> J
         took: Took::between(job.started_at, job.finished_at, now),
         note: attempts_note(job),
         reason: job.reason.clone(),
+        cost: ran.cost.text(),
         needs: build_row::needs(job),
         worker: job
             .worker

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::master::domain::entities::Build;
 use crate::master::http::Web;
+use crate::master::http::api::fleet;
 use crate::master::http::auth::Caller;
 use crate::master::http::convert;
 use crate::master::http::error::Problem;
@@ -22,6 +23,7 @@ use crate::master::http::query;
 use crate::master::store::builds::BuildFilter;
 use crate::master::store::builds::BuildsOf;
 use crate::model::ids::BuildId;
+use crate::model::money::Money;
 use crate::model::status::BuildStatus;
 
 /// Builds under "Now", at most: the page stays light when a thousand wait.
@@ -76,6 +78,8 @@ struct PoolTile {
     labels: Vec<String>,
     provisioner: String,
     paused: Option<String>,
+    budget_hold: Option<String>,
+    today: Option<String>,
     workers: u32,
     limit: u32,
     busy: u32,
@@ -171,9 +175,16 @@ fn bars(builds: &[Build]) -> Vec<Bar> {
 async fn pool_tiles(web: &Web) -> Result<Vec<PoolTile>, Problem> {
     let states = web.store.pools().await?;
     let alive = web.store.workers().await?;
+    let spent = fleet::spent_today(web).await?;
     let tile = |view: &crate::master::http::PoolView| {
         let state = states.iter().find(|state| state.name == view.name);
-        let pool = convert::pool(view, state, &alive);
+        let pool = convert::pool(&web.config, view, state, &alive, &spent);
+        let today = spent.pool(&view.name).text();
+        let today = today.or_else(|| view.daily_budget.map(|_| Money::ZERO.to_string()));
+        let today = match view.daily_budget {
+            Some(budget) => today.map(|spent| format!("{spent} of {budget}")),
+            None => today,
+        };
         let busy = pool.workers.saturating_sub(pool.idle);
         let limit = pool.max_instances.max(pool.workers);
         let percent = |part: u32| part * 100 / limit.max(1);
@@ -185,6 +196,8 @@ async fn pool_tiles(web: &Web) -> Result<Vec<PoolTile>, Problem> {
             labels: pool.labels,
             provisioner: pool.provisioner,
             paused: pool.reason,
+            budget_hold: pool.budget_hold,
+            today,
             workers: pool.workers,
             idle: pool.idle,
             min_idle: pool.min_idle,

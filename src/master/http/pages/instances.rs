@@ -13,14 +13,16 @@ use serde::Deserialize;
 use crate::master::domain::entities::Instance;
 use crate::master::http::Web;
 use crate::master::http::auth::Caller;
+use crate::master::http::costs;
 use crate::master::http::error::Problem;
 use crate::master::http::links;
 use crate::master::http::pages;
 use crate::master::http::pages::Frame;
 use crate::master::http::pages::Moment;
 use crate::master::http::pages::Took;
+use crate::master::http::pages::picture::Picture;
 use crate::master::http::query;
-use crate::master::http::words;
+use crate::master::http::timeline;
 use crate::model::ids::InstanceId;
 use crate::model::status::InstanceStatus;
 use crate::model::time::Timestamp;
@@ -28,8 +30,8 @@ use crate::model::time::Timestamp;
 /// Rows on a page.
 const ROWS: u32 = 40;
 
-/// Width of the picture of an instance's life, in its own units.
-const WIDTH: u128 = 1000;
+/// Jobs of one instance that are drawn, at most.
+pub const JOBS_MAX: u32 = 200;
 
 #[derive(Template)]
 #[template(path = "instances.html")]
@@ -46,7 +48,7 @@ struct InstancePage {
     i: InstanceView,
     cloud_id: Option<String>,
     what: Option<String>,
-    life: Vec<Turn>,
+    price: Option<String>,
 }
 
 /// What both pages show of a row.
@@ -62,24 +64,8 @@ struct InstanceView {
     why_ended: Option<String>,
     requested: Moment,
     took: Took,
-    spans: Vec<Span>,
-    spans_text: String,
-}
-
-/// A stretch of an instance's life in its picture.
-struct Span {
-    class: &'static str,
-    x: u128,
-    width: u128,
-    title: String,
-}
-
-/// A turn in an instance's life, in words.
-struct Turn {
-    word: &'static str,
-    machine: String,
-    full: String,
-    after: Option<String>,
+    cost: Option<String>,
+    picture: Picture,
 }
 
 #[derive(Default, Deserialize)]
@@ -99,7 +85,13 @@ pub async fn list(
         Frame::new("instances", caller, &web).watching(format!("{}/events", crate::api::PREFIX));
     let rows = web.store.instances(asked.before.map(InstanceId), ROWS).await?;
     let next = rows.last().filter(|_| rows.len() == ROWS as usize).map(|last| last.id.0);
-    let instances = rows.iter().map(|row| view(row, frame.now)).collect();
+    let workers = rows.iter().map(|row| row.worker.clone()).collect();
+    let work = web.store.work_of(workers, JOBS_MAX).await?;
+    let shown = |row: &Instance| {
+        let work = work.get(&row.worker).map_or(&[][..], Vec::as_slice);
+        view(&web, row, Picture::small(row, work, frame.now), frame.now)
+    };
+    let instances = rows.iter().map(shown).collect();
     pages::page(&InstancesPage { frame, instances, next })
 }
 
@@ -114,19 +106,26 @@ pub async fn show(
     let instance = web.store.instance(InstanceId(number)).await?.ok_or_else(no_such)?;
     let frame =
         Frame::new("instances", caller, &web).watching(format!("{}/events", crate::api::PREFIX));
+    let picture = picture(&web, &instance, frame.now).await?;
+    let price = instance.price_per_hour.map(|price| format!("${}", price.decimal()));
     let page = InstancePage {
-        i: view(&instance, frame.now),
+        i: view(&web, &instance, picture, frame.now),
         cloud_id: instance.cloud_id.as_ref().map(ToString::to_string),
         what: instance.what.clone(),
-        life: life(&instance),
+        price,
         frame,
     };
     pages::page(&page)
 }
 
-fn view(instance: &Instance, now: Timestamp) -> InstanceView {
-    let spans = spans(instance, now);
-    let words: Vec<&str> = spans.iter().map(|span| span.title.as_str()).collect();
+/// The picture of an instance's life, for a page of its own.
+pub async fn picture(web: &Web, instance: &Instance, now: Timestamp) -> Result<Picture, Problem> {
+    let work = web.store.work_of(vec![instance.worker.clone()], JOBS_MAX).await?;
+    let work = work.get(&instance.worker).map_or(&[][..], Vec::as_slice);
+    Ok(Picture::large(instance, work, now))
+}
+
+fn view(web: &Web, instance: &Instance, picture: Picture, now: Timestamp) -> InstanceView {
     InstanceView {
         id: instance.id.0,
         href: format!("/instances/{}", instance.id),
@@ -138,9 +137,9 @@ fn view(instance: &Instance, now: Timestamp) -> InstanceView {
         why_started: instance.why_started.clone(),
         why_ended: instance.why_ended.clone(),
         requested: Moment::new(instance.requested_at, now),
-        took: Took::between(Some(instance.requested_at), end(instance), now),
-        spans_text: words.join(", "),
-        spans,
+        took: Took::between(Some(instance.requested_at), timeline::end(instance), now),
+        cost: costs::of_instance(&web.config, instance, now).text(),
+        picture,
     }
 }
 
@@ -156,60 +155,4 @@ fn sign(status: InstanceStatus) -> &'static str {
         | InstanceStatus::Terminated
         | InstanceStatus::Failed => status.as_str(),
     }
-}
-
-/// When it was over: a launch that failed has no machine whose end could be seen.
-fn end(instance: &Instance) -> Option<Timestamp> {
-    let known = [instance.ending_at, instance.accepted_at].into_iter().flatten().next();
-    let is_over = instance.status.is_final();
-    instance.ended_at.or_else(|| is_over.then_some(known.unwrap_or(instance.requested_at)))
-}
-
-/// The turns in order: what each was, and the class and word of the stretch that follows it.
-fn turns(instance: &Instance) -> Vec<(Timestamp, &'static str, &'static str)> {
-    let turns = [
-        (Some(instance.requested_at), "asked", "asked for"),
-        (instance.accepted_at, "boots", "boots"),
-        (instance.contact_at, "prepares", "prepares"),
-        (instance.ready_at, "ready", "ready"),
-        (instance.ending_at, "ends", "ends"),
-    ];
-    turns.into_iter().filter_map(|(at, class, word)| Some((at?, class, word))).collect()
-}
-
-fn spans(instance: &Instance, now: Timestamp) -> Vec<Span> {
-    let turns = turns(instance);
-    let end = end(instance).unwrap_or(now);
-    let whole_ms = end.since(instance.requested_at).as_millis().max(1);
-    let place =
-        |at: Timestamp| (at.since(instance.requested_at).as_millis() * WIDTH / whole_ms).min(WIDTH);
-    let mut spans = Vec::new();
-    for (index, (from, class, word)) in turns.iter().enumerate() {
-        let until = turns.get(index + 1).map_or(end, |(at, _, _)| *at);
-        let title = format!("{word} {}", words::duration(until.since(*from)));
-        let (x, right) = (place(*from), place(until));
-        spans.push(Span { class, x, width: right.saturating_sub(x), title });
-    }
-    spans
-}
-
-fn life(instance: &Instance) -> Vec<Turn> {
-    let turns = [
-        ("Asked for", Some(instance.requested_at)),
-        ("Accepted", instance.accepted_at),
-        ("Running", instance.running_at),
-        ("Agent called", instance.contact_at),
-        ("Ready", instance.ready_at),
-        ("Told to end", instance.ending_at),
-        ("Gone", instance.ended_at),
-    ];
-    let mut before: Option<Timestamp> = None;
-    let mut life = Vec::new();
-    for (word, at) in turns {
-        let Some(at) = at else { continue };
-        let after = before.map(|before| words::duration(at.since(before)));
-        life.push(Turn { word, machine: at.to_string(), full: words::moment(at), after });
-        before = Some(at);
-    }
-    life
 }

@@ -24,6 +24,7 @@ pub mod home;
 pub mod instances;
 pub mod login;
 pub mod panel;
+pub mod picture;
 pub mod problem;
 pub mod project;
 pub mod workers;

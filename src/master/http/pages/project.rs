@@ -10,9 +10,11 @@ use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
 
+use crate::master::domain::billing;
 use crate::master::http::Web;
 use crate::master::http::auth::Caller;
 use crate::master::http::convert;
+use crate::master::http::costs;
 use crate::master::http::error::Problem;
 use crate::master::http::links;
 use crate::master::http::pages;
@@ -42,6 +44,8 @@ struct ProjectPage {
     name: String,
     repo: String,
     trouble: Option<String>,
+    cost_today: Option<String>,
+    cost_this_month: Option<String>,
     href: String,
     branches: Vec<BranchChip>,
     branch: Option<String>,
@@ -87,7 +91,12 @@ pub async fn show(
         let sign = if asked.branch.is_some() { '&' } else { '?' };
         format!("{newest_href}{sign}before={}", build.id)
     });
+    let today = billing::day_of(frame.now);
+    let month = billing::first_of_month(today);
+    let days = web.store.project_days(project.name.clone(), month).await?;
     let page = ProjectPage {
+        cost_today: costs::of_days(days.iter().filter(|day| day.day == today)).text(),
+        cost_this_month: costs::of_days(days.iter()).text(),
         name: project.name.to_string(),
         repo: convert::shown_repo(&project.repo),
         trouble: (web.trouble)(&project.name),

@@ -24,8 +24,10 @@ use crate::master::http::pages::Frame;
 use crate::master::http::pages::Link;
 use crate::master::http::pages::Moment;
 use crate::master::http::pages::build;
+use crate::master::http::pages::instances;
 use crate::master::http::pages::panel;
 use crate::master::http::pages::panel::Panel;
+use crate::master::http::pages::picture::Picture;
 use crate::master::http::query;
 use crate::master::http::words;
 use crate::model::ids::WorkerName;
@@ -52,6 +54,7 @@ struct WorkerPage {
     is_gone: bool,
     draining: bool,
     instance: Option<u64>,
+    picture: Option<Picture>,
     enrolment: &'static str,
     created: Moment,
     ended: Option<Moment>,
@@ -120,7 +123,16 @@ pub async fn show(
     if !is_gone {
         frame = frame.watching(format!("{}/events", crate::api::PREFIX));
     }
+    let row = match worker.instance {
+        Some(instance) => web.store.instance(instance).await?,
+        None => None,
+    };
+    let picture = match row {
+        Some(row) => Some(instances::picture(&web, &row, frame.now).await?),
+        None => None,
+    };
     let page = WorkerPage {
+        picture,
         w: view(&web, &worker, &work, frame.now),
         is_gone,
         draining: worker.fate != WorkerFate::Serves,

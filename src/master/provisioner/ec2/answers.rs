@@ -193,6 +193,27 @@ pub(super) struct Subnet {
     pub(super) available_ip_address_count: u32,
 }
 
+/// `DescribeSpotPriceHistory`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SpotPrices {
+    #[serde(default)]
+    pub(super) spot_price_history_set: Items<SpotPrice>,
+}
+
+/// What a type has cost in one zone from some moment on.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SpotPrice {
+    #[serde(default)]
+    pub(super) availability_zone: String,
+    /// Dollars per hour.
+    #[serde(default)]
+    pub(super) spot_price: String,
+    #[serde(default)]
+    pub(super) timestamp: String,
+}
+
 /// `DescribeSecurityGroups`
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

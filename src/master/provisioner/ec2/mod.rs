@@ -18,6 +18,7 @@ pub mod prices;
 mod query;
 mod run_instances;
 pub mod settings;
+mod spot_prices;
 mod stop_and_start;
 mod volumes;
 
@@ -55,9 +56,11 @@ use crate::master::provisioner::ec2::settings::Candidate;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::master::provisioner::ec2::settings::Image;
 use crate::master::provisioner::ec2::settings::Market;
+use crate::master::provisioner::ec2::spot_prices::SpotPrices;
 use crate::model::ids::CloudId;
 use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
+use crate::model::money::Money;
 
 /// Instances of one page: what EC2 gives at most.
 const PAGE: &str = "1000";
@@ -76,6 +79,7 @@ pub struct Ec2Provisioner {
     pool: PoolName,
     /// The pools of the file, where those are known: what carries another's mark is not ours.
     pools: Vec<PoolName>,
+    spot_prices: SpotPrices,
 }
 
 impl Ec2Provisioner {
@@ -97,8 +101,8 @@ impl Ec2Provisioner {
             },
         )?;
         let candidates = settings.candidates();
-        let pools = Vec::new();
-        Ok(Ec2Provisioner { client, settings, candidates, master, pool, pools })
+        let (pools, spot_prices) = (Vec::new(), SpotPrices::default());
+        Ok(Ec2Provisioner { client, settings, candidates, master, pool, pools, spot_prices })
     }
 
     /// One of these pools of its master, which share what their accounts may call. What carries the
@@ -142,7 +146,21 @@ impl Ec2Provisioner {
             failure: LaunchFailure::Other,
         })?;
         let what = format!("{candidate}, {}", image.image_id);
-        Ok(Prepared { request, what })
+        let price_per_hour = self.price_per_hour(candidate).await;
+        Ok(Prepared { request, what, price_per_hour })
+    }
+
+    /// What an hour of a candidate costs as things stand. Spot is never dearer than the list, and that is
+    /// taken where EC2 does not say.
+    async fn price_per_hour(&self, candidate: &Candidate) -> Option<Money> {
+        let settings = &self.settings;
+        let listed = settings.prices.per_hour(&settings.region, &candidate.instance_type);
+        if !candidate.is_spot {
+            return listed;
+        }
+        let price = self.spot_prices.per_hour(&self.client, candidate).await.or(listed);
+        let most = settings.max_price.as_deref().and_then(|price| Money::parse(price).ok());
+        price.map(|price| most.map_or(price, |most| price.min(most))).or(most)
     }
 
     async fn launch_now(&self, order: LaunchOrder) -> Result<CloudId, LaunchError> {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::master::provisioner::ec2::prices::Prices;
+
 /// How a pool's instances are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ec2Settings {
@@ -36,6 +38,8 @@ pub struct Ec2Settings {
     pub root_disk: RootDisk,
     /// Beside ours, on everything that a launch makes.
     pub tags: BTreeMap<String, String>,
+    /// What the admin says types cost in this region.
+    pub prices: Prices,
 }
 
 /// What an instance's root disk is made of.
@@ -159,6 +163,7 @@ pub(super) mod tests {
             public_ip: None,
             root_disk: RootDisk::default(),
             tags: BTreeMap::from([("team".to_owned(), "db".to_owned())]),
+            prices: Prices::default(),
         }
     }
 

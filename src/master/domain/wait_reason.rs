@@ -1,0 +1,441 @@
+//! Why a job waits: the scheduler's own reason as a type, and the one place that puts it into words.
+//!
+//! A sentence tells moments, not how long something has been or will be: it is written down once and
+//! must not go stale.
+
+use std::time::Duration;
+
+use crate::master::domain::billing;
+use crate::master::domain::budget::BudgetHold;
+use crate::model::ids::JobName;
+use crate::model::ids::PoolName;
+use crate::model::ids::WorkerName;
+use crate::model::labels::Labels;
+use crate::model::time::Timestamp;
+
+/// Names that a sentence lists at most.
+const NAMES_MAX: usize = 4;
+
+/// Why a job waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WaitReason {
+    /// Jobs that it needs have not passed yet.
+    Needs(Vec<JobName>),
+    /// The master's file names no pool.
+    NoPool,
+    /// No pool offers what it asks for.
+    NoPoolOffers(Labels),
+    /// A worker was given it, and has not begun.
+    Given {
+        /// Which.
+        worker: WorkerName,
+        /// When.
+        at: Timestamp,
+    },
+    /// It was given to workers that never began it, and now waits for this.
+    NeverBegun {
+        /// How often.
+        times: u64,
+        /// What it waits for now.
+        now: Box<WaitReason>,
+    },
+    /// The master's disk is full: how it stands.
+    DiskFull(String),
+    /// Somebody paused the pool, or it paused itself.
+    Paused {
+        /// Which.
+        pool: PoolName,
+        /// Who or what did it, and why.
+        why: String,
+    },
+    /// The budget of a day is spent.
+    Budget(BudgetHold),
+    /// The pool launches nothing for a while.
+    Held {
+        /// Which.
+        pool: PoolName,
+        /// Why.
+        hold: LaunchHold,
+        /// What failed, in the provisioner's own words.
+        why: Option<String>,
+        /// When it is tried again.
+        again: Timestamp,
+    },
+    /// Machines are on their way.
+    Launching {
+        /// To which pool.
+        pool: PoolName,
+        /// How many.
+        count: usize,
+        /// The one that was asked for first.
+        first: Arriving,
+        /// How long the pool's last ones took from then until they were ready.
+        usually: Option<Duration>,
+        /// What keeps the pool from launching more; or why the last launch failed.
+        besides: Option<Box<Besides>>,
+    },
+    /// The pool has as many machines as it may, and no worker is free.
+    Full {
+        /// Which.
+        pool: PoolName,
+        /// How many machines.
+        machines: u32,
+        /// How many there may be.
+        max: u32,
+        /// Since when the longest of its jobs runs.
+        longest: Option<Timestamp>,
+    },
+    /// A pool of machines of one's own, and none is free.
+    NoneFree {
+        /// Which.
+        pool: PoolName,
+        /// Workers at a job.
+        busy: usize,
+        /// Workers that are not connected, or not ready.
+        away: usize,
+        /// Why the last that came was of no use.
+        why: Option<String>,
+    },
+}
+
+/// What keeps a pool from launching for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LaunchHold {
+    /// There is no room for any of these.
+    NoRoom(Vec<String>),
+    /// The account may not have more.
+    Quota,
+    /// The last launch failed.
+    Failure,
+    /// Agents that have lost their connection are given time to call again.
+    Agents,
+}
+
+/// A machine that is on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arriving {
+    /// Its candidate, by its name.
+    pub what: Option<String>,
+    /// When it was asked for.
+    pub since: Timestamp,
+    /// How far it has come.
+    pub stage: Stage,
+}
+
+/// How far a machine has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It was asked for.
+    Asked,
+    /// The provisioner has taken the request.
+    Boots,
+    /// Its agent runs the bootstrap script.
+    Prepares,
+}
+
+/// What there is to say beside machines that are on their way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Besides {
+    /// No more can be launched.
+    Hold(WaitReason),
+    /// Why the last launch failed.
+    Failed(String),
+}
+
+impl WaitReason {
+    /// The same without what changes all the time and is told along with other news only.
+    pub fn gist(&self) -> WaitReason {
+        let mut gist = self.clone();
+        match &mut gist {
+            WaitReason::Full { longest, .. } => *longest = None,
+            WaitReason::Launching { usually, .. } => *usually = None,
+            WaitReason::NeverBegun { now, .. } => **now = now.gist(),
+            WaitReason::Needs(_)
+            | WaitReason::NoPool
+            | WaitReason::NoPoolOffers(_)
+            | WaitReason::Given { .. }
+            | WaitReason::DiskFull(_)
+            | WaitReason::Paused { .. }
+            | WaitReason::Budget(_)
+            | WaitReason::Held { .. }
+            | WaitReason::NoneFree { .. } => {}
+        }
+        gist
+    }
+
+    /// In words; moments of another day than this carry their date.
+    pub fn sentence(&self, today: Timestamp) -> String {
+        let moment = |at: &Timestamp| moment(*at, today);
+        match self {
+            WaitReason::Needs(jobs) => {
+                let names: Vec<String> = jobs.iter().map(ToString::to_string).collect();
+                let have = if names.len() == 1 { "has" } else { "have" };
+                format!("needs {}, which {have} not passed yet", listed(&names))
+            }
+            WaitReason::NoPool => "the master's file has no pool".to_owned(),
+            WaitReason::NoPoolOffers(labels) => format!("no pool offers the labels {labels}"),
+            WaitReason::Given { worker, at } => {
+                format!("given to {worker} at {}, which has not begun it yet", moment(at))
+            }
+            WaitReason::NeverBegun { times, now } => {
+                let times = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
+                format!("given out {times} and never begun; now: {}", now.sentence(today))
+            }
+            WaitReason::DiskFull(why) => why.clone(),
+            WaitReason::Paused { pool, why } => format!("pool \"{pool}\" is paused: {why}"),
+            WaitReason::Budget(hold) => hold.sentence(),
+            WaitReason::Held { pool, hold, why, again } => {
+                held(pool, hold, why.as_deref(), &moment(again))
+            }
+            WaitReason::Launching { pool, count, first, usually, besides } => {
+                let usually = usually.map(|time| format!("; usually ready after {}", about(time)));
+                let besides = besides.as_deref().map(|besides| match besides {
+                    Besides::Hold(hold) => format!("; no more now: {}", hold.sentence(today)),
+                    Besides::Failed(why) => format!("; the last launch failed: {why}"),
+                });
+                format!(
+                    "starting {} in pool \"{pool}\": {}{}{}",
+                    plural(*count, "worker"),
+                    arriving(first, *count, &moment(&first.since)),
+                    usually.unwrap_or_default(),
+                    besides.unwrap_or_default(),
+                )
+            }
+            WaitReason::Full { pool, machines, max, longest } => {
+                let longest = longest.as_ref();
+                let longest = longest
+                    .map(|at| format!("; the longest of its jobs runs since {}", moment(at)));
+                let longest = longest.unwrap_or_default();
+                format!("every worker of pool \"{pool}\" is busy ({machines} of {max}){longest}")
+            }
+            WaitReason::NoneFree { pool, busy, away, why } => {
+                let why = why.as_deref().map(|why| format!("; the last that came failed: {why}"));
+                let why = why.unwrap_or_default();
+                let how = match (busy, away) {
+                    (0, 0) => return format!("pool \"{pool}\" has no worker yet{why}"),
+                    (busy, 0) => format!("{busy} busy"),
+                    (0, away) => format!("{away} not connected"),
+                    (busy, away) => format!("{busy} busy, {away} not connected"),
+                };
+                format!("no worker of pool \"{pool}\" is free ({how}){why}")
+            }
+        }
+    }
+}
+
+fn held(pool: &PoolName, hold: &LaunchHold, why: Option<&str>, again: &str) -> String {
+    let because = why.map(|why| format!(": {why}")).unwrap_or_default();
+    match hold {
+        LaunchHold::NoRoom(candidates) => {
+            let which = match candidates.is_empty() {
+                true => "a machine".to_owned(),
+                false => listed(candidates),
+            };
+            format!(
+                "there is no room for {which} (pool \"{pool}\"){because}; tried again at {again}"
+            )
+        }
+        LaunchHold::Quota => {
+            format!(
+                "pool \"{pool}\" may have no more machines just now{because}; tried again at {again}"
+            )
+        }
+        LaunchHold::Failure => {
+            format!("the last launch of pool \"{pool}\" failed{because}; tried again at {again}")
+        }
+        LaunchHold::Agents => format!(
+            "a worker of pool \"{pool}\" is not connected and may call again; another is started at {again}"
+        ),
+    }
+}
+
+fn arriving(first: &Arriving, count: usize, since: &str) -> String {
+    let what = match (&first.what, count) {
+        (Some(what), _) => what.as_str(),
+        (None, 1) => "it",
+        (None, _) => "the first",
+    };
+    match first.stage {
+        Stage::Asked => format!("{what} was asked for at {since}"),
+        Stage::Boots => format!("{what}, asked for at {since}, boots"),
+        Stage::Prepares => format!("{what}, asked for at {since}, runs its bootstrap script"),
+    }
+}
+
+/// `14:03:10 UTC`, with its date where that is another than today's.
+pub fn moment(at: Timestamp, today: Timestamp) -> String {
+    let text = at.to_string();
+    let (date, time) = (text.get(..10).unwrap_or_default(), text.get(11..19).unwrap_or_default());
+    match billing::day_of(at) == billing::day_of(today) {
+        true => format!("{time} UTC"),
+        false => format!("{date} {time} UTC"),
+    }
+}
+
+/// Roughly how long.
+fn about(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{} s", seconds.max(1)),
+        seconds => format!("{} min", (seconds + 30) / 60),
+    }
+}
+
+/// `a`, `a and b`, `a, b and 3 more`.
+fn listed(names: &[String]) -> String {
+    let shown = if names.len() > NAMES_MAX { NAMES_MAX - 1 } else { names.len().saturating_sub(1) };
+    let (shown, rest) = names.split_at_checked(shown).unwrap_or((names, &[]));
+    let last = match rest {
+        [] => return shown.join(", "),
+        [last] => last.clone(),
+        rest => format!("{} more", rest.len()),
+    };
+    if shown.is_empty() { last } else { format!("{} and {last}", shown.join(", ")) }
+}
+
+/// `1 job`, `2 jobs`.
+pub(super) fn plural(count: usize, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::money::Money;
+
+    const T: Timestamp = Timestamp(1_767_225_600_000 + 50_590_000);
+
+    fn check(reason: &WaitReason, sentence: &str) {
+        assert_eq!(reason.sentence(T), sentence);
+    }
+
+    #[test]
+    fn needs_and_labels_are_named() {
+        let needs =
+            |names: &[&str]| WaitReason::Needs(names.iter().map(|name| (*name).into()).collect());
+        check(&needs(&["lint"]), "needs lint, which has not passed yet");
+        check(&needs(&["lint", "docs"]), "needs lint and docs, which have not passed yet");
+        check(
+            &needs(&["a", "b", "c", "d", "e"]),
+            "needs a, b, c and 2 more, which have not passed yet",
+        );
+        check(
+            &WaitReason::NoPoolOffers(["arm64", "gpu"].into_iter().collect()),
+            "no pool offers the labels arm64, gpu",
+        );
+        check(&WaitReason::NoPool, "the master's file has no pool");
+    }
+
+    #[test]
+    fn a_job_that_nobody_begins_says_how_often_and_what_it_waits_for_now() {
+        let given = WaitReason::Given { worker: "linux-1".into(), at: T };
+        check(&given, "given to linux-1 at 14:03:10 UTC, which has not begun it yet");
+        let now = Box::new(WaitReason::DiskFull("the disk is full".to_owned()));
+        check(
+            &WaitReason::NeverBegun { times: 2, now },
+            "given out 2 times and never begun; now: the disk is full",
+        );
+    }
+
+    #[test]
+    fn what_holds_a_pool_says_until_when() {
+        let held = |hold, why: Option<&str>, again| WaitReason::Held {
+            pool: "linux".into(),
+            hold,
+            why: why.map(str::to_owned),
+            again,
+        };
+        let names = vec!["c7i.large in subnet-a".to_owned(), "c6i.large in subnet-a".to_owned()];
+        let refused = Some("EC2 refused RunInstances: InsufficientInstanceCapacity");
+        check(
+            &held(LaunchHold::NoRoom(names), refused, T),
+            "there is no room for c7i.large in subnet-a and c6i.large in subnet-a (pool \"linux\"): \
+             EC2 refused RunInstances: InsufficientInstanceCapacity; tried again at 14:03:10 UTC",
+        );
+        check(
+            &held(LaunchHold::Quota, Some("VcpuLimitExceeded"), T),
+            "pool \"linux\" may have no more machines just now: VcpuLimitExceeded; tried again at \
+             14:03:10 UTC",
+        );
+        let tomorrow = T + Duration::from_secs(24 * 3600);
+        check(
+            &held(LaunchHold::Failure, None, tomorrow),
+            "the last launch of pool \"linux\" failed; tried again at 2026-01-02 14:03:10 UTC",
+        );
+        check(
+            &held(LaunchHold::Agents, None, T),
+            "a worker of pool \"linux\" is not connected and may call again; another is started at \
+             14:03:10 UTC",
+        );
+        let budget = BudgetHold {
+            scope: Some("linux".into()),
+            spent: Money(5_019_999),
+            budget: Money(5_000_000),
+            until: T,
+        };
+        check(
+            &WaitReason::Budget(budget.clone()),
+            "pool linux has spent $5.02 of its $5.00 for today; launches go on at 00:00 UTC",
+        );
+        check(
+            &WaitReason::Budget(BudgetHold { scope: None, ..budget }),
+            "all pools have spent $5.02 of their $5.00 for today; launches go on at 00:00 UTC",
+        );
+        let why = "somebody paused it".to_owned();
+        check(
+            &WaitReason::Paused { pool: "linux".into(), why },
+            "pool \"linux\" is paused: somebody paused it",
+        );
+    }
+
+    #[test]
+    fn a_machine_on_its_way_is_named_with_how_far_it_is_and_how_long_that_takes() {
+        let launching =
+            |count, what: Option<&str>, stage, usually, besides| WaitReason::Launching {
+                pool: "linux".into(),
+                count,
+                first: Arriving { what: what.map(str::to_owned), since: T, stage },
+                usually,
+                besides,
+            };
+        check(
+            &launching(
+                1,
+                Some("c7i.large spot"),
+                Stage::Boots,
+                Some(Duration::from_secs(48)),
+                None,
+            ),
+            "starting 1 worker in pool \"linux\": c7i.large spot, asked for at 14:03:10 UTC, boots; \
+             usually ready after 48 s",
+        );
+        let failed = Some(Box::new(Besides::Failed("no capacity".to_owned())));
+        check(
+            &launching(2, None, Stage::Prepares, Some(Duration::from_secs(200)), failed),
+            "starting 2 workers in pool \"linux\": the first, asked for at 14:03:10 UTC, runs its \
+             bootstrap script; usually ready after 3 min; the last launch failed: no capacity",
+        );
+        let full = Some(Box::new(Besides::Hold(WaitReason::DiskFull("full".to_owned()))));
+        check(
+            &launching(1, None, Stage::Asked, None, full),
+            "starting 1 worker in pool \"linux\": it was asked for at 14:03:10 UTC; no more now: full",
+        );
+    }
+
+    #[test]
+    fn a_full_pool_says_how_full_and_since_when_its_longest_job_runs() {
+        let full =
+            |longest| WaitReason::Full { pool: "linux".into(), machines: 3, max: 3, longest };
+        check(&full(None), "every worker of pool \"linux\" is busy (3 of 3)");
+        check(
+            &full(Some(T)),
+            "every worker of pool \"linux\" is busy (3 of 3); the longest of its jobs runs since \
+             14:03:10 UTC",
+        );
+        assert_eq!(full(Some(T)).gist(), full(None).gist(), "that alone is no news");
+        let own = |busy, away| WaitReason::NoneFree { pool: "own".into(), busy, away, why: None };
+        check(&own(0, 0), "pool \"own\" has no worker yet");
+        check(&own(2, 1), "no worker of pool \"own\" is free (2 busy, 1 not connected)");
+        check(&own(0, 1), "no worker of pool \"own\" is free (1 not connected)");
+    }
+}

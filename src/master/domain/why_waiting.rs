@@ -1,0 +1,301 @@
+//! What a pool's waiting jobs wait for, read off the scheduler's own state.
+
+use std::time::Duration;
+
+use crate::master::domain::coordinator::Coordinator;
+use crate::master::domain::pool::Pool;
+use crate::master::domain::timers::Timer;
+use crate::master::domain::wait_reason::Arriving;
+use crate::master::domain::wait_reason::Besides;
+use crate::master::domain::wait_reason::LaunchHold;
+use crate::master::domain::wait_reason::Stage;
+use crate::master::domain::wait_reason::WaitReason;
+use crate::model::ids::JobId;
+use crate::model::ids::PoolName;
+use crate::model::status::InstanceStatus;
+use crate::model::status::WorkerStatus;
+use crate::model::time::Timestamp;
+
+/// What changes all the time is told anew after this at the earliest: each telling writes a row for
+/// each job that waits.
+const TOLD_FOR: Duration = Duration::from_secs(60);
+
+impl Coordinator {
+    /// Tells the waiting jobs of a pool why they wait: all of them if that has changed, else the
+    /// new ones.
+    pub(super) fn explain_queue(&mut self, name: &PoolName) {
+        let Some(pool) = self.pools.get(name).filter(|pool| !pool.queue.is_empty()) else { return };
+        let Some(why) = self.why_waiting(name, pool) else { return };
+        let known = pool.told.as_ref();
+        let is_old_news = known.filter(|(told, at)| {
+            told.gist() == why.gist() && (*told == why || self.now.since(*at) < TOLD_FOR)
+        });
+        let is_news = is_old_news.is_none();
+        let (why, jobs): (WaitReason, Vec<JobId>) = match is_old_news {
+            Some((told, _)) => {
+                (told.clone(), self.unexplained.intersection(&pool.homed).copied().collect())
+            }
+            None => (why, pool.homed.iter().copied().collect()),
+        };
+        if is_news && let Some(pool) = self.pools.get_mut(name) {
+            pool.told = Some((why.clone(), self.now));
+        }
+        for job in jobs {
+            self.explain_queued(job, &why);
+            self.unexplained.remove(&job);
+        }
+    }
+
+    fn explain_queued(&mut self, id: JobId, why: &WaitReason) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let times = job.fence.0.saturating_sub(u64::from(job.attempts));
+        match times {
+            0 => self.explain(id, why),
+            times => {
+                let now = Box::new(why.clone());
+                self.explain(id, &WaitReason::NeverBegun { times, now });
+            }
+        }
+    }
+
+    fn why_waiting(&self, name: &PoolName, pool: &Pool) -> Option<WaitReason> {
+        let name = name.clone();
+        if let Some(why) = &self.disk_full {
+            return Some(WaitReason::DiskFull(why.clone()));
+        }
+        if let Some(why) = &pool.state.paused {
+            return Some(WaitReason::Paused { pool: name, why: why.clone() });
+        }
+        if !pool.launches() {
+            return Some(self.none_free(name, pool));
+        }
+        let hold = self.held(&name, pool);
+        let launching = self.launching(&name, pool);
+        Some(match (launching, hold) {
+            (Some(WaitReason::Launching { pool: name, count, first, usually, .. }), hold) => {
+                // What is on its way may be enough: then nobody waits for what is held.
+                let hold = hold.filter(|_| pool.homed.len() > count).map(Besides::Hold);
+                let failed = || pool.last_failure.clone().map(Besides::Failed);
+                let besides = hold.or_else(failed).map(Box::new);
+                WaitReason::Launching { pool: name, count, first, usually, besides }
+            }
+            (Some(other), _) | (None, Some(other)) => other,
+            (None, None) => WaitReason::Full {
+                machines: pool.alive.min(pool.settings.max_instances),
+                max: pool.settings.max_instances,
+                longest: self.longest_job(&name),
+                pool: name,
+            },
+        })
+    }
+
+    /// What keeps the pool from launching.
+    fn held(&self, name: &PoolName, pool: &Pool) -> Option<WaitReason> {
+        let holds = &self.spending.holds;
+        if let Some(hold) = holds.get(&Some(name.clone())).or_else(|| holds.get(&None)) {
+            return Some(WaitReason::Budget(hold.clone()));
+        }
+        let again = self.timers.due_at(&Timer::Launch(name.clone()))?;
+        let hold = pool.hold.clone().unwrap_or(LaunchHold::Failure);
+        let why = pool.last_failure.clone().filter(|_| hold != LaunchHold::Agents);
+        Some(WaitReason::Held { pool: name.clone(), hold, why, again })
+    }
+
+    /// What is on its way, the first of it in front.
+    fn launching(&self, name: &PoolName, pool: &Pool) -> Option<WaitReason> {
+        let coming = pool.coming.iter().filter_map(|worker| self.workers.get(worker));
+        let first = coming.min_by_key(|live| live.worker.created_at)?;
+        let row = first.worker.instance.and_then(|id| self.instances.get(&id));
+        let row = row.map(|live| &live.instance);
+        let candidate = row.and_then(|row| {
+            let candidates = &pool.settings.candidates;
+            Some(candidates.get(usize::try_from(row.candidate).ok()?)?.name.clone())
+        });
+        let stage = match (first.worker.status, row.map(|row| row.status)) {
+            (WorkerStatus::Bootstrapping, _) => Stage::Prepares,
+            (_, Some(InstanceStatus::Requested)) => Stage::Asked,
+            (_, _) => Stage::Boots,
+        };
+        Some(WaitReason::Launching {
+            pool: name.clone(),
+            count: pool.coming.len(),
+            first: Arriving { what: candidate, since: first.worker.created_at, stage },
+            usually: pool.usual_boot(),
+            besides: None,
+        })
+    }
+
+    fn none_free(&self, name: PoolName, pool: &Pool) -> WaitReason {
+        let mut of_pool: Vec<_> =
+            self.workers.values().filter(|live| live.worker.pool == name).collect();
+        let all = of_pool.len();
+        of_pool.retain(|live| live.worker.status == WorkerStatus::Busy);
+        let busy = of_pool.len();
+        let away = all.saturating_sub(busy).saturating_sub(pool.n_idle());
+        WaitReason::NoneFree { pool: name, busy, away, why: pool.last_failure.clone() }
+    }
+
+    /// Since when the longest of a pool's jobs runs.
+    fn longest_job(&self, name: &PoolName) -> Option<Timestamp> {
+        let started = self.attempts.values().filter_map(|attempt| {
+            let worker = self.workers.get(&attempt.worker)?;
+            attempt.started_at.filter(|_| worker.worker.pool == *name)
+        });
+        started.min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::master::domain::decision::Record;
+    use crate::master::domain::event::AgentEvent;
+    use crate::master::domain::event::Event;
+    use crate::master::domain::event::LaunchFailure;
+    use crate::master::domain::event::Proof;
+    use crate::master::domain::event::Request;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+    use crate::master::domain::settings::PoolSettings;
+    use crate::master::domain::settings::ProvisionerKind;
+    use crate::model::attempt::AttemptOutcome;
+    use crate::model::step::StepOutcome;
+
+    /// Two ways to ask for one machine, and a bootstrap script.
+    fn choosy() -> PoolSettings {
+        let candidates = vec!["big".into(), "small".into()];
+        let (has_bootstrap, max_instances) = (true, 1);
+        PoolSettings { candidates, has_bootstrap, max_instances, ..rig::pool("linux") }
+    }
+
+    fn waiting(pool: PoolSettings) -> Rig {
+        let mut rig = Rig::new(vec![pool]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        rig
+    }
+
+    fn refuse(rig: &mut Rig, failure: LaunchFailure) {
+        let (instance, _, _) = rig.launches().pop().expect("a machine was asked for");
+        let sentence = "EC2 refused RunInstances".to_owned();
+        rig.say(Event::LaunchFailed { instance, sentence, failure });
+    }
+
+    fn says(rig: &Rig, sentence: &str) {
+        assert_eq!(rig.reason("test"), sentence);
+    }
+
+    #[test]
+    fn a_launch_is_told_stage_by_stage_and_later_ones_with_what_is_usual() {
+        let mut rig = waiting(choosy());
+        says(&rig, "starting 1 worker in pool \"linux\": big was asked for at 13:46:40 UTC");
+        let (instance, _, worker) = rig.launches()[0].clone();
+        rig.accept(instance);
+        says(&rig, "starting 1 worker in pool \"linux\": big, asked for at 13:46:40 UTC, boots");
+        rig.wait(40);
+        let hello = rig::hello(Proof::Password);
+        let connection = rig.connect(&worker, hello, &[]);
+        says(
+            &rig,
+            "starting 1 worker in pool \"linux\": big, asked for at 13:46:40 UTC, runs its bootstrap \
+             script",
+        );
+        let outcome = StepOutcome::Exited(0);
+        rig.agent(AgentEvent::BootstrapFinished {
+            worker: worker.clone(),
+            connection,
+            outcome,
+            tail: String::new(),
+        });
+        let attempt = rig.given();
+        assert!(rig.reason("test").starts_with(&format!("given to {worker} at 13:47:20 UTC")));
+        rig.start(&worker, attempt);
+        assert_eq!(rig.job("test").reason, None, "it runs");
+        rig.ask(Request::StopWorker(worker));
+        rig.say(Event::InstanceEnded { instance, sentence: None });
+        assert!(rig.reason("test").ends_with("usually ready after 40 s"), "{}", rig.reason("test"));
+    }
+
+    #[test]
+    fn without_room_for_any_candidate_it_says_which_and_when_it_is_tried_again() {
+        let mut rig = waiting(choosy());
+        refuse(&mut rig, LaunchFailure::Capacity);
+        says(
+            &rig,
+            "starting 1 worker in pool \"linux\": small was asked for at 13:46:40 UTC; the last launch \
+             failed: EC2 refused RunInstances",
+        );
+        refuse(&mut rig, LaunchFailure::Capacity);
+        says(
+            &rig,
+            "there is no room for big and small (pool \"linux\"): EC2 refused RunInstances; tried again \
+             at 13:49:40 UTC",
+        );
+    }
+
+    #[test]
+    fn a_quota_and_a_failure_say_until_when_and_a_pause_says_why() {
+        let mut rig = waiting(choosy());
+        refuse(&mut rig, LaunchFailure::Quota);
+        says(
+            &rig,
+            "pool \"linux\" may have no more machines just now: EC2 refused RunInstances; tried again at \
+             13:56:40 UTC",
+        );
+        let mut rig = waiting(choosy());
+        refuse(&mut rig, LaunchFailure::Other);
+        let why = rig.reason("test");
+        let begin = "the last launch of pool \"linux\" failed: EC2 refused RunInstances; tried again at 13:46:4";
+        assert!(why.starts_with(begin), "{why}");
+        let mut rig = waiting(choosy());
+        refuse(&mut rig, LaunchFailure::Denied);
+        says(&rig, "pool \"linux\" is paused: EC2 refused RunInstances");
+    }
+
+    #[test]
+    fn a_full_pool_is_told_once_however_often_it_is_looked_at() {
+        let mut rig = Rig::new(vec![PoolSettings { max_instances: 1, ..rig::pool("linux") }]);
+        rig.build("app", vec![rig::job("runs", &[]), rig::job("test", &[])]);
+        let (_, worker, connection) = rig.arrive();
+        let attempt = rig.given();
+        rig.start(&worker, attempt);
+        rig.ask(Request::ResumePool("linux".into()));
+        let full = "every worker of pool \"linux\" is busy (1 of 1)";
+        assert!(rig.reason("test").starts_with(full), "{}", rig.reason("test"));
+        let written = rig.written.len();
+        rig.wait_beating(600, &[(&worker, connection)]);
+        for _ in 0..20 {
+            rig.ask(Request::ResumePool("linux".into()));
+        }
+        let jobs = rig.written[written..].iter().filter(|record| matches!(record, Record::Job(_)));
+        assert!(jobs.count() <= 1, "since when the other runs is told along");
+        assert!(rig.reason("test").ends_with("runs since 13:46:40 UTC"), "{}", rig.reason("test"));
+    }
+
+    #[test]
+    fn a_job_that_a_worker_never_began_says_how_often() {
+        let mut rig = waiting(PoolSettings { max_instances: 1, ..rig::pool("linux") });
+        let (instance, worker, _) = rig.arrive();
+        let attempt = rig.given();
+        rig.agent(AgentEvent::AttemptRejected { worker, attempt, sentence: "no".to_owned() });
+        assert!(rig.ends(instance));
+        let why = rig.reason("test");
+        let begin =
+            "given out once and never begun; now: every worker of pool \"linux\" is busy (1 of 1)";
+        assert!(why.starts_with(begin), "{why}");
+    }
+
+    #[test]
+    fn machines_of_ones_own_are_counted_as_they_are() {
+        let own = PoolSettings { provisioner: ProvisionerKind::None, ..rig::pool("linux") };
+        let mut rig = waiting(own);
+        says(&rig, "pool \"linux\" has no worker yet");
+        rig.ask(Request::AddWorker("mac".into(), "linux".into()));
+        says(&rig, "no worker of pool \"linux\" is free (1 not connected)");
+        let hello = rig::hello(Proof::Password);
+        rig.connect(&"mac".into(), hello, &[]);
+        let attempt = rig.given();
+        rig.start(&"mac".into(), attempt);
+        rig.build("app", vec![rig::job("other", &[])]);
+        assert_eq!(rig.reason("other"), "no worker of pool \"linux\" is free (1 busy)");
+        rig.finish(&"mac".into(), attempt, AttemptOutcome::Passed);
+    }
+}
