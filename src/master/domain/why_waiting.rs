@@ -247,7 +247,11 @@ mod tests {
         assert!(why.starts_with(begin), "{why}");
         let mut rig = waiting(choosy());
         refuse(&mut rig, LaunchFailure::Denied);
-        says(&rig, "pool \"linux\" is paused: EC2 refused RunInstances");
+        says(
+            &rig,
+            "pool \"linux\" is paused: EC2 refused RunInstances; every 5 min it is asked dry whether it \
+             may again",
+        );
     }
 
     #[test]
