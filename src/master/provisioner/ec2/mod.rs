@@ -19,7 +19,6 @@ mod query;
 mod run_instances;
 pub mod settings;
 mod stop_and_start;
-mod volumes;
 
 pub use crate::master::provisioner::ec2::client::Patience;
 
