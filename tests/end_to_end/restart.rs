@@ -256,6 +256,8 @@ fn a_database_of_a_newer_master_is_refused_and_one_of_an_older_is_copied_and_tak
     }
     let database = rusqlite::Connection::open(&file).unwrap();
     database.execute_batch(&std::fs::read_to_string(older).unwrap()).unwrap();
+    // What it has running is this file's, or the master would refuse to leave it behind.
+    database.execute("UPDATE instances SET pool = 'local'", []).unwrap();
     database
         .execute("INSERT INTO meta (key, value) VALUES ('much', ?1)", ["x".repeat(4 << 20)])
         .unwrap();

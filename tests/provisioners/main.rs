@@ -12,11 +12,11 @@ use crate::contract::eventually;
 use crate::contract::order;
 
 mod contract;
+mod dictated;
 mod ec2;
 mod policy;
 mod reap;
 mod refusals;
-mod scripted;
 mod signatures;
 
 /// Machines end themselves after a time that no test needs.

@@ -13,13 +13,13 @@ use busybee::model::ids::LaunchId;
 use busybee::model::time::Timestamp;
 
 use crate::contract;
-use crate::scripted::Script;
-use crate::scripted::instance;
-use crate::scripted::launched;
-use crate::scripted::order;
-use crate::scripted::page;
-use crate::scripted::refusal;
-use crate::scripted::tags;
+use crate::dictated::Script;
+use crate::dictated::instance;
+use crate::dictated::launched;
+use crate::dictated::order;
+use crate::dictated::page;
+use crate::dictated::refusal;
+use crate::dictated::tags;
 
 fn newest() -> Image {
     Image::Newest { owners: vec!["self".into()], name: "debian-*".into() }

@@ -65,10 +65,19 @@ struct Launching {
     loads: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cloud {
     pub(crate) machines: BTreeMap<LaunchId, Machine>,
     launching: BTreeMap<LaunchId, Launching>,
+    /// Until then it answers nothing.
+    down_until: Timestamp,
+}
+
+impl Default for Cloud {
+    fn default() -> Cloud {
+        let (machines, launching) = (BTreeMap::new(), BTreeMap::new());
+        Cloud { machines, launching, down_until: Timestamp(0) }
+    }
 }
 
 /// What the cloud does by itself.
@@ -85,9 +94,14 @@ fn cloud_id(launch: &LaunchId) -> CloudId {
 }
 
 impl World {
+    /// Whether the cloud answers nothing just now.
+    fn cloud_is_down(&self) -> bool {
+        self.faults && self.cloud.down_until > self.now
+    }
+
     pub(crate) fn prepare(&mut self, instance: InstanceId, pool: &PoolName) {
         let takes = 10 + self.random(5_000);
-        let event = if self.fault("preparation failed", 40) {
+        let event = if self.cloud_is_down() || self.fault("preparation failed", 40) {
             let sentence = "the cloud does not answer".to_owned();
             Event::LaunchFailed { instance, sentence, failure: LaunchFailure::Unsettled }
         } else {
@@ -123,7 +137,8 @@ impl World {
 
     /// Whether a launch would be refused still.
     pub(crate) fn probe(&mut self, pool: PoolName) {
-        let refusal = (self.random(3) == 0).then(|| "not yet".to_owned());
+        let is_refused = self.cloud_is_down() || self.random(3) == 0;
+        let refusal = is_refused.then(|| "not yet".to_owned());
         self.tell_master(200, Event::Probed { pool, refusal });
     }
 
@@ -132,7 +147,8 @@ impl World {
             launching.is_doomed = true;
             return;
         }
-        if self.planted == Planted::TerminationForgotten || self.fault("termination lost", 100) {
+        let is_lost = self.cloud_is_down() || self.fault("termination lost", 100);
+        if self.planted == Planted::TerminationForgotten || is_lost {
             return;
         }
         if let Some(instance) = instance.filter(|_| self.fault("termination refused", 20)) {
@@ -145,7 +161,11 @@ impl World {
 
     pub(crate) fn list(&mut self, pool: PoolName) {
         let takes = 100 + self.random(40_000);
-        if self.fault("listing failed", 100) {
+        if !self.cloud_is_down() && self.fault("cloud down", 1) {
+            let lasts = 10 + self.random(50);
+            self.cloud.down_until = self.now + Duration::from_secs(60 * lasts);
+        }
+        if self.cloud_is_down() || self.fault("listing failed", 100) {
             let sentence = "the cloud is down".to_owned();
             return self.tell_master(takes, Event::CloudUnlisted { pool, sentence });
         }
@@ -200,6 +220,18 @@ impl World {
                 *self.counts.entry("machine vanishes").or_default() += 1;
                 self.note(|| format!("-- the machine of {launch} vanishes"));
                 self.machine_ends(&launch, None);
+                let causes = [
+                    EndCause::Unknown,
+                    EndCause::NoRoom,
+                    EndCause::Retired,
+                    EndCause::CloudFault,
+                    EndCause::DiedAtOnce,
+                    EndCause::ByHand,
+                ];
+                let cause = causes[self.random(causes.len() as u64) as usize];
+                if let Some(machine) = self.cloud.machines.get_mut(&launch) {
+                    machine.cause = cause;
+                }
                 if self.random(2) == 0 {
                     self.tell_master(500, Event::InstanceEnded { instance, sentence: None });
                 }
@@ -300,7 +332,8 @@ impl World {
 
     /// The fleet's owner looks: no machine is without an owner for long, or lives for too long.
     pub(crate) fn look_at_fleet(&mut self) {
-        let is_served = self.master.it.is_some() && !self.master.disk_is_full;
+        let is_served =
+            self.master.it.is_some() && !self.master.disk_is_full && !self.cloud_is_down();
         let now = self.now;
         for (launch, machine) in &mut self.cloud.machines {
             let row = self.disk.instances.get(&machine.instance);

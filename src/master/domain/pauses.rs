@@ -198,6 +198,7 @@ mod tests {
     use crate::master::domain::entities::PoolState;
     use crate::master::domain::event::Event;
     use crate::master::domain::event::LaunchFailure;
+    use crate::master::domain::event::Proof;
     use crate::master::domain::event::Request;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
@@ -334,6 +335,23 @@ mod tests {
         let pools = vec![PoolState { name, paused, resumes, failures: 0 }];
         let snapshot = Snapshot { pools, ..rig.launched() };
         (Rig::load(vec![rig::pool("linux")], snapshot), instance)
+    }
+
+    #[test]
+    fn a_restored_copy_does_not_let_idle_workers_go_either() {
+        let mut rig = waiting();
+        let (instance, worker, _) = rig.arrive();
+        let attempt = rig.given();
+        rig.finish(&worker, attempt, AttemptOutcome::Passed);
+        let (name, resumes) = ("linux".into(), Resumes::WhenConfirmed);
+        let pools = vec![PoolState { name, paused: Some("a copy".into()), resumes, failures: 0 }];
+        let snapshot = Snapshot { pools, ..rig.launched() };
+        let mut rig = Rig::load(vec![rig::pool("linux")], snapshot);
+        let connection = rig.connect(&worker, rig::hello(Proof::Key), &[]);
+        let done = rig.wait_beating(1200, &[(&worker, connection)]);
+        assert!(!done.iter().any(|action| matches!(action, Action::Tell { .. })), "{done:?}");
+        rig.ask(Request::ResumePool("linux".into()));
+        assert!(rig::ends(&rig.wait_beating(310, &[(&worker, connection)]), instance));
     }
 
     #[test]

@@ -264,8 +264,10 @@ impl Coordinator {
         if live.worker.status != WorkerStatus::Idle {
             return;
         }
-        if pool.n_idle() <= pool.settings.min_idle as usize {
-            // It is one of those that are kept ready; looked at again when it may no longer be.
+        let is_kept = pool.n_idle() <= pool.settings.min_idle as usize;
+        if is_kept || self.is_unconfirmed(&live.worker.pool) {
+            // It is one of those that are kept ready, or nothing is ended just now; looked at again when
+            // that may no longer be.
             let at = self.now + pool.settings.idle_timeout.max(IDLE_LOOK_AGAIN);
             return self.timers.set(Timer::Idle(name.clone()), at);
         }

@@ -85,25 +85,6 @@ pub(super) struct Tag {
     pub(super) value: String,
 }
 
-/// `DescribeVolumes`
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct VolumesPage {
-    #[serde(default)]
-    pub(super) volume_set: Items<Volume>,
-    pub(super) next_token: Option<String>,
-}
-
-/// A volume.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Volume {
-    pub(super) volume_id: String,
-    /// GiB.
-    #[serde(default)]
-    pub(super) size: u32,
-}
-
 /// `DescribeSpotInstanceRequests`
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

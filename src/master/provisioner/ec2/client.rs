@@ -73,6 +73,7 @@ pub(super) struct Client {
     answer_within: Duration,
     retry: Backoff,
     throttled: Backoff,
+    throttled_for: Duration,
 }
 
 impl Client {
@@ -105,6 +106,7 @@ impl Client {
             answer_within: REQUEST_TIMEOUT,
             retry: RETRY,
             throttled: THROTTLED,
+            throttled_for: THROTTLED_MAX,
         })
     }
 
@@ -113,7 +115,8 @@ impl Client {
         let Patience { answer, first_delay, last_delay } = patience;
         let retry = Backoff::new(first_delay, last_delay).unwrap_or(RETRY);
         let budget = Arc::new(Budget::without_limits());
-        Client { answer_within: answer, retry, throttled: retry, budget, ..self }
+        let (answer_within, throttled, throttled_for) = (answer, retry, answer);
+        Client { answer_within, retry, throttled, throttled_for, budget, ..self }
     }
 
     /// The same, with a budget that it shares with others of its region and account.
@@ -143,12 +146,13 @@ impl Client {
                     self.renew_credentials();
                 }
                 ErrorClass::Throttled
-                    if clock::monotonic().saturating_sub(began) < THROTTLED_MAX =>
+                    if clock::monotonic().saturating_sub(began) < self.throttled_for =>
                 {
                     let delay = self.throttled.full_jitter(n_throttled, random::number());
                     n_throttled += 1;
                     debug!(delay_ms = delay.as_millis(), "{error}; slowing down");
                     self.budget.slow_down(action, delay);
+                    tokio::time::sleep(delay).await;
                 }
                 ErrorClass::Transient if tries + 1 < TRIES_MAX => {
                     let delay = self.retry.delay(tries, random::number());

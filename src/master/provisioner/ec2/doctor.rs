@@ -55,7 +55,6 @@ impl Ec2Provisioner {
         found.extend(self.groups().await);
         found.extend(self.dry_runs(order).await);
         found.extend(self.endings().await);
-        found.extend(self.stray_volumes().await);
         found
     }
 

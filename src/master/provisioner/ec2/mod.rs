@@ -20,7 +20,6 @@ mod run_instances;
 pub mod settings;
 mod spot_prices;
 mod stop_and_start;
-mod volumes;
 
 pub use crate::master::provisioner::ec2::client::Patience;
 
