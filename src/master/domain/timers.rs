@@ -35,6 +35,8 @@ pub(super) enum Timer {
     Listing(PoolName),
     /// A pool may launch again after a failure.
     Launch(PoolName),
+    /// What a pool's waiting jobs are told may be told anew.
+    Tell(PoolName),
     /// A budget may be spent by now, or a new day has begun.
     Budget,
     /// A change is worth another look.
