@@ -14,11 +14,13 @@ use busybee::master::provisioner::PrepareOrder;
 use busybee::master::provisioner::Provisioner;
 use busybee::master::provisioner::ec2::Ec2Provisioner;
 use busybee::master::provisioner::ec2::marked::Region;
+use busybee::master::provisioner::ec2::prices::Prices;
 use busybee::master::provisioner::ec2::settings::Ec2Settings;
 use busybee::master::provisioner::ec2::settings::Image;
 use busybee::master::provisioner::ec2::settings::Market;
 use busybee::master::provisioner::ec2::settings::RootDisk;
 use busybee::model::ids::LaunchId;
+use busybee::model::money::Money;
 use busybee::model::time::Timestamp;
 use serde_json::Value;
 
@@ -226,6 +228,26 @@ async fn a_spot_price_that_is_too_low_leaves_no_request_behind() {
     let region = Region::new(&api.here("AKIAANY", "any", settings)).expect("it is set up");
     // EC2 would start it later, for nobody.
     assert_eq!(region.open_spot_requests().await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_launch_has_the_price_of_its_market_and_what_the_admin_says_goes_first() {
+    let test = "a_launch_has_the_price_of_its_market_and_what_the_admin_says_goes_first";
+    let Some(api) = api(test, &[]) else { return };
+    let own = Prices { own: [("t3.small".to_owned(), Money(25_000))].into() };
+    for (market, max_price, prices, micros) in [
+        (Market::OnDemand, None, Prices::default(), 20_800),
+        (Market::OnDemand, None, own.clone(), 25_000),
+        // What the stand-in sells everything for.
+        (Market::Spot, None, own.clone(), 10),
+        (Market::Spot, Some("0.000005"), own, 5),
+    ] {
+        let max_price = max_price.map(str::to_owned);
+        let settings = Ec2Settings { market, max_price, prices, ..settings() };
+        let provisioner = api.provisioner_of("AKIAANY", "any", settings);
+        let prepared = provisioner.prepare(an_order()).await.expect("it can be asked for");
+        assert_eq!(prepared.price_per_hour, Some(Money(micros)), "{market:?}");
+    }
 }
 
 /// What a doctor finds, one a line.

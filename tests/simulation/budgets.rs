@@ -1,5 +1,6 @@
 //! What machines cost and may cost: prices drawn for each, and the law that no budget is overrun by a launch.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use busybee::master::domain::billing;
@@ -8,6 +9,7 @@ use busybee::master::domain::decision::Record;
 use busybee::master::domain::entities::Instance;
 use busybee::master::domain::settings::Settings;
 use busybee::model::ids::PoolName;
+use busybee::model::ids::ProjectName;
 use busybee::model::money::Money;
 use busybee::model::time::Timestamp;
 
@@ -87,6 +89,30 @@ impl World {
                 _ => {}
             }
         }
+    }
+
+    /// What projects have cost is what their attempts held, at the price of what they ran on.
+    pub(crate) fn laws_of_costs(&self) {
+        let mut expected: BTreeMap<(ProjectName, u64), (Money, bool)> = BTreeMap::new();
+        for attempt in self.disk.attempts.values() {
+            let worker = self.disk.workers.get(&attempt.worker).expect("an attempt has a worker");
+            let row = worker.instance.and_then(|id| self.disk.instances.get(&id));
+            let (Some(row), Some(ended)) = (row, attempt.finished_at) else { continue };
+            if row.price_per_hour.is_none() && row.pool.as_str() != "cloud" {
+                continue;
+            }
+            let job = self.disk.jobs.get(&attempt.job).expect("an attempt has a job");
+            let build = self.disk.builds.get(&job.build).expect("a job has a build");
+            let key = (build.project.clone(), billing::day_of(ended));
+            let day = expected.entry(key).or_default();
+            match row.price_per_hour {
+                Some(price) => day.0 = day.0 + price.per_hour_for(ended.since(attempt.assigned_at)),
+                None => day.1 = true,
+            }
+        }
+        let days = self.disk.project_days.iter();
+        let told = days.map(|(key, day)| (key.clone(), (day.cost, day.in_part))).collect();
+        assert_eq!(expected, told, "what projects cost by their attempts, and by their days");
     }
 
     fn has_room_for(&self, row: &Instance) {

@@ -216,6 +216,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_on_its_way_comes_and_no_more() {
+        let mut rig = poor();
+        let (instance, _, _) = rig.launches()[0].clone();
+        rig.accept(instance);
+        rig.wait(400);
+        rig.build("app", vec![rig::job("waits", &[])]);
+        assert!(rig.launches().is_empty());
+        let why = rig.reason("waits");
+        let begin = "starting 1 worker in pool \"linux\": it, asked for at 13:46:40 UTC, boots; no more now: \
+                     pool linux has spent $0.1";
+        assert!(why.starts_with(begin), "{why}");
+    }
+
+    #[test]
     fn launches_go_on_by_themselves_when_the_day_is_over() {
         let mut rig = poor();
         let (instance, _, worker) = rig.launches()[0].clone();

@@ -207,7 +207,7 @@ impl Coordinator {
                 Timer::Settle(instance) => self.launch_again(instance),
                 Timer::Terminate(instance) => self.terminate_again(instance),
                 Timer::Listing(pool) => self.list_instances(&pool),
-                Timer::Launch(pool) => {
+                Timer::Launch(pool) | Timer::Tell(pool) => {
                     self.unsettled.insert(pool);
                 }
                 Timer::Probe(pool) => self.probe(&pool),

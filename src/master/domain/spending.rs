@@ -30,8 +30,8 @@ pub(super) struct Spending {
     ahead: Vec<Instance>,
     /// What machines cost that may still have jobs to account for: an attempt can end after its machine.
     prices: BTreeMap<InstanceId, Money>,
-    /// What the jobs of projects have cost today.
-    projects: BTreeMap<ProjectName, ProjectDay>,
+    /// What the jobs of projects have cost today; and later, where the clock was set back.
+    projects: BTreeMap<(u64, ProjectName), ProjectDay>,
     /// The budgets that are spent.
     pub(super) holds: BTreeMap<Scope, BudgetHold>,
     /// On which day somebody was last told that a budget is spent.
@@ -53,9 +53,9 @@ impl Spending {
                 spending.ahead.push(instance.clone());
             }
         }
-        for today in std::mem::take(&mut snapshot.project_days) {
-            if today.day == day {
-                spending.projects.insert(today.project.clone(), today);
+        for known in std::mem::take(&mut snapshot.project_days) {
+            if known.day >= day {
+                spending.projects.insert((known.day, known.project.clone()), known);
             }
         }
         spending
@@ -103,7 +103,7 @@ impl Coordinator {
         }
         self.spending.day = day;
         self.spending.ended.clear();
-        self.spending.projects.clear();
+        self.spending.projects.retain(|(known, _), _| *known >= day);
         self.spending.holds.clear();
         for instance in std::mem::take(&mut self.spending.ahead) {
             self.spending.instance_ended(&instance);
@@ -128,7 +128,7 @@ impl Coordinator {
         let project = build.project.clone();
         self.turn_day();
         let day = self.spending.day;
-        let today = self.spending.projects.entry(project.clone());
+        let today = self.spending.projects.entry((day, project.clone()));
         let today = today.or_insert(ProjectDay { project, day, cost: Money::ZERO, in_part: false });
         match price {
             Some(price) => {

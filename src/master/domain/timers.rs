@@ -37,6 +37,8 @@ pub(super) enum Timer {
     Launch(PoolName),
     /// It is time to ask whether a pool that was refused may launch again.
     Probe(PoolName),
+    /// What a pool's waiting jobs are told may be told anew.
+    Tell(PoolName),
     /// A budget may be spent by now, or a new day has begun.
     Budget,
     /// A change is worth another look.

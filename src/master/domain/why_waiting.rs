@@ -26,20 +26,25 @@ impl Coordinator {
     pub(super) fn explain_queue(&mut self, name: &PoolName) {
         let Some(pool) = self.pools.get(name).filter(|pool| !pool.queue.is_empty()) else { return };
         let Some(why) = self.why_waiting(name, pool) else { return };
-        let known = pool.told.as_ref();
-        let is_old_news = known.filter(|(told, at)| {
+        let old = pool.told.as_ref().filter(|(told, at)| {
             told.gist() == why.gist() && (*told == why || self.now.since(*at) < TOLD_FOR)
         });
-        let is_news = is_old_news.is_none();
-        let (why, jobs): (WaitReason, Vec<JobId>) = match is_old_news {
-            Some((told, _)) => {
+        let (why, jobs): (WaitReason, Vec<JobId>) = match old {
+            Some((told, at)) => {
+                if *told != why {
+                    // What is told now must not stay when it is no longer so.
+                    self.timers.bring_forward(Timer::Tell(name.clone()), *at + TOLD_FOR);
+                }
                 (told.clone(), self.unexplained.intersection(&pool.homed).copied().collect())
             }
-            None => (why, pool.homed.iter().copied().collect()),
+            None => {
+                let jobs = pool.homed.iter().copied().collect();
+                if let Some(pool) = self.pools.get_mut(name) {
+                    pool.told = Some((why.clone(), self.now));
+                }
+                (why, jobs)
+            }
         };
-        if is_news && let Some(pool) = self.pools.get_mut(name) {
-            pool.told = Some((why.clone(), self.now));
-        }
         for job in jobs {
             self.explain_queued(job, &why);
             self.unexplained.remove(&job);
@@ -265,10 +270,10 @@ mod tests {
         let full = "every worker of pool \"linux\" is busy (1 of 1)";
         assert!(rig.reason("test").starts_with(full), "{}", rig.reason("test"));
         let written = rig.written.len();
-        rig.wait_beating(600, &[(&worker, connection)]);
         for _ in 0..20 {
             rig.ask(Request::ResumePool("linux".into()));
         }
+        rig.wait_beating(600, &[(&worker, connection)]);
         let jobs = rig.written[written..].iter().filter(|record| matches!(record, Record::Job(_)));
         assert!(jobs.count() <= 1, "since when the other runs is told along");
         assert!(rig.reason("test").ends_with("runs since 13:46:40 UTC"), "{}", rig.reason("test"));
