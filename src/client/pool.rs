@@ -41,9 +41,10 @@ async fn list(connection: &Connection, json: bool, mut screen: Screen) -> Result
         screen.line(&document.text())?;
         return Ok(Exit::Done);
     }
-    let heading = ["POOL", "STATE", "PROVISIONER", "WORKERS", "IDLE", "MAX", "LABELS", "REASON"];
+    let heading = ["POOL", "STATE", "PROVISIONER", "WORKERS", "IDLE", "MAX", "AHEAD", "LABELS", "REASON"];
     let mut table = Table::new(&heading);
     for pool in document.read::<PoolList>()?.pools {
+        let ahead = pool.look_ahead.map(|of| format!("{} of {}", of.hits, of.hits + of.misses));
         table.row(vec![
             Cell::plain(&pool.name),
             if pool.paused { Cell::status("paused") } else { Cell::plain("ready") },
@@ -51,6 +52,7 @@ async fn list(connection: &Connection, json: bool, mut screen: Screen) -> Result
             Cell::plain(pool.workers.to_string()),
             Cell::plain(pool.idle.to_string()),
             Cell::plain(pool.max_instances.to_string()),
+            Cell::or_dash(ahead.as_deref()),
             Cell::or_dash(Some(&pool.labels.join(","))),
             Cell::plain(pool.reason.as_deref().unwrap_or_default()),
         ]);

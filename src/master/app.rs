@@ -324,6 +324,7 @@ fn web(
         max_instances: pool.settings.max_instances,
         min_idle: pool.settings.min_idle,
         idle_timeout: pool.settings.idle_timeout,
+        look_ahead: pool.settings.look_ahead,
     });
     let mut projects = Vec::new();
     for project in &config.projects {

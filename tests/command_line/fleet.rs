@@ -1,6 +1,7 @@
 //! Workers, pools and instances.
 
 use busybee::api::fleet::Instance;
+use busybee::api::fleet::LookAhead;
 use busybee::api::fleet::Pool;
 use busybee::api::fleet::Worker;
 use serde_json::Value;
@@ -133,11 +134,13 @@ fn a_paused_pool_says_why() {
         idle: 0,
         max_instances: 10,
         min_idle: 0,
+        boot_ms: Some(95_000),
+        look_ahead: Some(LookAhead { hits: 7, misses: 2, open: 0 }),
     };
     master.has("GET /pools", &json!({"pools": [pool]}));
     insta::assert_snapshot!(ask(&master, "pool list").ended_with(0).text(), @r"
-    POOL   STATE   PROVISIONER  WORKERS  IDLE  MAX  LABELS     REASON
-    linux  paused  local        1        0     10   linux,x64  3 launches in a row failed
+    POOL   STATE   PROVISIONER  WORKERS  IDLE  MAX  AHEAD   LABELS     REASON
+    linux  paused  local        1        0     10   7 of 9  linux,x64  3 launches in a row failed
     ");
     assert_eq!(ask(&master, "pool list --json").json()["pools"][0]["paused"], true);
 }

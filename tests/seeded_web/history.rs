@@ -13,6 +13,8 @@ use busybee::master::domain::entities::Job;
 use busybee::master::domain::entities::PoolState;
 use busybee::master::domain::entities::StepRun;
 use busybee::master::domain::entities::Worker;
+use busybee::master::domain::forecast::Estimate;
+use busybee::master::domain::forecast::PoolForecast;
 use busybee::master::domain::pipeline::ChangeEvent;
 use busybee::master::domain::pipeline::JobSpec;
 use busybee::model::attempt::AttemptRef;
@@ -219,6 +221,13 @@ pub async fn seed(archive: &Archive, now: Timestamp) {
         name: "arm".into(),
         paused: Some("three launches in a row ended before their worker was ready; the last one said: E: Unable to locate package libfoo-dev".into()),
         failures: 3,
+    }));
+    let boot_ms = Estimate { mean: 95_000, seen: 4 };
+    records.push(Record::PoolForecast(PoolForecast {
+        boot_ms,
+        hits: 7,
+        misses: 2,
+        ..PoolForecast::new("linux".into())
     }));
     archive.remember(records).await;
     seed_fleet(archive, now).await;

@@ -174,6 +174,7 @@ fn config(listen_is_loopback: bool) -> HttpConfig {
         max_instances,
         min_idle: 0,
         idle_timeout: Duration::from_secs(600),
+        look_ahead: name == "linux",
     };
     let project = |name: &str, repo: &str| ProjectView {
         name: name.into(),

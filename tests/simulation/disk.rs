@@ -12,6 +12,8 @@ use busybee::master::domain::entities::Instance;
 use busybee::master::domain::entities::Job;
 use busybee::master::domain::entities::PoolState;
 use busybee::master::domain::entities::Worker;
+use busybee::master::domain::forecast::JobTime;
+use busybee::master::domain::forecast::PoolForecast;
 use busybee::master::domain::snapshot::LastIds;
 use busybee::master::domain::snapshot::Snapshot;
 use busybee::model::attempt::AttemptRef;
@@ -22,6 +24,7 @@ use busybee::model::ids::ChangeId;
 use busybee::model::ids::Commit;
 use busybee::model::ids::InstanceId;
 use busybee::model::ids::JobId;
+use busybee::model::ids::JobName;
 use busybee::model::ids::PoolName;
 use busybee::model::ids::ProjectName;
 use busybee::model::ids::RefName;
@@ -41,6 +44,8 @@ pub(crate) struct Disk {
     pub(crate) workers: BTreeMap<WorkerName, Worker>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) pools: BTreeMap<PoolName, PoolState>,
+    pub(crate) job_times: BTreeMap<(ProjectName, JobName), JobTime>,
+    pub(crate) pool_forecasts: BTreeMap<PoolName, PoolForecast>,
     pub(crate) last_change: u64,
 }
 
@@ -83,6 +88,15 @@ impl Disk {
             Record::Pool(pool) => {
                 self.pools.insert(pool.name.clone(), pool);
             }
+            Record::PoolForecast(pool) => {
+                self.pool_forecasts.insert(pool.name.clone(), pool);
+            }
+            Record::JobTime(time) => {
+                self.job_times.insert((time.project.clone(), time.job.clone()), time);
+            }
+            Record::JobTimeForgotten(project, job) => {
+                self.job_times.remove(&(project, job));
+            }
         }
     }
 
@@ -114,6 +128,8 @@ impl Disk {
             workers: workers.filter(|w| w.status != WorkerStatus::Gone).cloned().collect(),
             instances: instances.filter(|i| !i.status.is_final()).cloned().collect(),
             pools: self.pools.values().cloned().collect(),
+            job_times: self.job_times.values().cloned().collect(),
+            pool_forecasts: self.pool_forecasts.values().cloned().collect(),
             last_numbers,
             last_ids: LastIds {
                 build: last(self.builds.keys().next_back().map(|id| id.0)),

@@ -249,6 +249,7 @@ impl World {
         for records in &turn {
             self.laws.before_commit(&self.disk, records, &self.people);
             for record in records.iter().cloned() {
+                self.forecast_changes(&record);
                 self.disk.write(record);
             }
             self.laws.after_commit(&self.disk, records);

@@ -19,6 +19,7 @@ use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Job;
 use crate::master::domain::event::Event;
 use crate::master::domain::instances::LiveInstance;
+use crate::master::domain::look_ahead::LookAhead;
 use crate::master::domain::pool::Pool;
 use crate::master::domain::requests::Loading;
 use crate::master::domain::settings::Settings;
@@ -66,6 +67,8 @@ pub struct Coordinator {
     pub(super) instances: BTreeMap<InstanceId, LiveInstance>,
     pub(super) pools: BTreeMap<PoolName, Pool>,
     pub(super) loading: BTreeMap<(ProjectName, BuildNumber), Loading>,
+    /// What the durations seen so far say of jobs that wait.
+    pub(super) look_ahead: LookAhead,
     /// Why nothing new begins: the master's disk is full. Not remembered, as nothing is.
     pub(super) disk_full: Option<String>,
     /// Pools in which something changed that the scheduler must look at.
@@ -77,6 +80,8 @@ pub struct Coordinator {
 impl Coordinator {
     /// Takes up what was going on when the last master ended.
     pub fn load(settings: Settings, snapshot: Snapshot, now: Timestamp, seed: u64) -> Coordinator {
+        let mut snapshot = snapshot;
+        let look_ahead = LookAhead::load(&settings, &mut snapshot);
         let pools = settings.pools.iter();
         let pools = pools.map(|pool| (pool.name.clone(), Pool::new(pool.clone()))).collect();
         let mut this = Coordinator {
@@ -100,6 +105,7 @@ impl Coordinator {
             instances: BTreeMap::new(),
             pools,
             loading: BTreeMap::new(),
+            look_ahead,
             disk_full: None,
             unsettled: BTreeSet::new(),
             unexplained: BTreeSet::new(),
@@ -129,6 +135,8 @@ impl Coordinator {
             this.take_up_worker(worker);
         }
         this.take_up_pools();
+        let builds: Vec<BuildId> = this.builds.keys().copied().collect();
+        builds.into_iter().for_each(|build| this.foresee(build));
         this
     }
 
@@ -183,7 +191,7 @@ impl Coordinator {
             match timer {
                 Timer::Boot(worker) => self.boot_timed_out(&worker),
                 Timer::Lifetime(worker) => self.lifetime_over(&worker),
-                Timer::Idle(worker) => self.idle_timed_out(&worker),
+                Timer::Idle(pool) => self.end_idle(&pool),
                 Timer::Silence(worker) => self.look_for_silence(&worker),
                 Timer::Lost(worker) => self.worker_lost(&worker),
                 Timer::LeaseOver(worker) => self.lease_over(&worker),
@@ -191,7 +199,7 @@ impl Coordinator {
                 Timer::Settle(instance) => self.launch_again(instance),
                 Timer::Terminate(instance) => self.terminate_again(instance),
                 Timer::Listing(pool) => self.list_instances(&pool),
-                Timer::Launch(pool) => {
+                Timer::Launch(pool) | Timer::LookAhead(pool) => {
                     self.unsettled.insert(pool);
                 }
                 Timer::Change(change) => self.look_again_at_change(change),
@@ -238,7 +246,7 @@ impl Coordinator {
                 .values()
                 .filter(|live| &live.instance.pool == name && !live.instance.status.is_final());
             assert_eq!(pool.alive as usize, counted.count(), "every machine of {name} is counted");
-            for worker in pool.idle.values().flatten() {
+            for worker in pool.idle.names() {
                 let live = self.workers.get(worker).expect("an idle worker is a worker");
                 assert!(live.worker.attempt.is_none(), "{worker} is idle and has an attempt");
             }

@@ -10,6 +10,8 @@ use crate::master::domain::entities::Job;
 use crate::master::domain::entities::PoolState;
 use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
+use crate::master::domain::forecast::JobTime;
+use crate::master::domain::forecast::PoolForecast;
 use crate::model::ids::BuildNumber;
 use crate::model::ids::Commit;
 use crate::model::ids::ProjectName;
@@ -38,6 +40,10 @@ pub struct Snapshot {
     pub instances: Vec<Instance>,
     /// What is remembered of pools.
     pub pools: Vec<PoolState>,
+    /// How long jobs took.
+    pub job_times: Vec<JobTime>,
+    /// What was learned of pools.
+    pub pool_forecasts: Vec<PoolForecast>,
     /// The highest number given to a build, per project.
     pub last_numbers: BTreeMap<ProjectName, BuildNumber>,
     /// The highest ids ever given.

@@ -7,6 +7,7 @@ use crate::master::domain::entities::Job;
 use crate::master::domain::entities::PoolState;
 use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
+use crate::master::domain::forecast::PoolForecast;
 use crate::master::http::HttpConfig;
 use crate::master::http::PoolView;
 use crate::master::http::links;
@@ -77,7 +78,7 @@ fn step(step: &StepRun) -> api::build::Step {
     }
 }
 
-/// A worker, with the moment it ends if no job comes.
+/// A worker, with the moment by which it ends if no job comes.
 pub fn worker(config: &HttpConfig, worker: &Worker) -> api::fleet::Worker {
     api::fleet::Worker {
         name: worker.name.to_string(),
@@ -94,7 +95,7 @@ pub fn worker(config: &HttpConfig, worker: &Worker) -> api::fleet::Worker {
     }
 }
 
-/// When an idle worker ends if no job comes; nothing for one that waits for ever: a machine of
+/// When an idle worker ends at the latest if no job comes; nothing for one that waits for ever: a machine of
 /// one's own, or a pool that keeps some ready.
 pub fn idle_until(config: &HttpConfig, worker: &Worker) -> Option<Timestamp> {
     let pool = config.pools.iter().find(|pool| pool.name == worker.pool)?;
@@ -104,7 +105,12 @@ pub fn idle_until(config: &HttpConfig, worker: &Worker) -> Option<Timestamp> {
 }
 
 /// A pool, with what lives of it.
-pub fn pool(view: &PoolView, state: Option<&PoolState>, alive: &[Worker]) -> api::fleet::Pool {
+pub fn pool(
+    view: &PoolView,
+    state: Option<&PoolState>,
+    forecast: Option<&PoolForecast>,
+    alive: &[Worker],
+) -> api::fleet::Pool {
     let of_pool = || alive.iter().filter(|worker| worker.pool == view.name);
     let idle = of_pool().filter(|worker| worker.status == WorkerStatus::Idle).count();
     let paused = state.and_then(|state| state.paused.clone());
@@ -119,6 +125,12 @@ pub fn pool(view: &PoolView, state: Option<&PoolState>, alive: &[Worker]) -> api
         idle: count(idle),
         max_instances: view.max_instances,
         min_idle: view.min_idle,
+        boot_ms: forecast.filter(|known| known.boot_ms.seen > 0).map(|known| known.boot_ms.mean),
+        look_ahead: view.look_ahead.then(|| api::fleet::LookAhead {
+            hits: forecast.map_or(0, |known| known.hits),
+            misses: forecast.map_or(0, |known| known.misses),
+            open: forecast.map_or(0, |known| count(known.ahead.len())),
+        }),
     }
 }
 

@@ -89,8 +89,10 @@ pub struct PoolView {
     pub max_instances: u32,
     /// This many are kept ready without work.
     pub min_idle: u32,
-    /// A worker without a job ends after this.
+    /// A worker without a job ends after this at the latest.
     pub idle_timeout: Duration,
+    /// Whether machines are started for jobs that will wait.
+    pub look_ahead: bool,
 }
 
 /// What lies at one of the road's URLs.

@@ -77,7 +77,10 @@ impl Counters {
             | Record::Baseline(_)
             | Record::Step(_)
             | Record::Worker(_)
-            | Record::Pool(_) => {}
+            | Record::Pool(_)
+            | Record::PoolForecast(_)
+            | Record::JobTime(_)
+            | Record::JobTimeForgotten(..) => {}
         }
     }
 

@@ -9,6 +9,7 @@ use crate::master::store::builds;
 use crate::master::store::changes;
 use crate::master::store::counters;
 use crate::master::store::counters::Counters;
+use crate::master::store::forecasts;
 use crate::master::store::instances;
 use crate::master::store::jobs;
 use crate::master::store::pools;
@@ -39,6 +40,8 @@ pub(super) fn load(connection: &mut Connection) -> rusqlite::Result<Snapshot> {
         workers: workers::present(&moment)?,
         instances: instances::present(&moment)?,
         pools: pools::all(&moment)?,
+        job_times: forecasts::job_times(&moment)?,
+        pool_forecasts: forecasts::pools(&moment)?,
         last_numbers: counters.numbers,
         last_ids: counters.ids,
     })

@@ -17,6 +17,7 @@ use crate::master::store::builds;
 use crate::master::store::changes;
 use crate::master::store::counters;
 use crate::master::store::counters::Counters;
+use crate::master::store::forecasts;
 use crate::master::store::instances;
 use crate::master::store::jobs;
 use crate::master::store::meta;
@@ -30,6 +31,7 @@ use crate::model::ids::BuildId;
 use crate::model::ids::ChangeId;
 use crate::model::ids::InstanceId;
 use crate::model::ids::JobId;
+use crate::model::ids::JobName;
 use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
 use crate::model::ids::RefName;
@@ -127,6 +129,8 @@ enum Row<'a> {
     Worker(&'a WorkerName),
     Instance(InstanceId),
     Pool(&'a PoolName),
+    PoolForecast(&'a PoolName),
+    JobTime(&'a ProjectName, &'a JobName),
 }
 
 fn row_of(record: &Record) -> Row<'_> {
@@ -142,6 +146,9 @@ fn row_of(record: &Record) -> Row<'_> {
         Record::Worker(worker) => Row::Worker(&worker.name),
         Record::Instance(instance) => Row::Instance(instance.id),
         Record::Pool(pool) => Row::Pool(&pool.name),
+        Record::PoolForecast(pool) => Row::PoolForecast(&pool.name),
+        Record::JobTime(time) => Row::JobTime(&time.project, &time.job),
+        Record::JobTimeForgotten(project, job) => Row::JobTime(project, job),
     }
 }
 
@@ -169,6 +176,11 @@ fn write_record(connection: &Connection, record: &Record) -> anyhow::Result<()> 
         Record::Worker(worker) => workers::write(connection, worker)?,
         Record::Instance(instance) => instances::write(connection, instance)?,
         Record::Pool(pool) => pools::write(connection, pool)?,
+        Record::PoolForecast(pool) => forecasts::write_pool(connection, pool)?,
+        Record::JobTime(time) => forecasts::write_job_time(connection, time)?,
+        Record::JobTimeForgotten(project, job) => {
+            forecasts::remove_job_time(connection, project, job)?;
+        }
     }
     Ok(())
 }

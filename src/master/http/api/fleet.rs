@@ -118,6 +118,7 @@ pub async fn stop(
 /// `GET /pools`
 pub async fn pools(State(web): State<Arc<Web>>) -> Result<Json<PoolList>, Problem> {
     let states = web.store.pools().await?;
+    let forecasts = web.store.pool_forecasts().await?;
     let alive = web.store.workers().await?;
     let pools = web
         .config
@@ -125,7 +126,8 @@ pub async fn pools(State(web): State<Arc<Web>>) -> Result<Json<PoolList>, Proble
         .iter()
         .map(|view| {
             let state = states.iter().find(|state| state.name == view.name);
-            convert::pool(view, state, &alive)
+            let forecast = forecasts.iter().find(|forecast| forecast.name == view.name);
+            convert::pool(view, state, forecast, &alive)
         })
         .collect();
     Ok(Json(PoolList { pools }))

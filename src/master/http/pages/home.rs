@@ -9,6 +9,7 @@ use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
 
+use crate::api::fleet::LookAhead;
 use crate::master::domain::entities::Build;
 use crate::master::http::Web;
 use crate::master::http::auth::Caller;
@@ -81,6 +82,7 @@ struct PoolTile {
     busy: u32,
     idle: u32,
     min_idle: u32,
+    looked_ahead: Option<String>,
     busy_percent: u32,
     idle_percent: u32,
 }
@@ -170,10 +172,12 @@ fn bars(builds: &[Build]) -> Vec<Bar> {
 
 async fn pool_tiles(web: &Web) -> Result<Vec<PoolTile>, Problem> {
     let states = web.store.pools().await?;
+    let forecasts = web.store.pool_forecasts().await?;
     let alive = web.store.workers().await?;
     let tile = |view: &crate::master::http::PoolView| {
         let state = states.iter().find(|state| state.name == view.name);
-        let pool = convert::pool(view, state, &alive);
+        let forecast = forecasts.iter().find(|forecast| forecast.name == view.name);
+        let pool = convert::pool(view, state, forecast, &alive);
         let busy = pool.workers.saturating_sub(pool.idle);
         let limit = pool.max_instances.max(pool.workers);
         let percent = |part: u32| part * 100 / limit.max(1);
@@ -188,9 +192,20 @@ async fn pool_tiles(web: &Web) -> Result<Vec<PoolTile>, Problem> {
             workers: pool.workers,
             idle: pool.idle,
             min_idle: pool.min_idle,
+            looked_ahead: pool.look_ahead.as_ref().map(looked_ahead),
             limit,
             busy,
         }
     };
     Ok(web.config.pools.iter().map(tile).collect())
+}
+
+/// What came of looking ahead, in words.
+fn looked_ahead(of: &LookAhead) -> String {
+    let LookAhead { hits, misses, open } = of;
+    match hits + misses {
+        0 if *open == 0 => "looks ahead: nothing was started early yet".to_owned(),
+        0 => format!("looks ahead: {open} started early"),
+        known => format!("looks ahead: {hits} of {known} started early were needed"),
+    }
 }
