@@ -206,7 +206,8 @@ impl Coordinator {
         for (job, soon) in self.look_ahead.soon_in(name, self.now) {
             let is_provided = self.look_ahead.provided.contains(job);
             match soon.at <= horizon {
-                true if !is_provided => due.push((soon.at, *job)),
+                // What is late already is not what was foreseen: it is no reason to start more.
+                true if !is_provided && soon.at >= self.now => due.push((soon.at, *job)),
                 true => {}
                 false => next = Some(next.map_or(soon.at, |at| at.min(soon.at))),
             }
