@@ -60,11 +60,11 @@ pub(crate) fn run(trace: &Trace, seed: u64) -> Outcome {
         outcome.job(begins - at, work.runs);
         ends[build].insert(work.name, entry.free_at);
         let over: Vec<&str> = ends[build].keys().copied().collect();
-        let last = |needs: &[&str]| needs.iter().filter_map(|name| ends[build].get(name)).max();
         for next in needing(&trace[build], &over) {
             let needs = trace[build].jobs[next].needs;
             if needs.contains(&work.name) {
-                ready.insert((last(needs).copied().unwrap_or_default(), build, next));
+                let last = needs.iter().filter_map(|name| ends[build].get(name)).max();
+                ready.insert((last.copied().unwrap_or_default(), build, next));
             }
         }
     }
