@@ -142,7 +142,7 @@ impl Api {
     }
 }
 
-fn an_order() -> PrepareOrder {
+pub(crate) fn an_order() -> PrepareOrder {
     PrepareOrder {
         launch: LaunchId("a0000000000000000000000000000000".into()),
         worker: "cloud-1".into(),
@@ -229,7 +229,7 @@ async fn a_spot_price_that_is_too_low_leaves_no_request_behind() {
 
 /// What a doctor finds, one a line.
 async fn examined(provisioner: &Ec2Provisioner) -> String {
-    let findings = provisioner.examine(an_order()).await;
+    let findings = provisioner.examine(an_order(), &crate::doctor::around()).await;
     let one = |finding: &Finding| format!("{:?}: {}\n", finding.verdict, finding.what);
     findings.iter().map(one).collect()
 }

@@ -12,9 +12,11 @@ use crate::contract::eventually;
 use crate::contract::order;
 
 mod contract;
+mod doctor;
 mod ec2;
 mod policy;
 mod reap;
+mod scripted;
 mod signatures;
 
 /// Machines end themselves after a time that no test needs.

@@ -83,7 +83,9 @@ pub(super) fn of(
         let what = "step_metadata is about instances of a cloud";
         reading.wrong(id, what, "leave it out where provisioner is not \"ec2\"");
     }
-    let look_ahead = typed.look_ahead.as_ref().is_some_and(|typed| typed.value);
+    // Local machines are there within a second: nobody waits for them.
+    let is_slow = typed.provisioner.value == ProvisionerWord::Ec2;
+    let look_ahead = typed.look_ahead.as_ref().map_or(is_slow, |typed| typed.value);
     if let Some(At { id, value: true }) = typed.look_ahead
         && typed.provisioner.value == ProvisionerWord::None
     {

@@ -1,0 +1,448 @@
+//! Each finding of the doctor, made true in a scripted account: what it says, and what it says to do.
+
+use busybee::master::provisioner::Finding;
+use busybee::master::provisioner::Verdict;
+use busybee::master::provisioner::ec2::Ec2Provisioner;
+use busybee::master::provisioner::ec2::doctor::Circumstances;
+use busybee::master::provisioner::ec2::settings::Ec2Settings;
+use busybee::master::provisioner::ec2::settings::Image;
+use busybee::master::provisioner::ec2::settings::Market;
+use busybee::model::time::Timestamp;
+
+use crate::ec2;
+use crate::scripted::Aws;
+use crate::scripted::Scripted;
+use crate::scripted::quota;
+
+fn settings(aws: &Aws) -> Ec2Settings {
+    Ec2Settings {
+        region: "eu-west-1".to_owned(),
+        endpoint: Some(format!("http://{}", aws.address)),
+        credentials_file: Some(aws.folder.path().join("credentials")),
+        profile: Some("test".to_owned()),
+        image: Image::Id("ami-1".to_owned()),
+        instance_types: vec!["c7i.xlarge".to_owned()],
+        subnets: vec!["subnet-a".to_owned()],
+        market: Market::SpotThenOnDemand,
+        security_groups: vec!["sg-1".to_owned()],
+        key_name: Some("ops".to_owned()),
+        ..ec2::settings()
+    }
+}
+
+pub(crate) fn around() -> Circumstances {
+    Circumstances {
+        master_port: 8443,
+        architectures: vec!["x86_64".to_owned()],
+        max_instances: 10,
+        now: Timestamp(2_000_000_000_000),
+    }
+}
+
+async fn examine(settings: Ec2Settings, around: &Circumstances) -> Vec<Finding> {
+    let provisioner = Ec2Provisioner::new(settings, "test".to_owned(), "cloud".into());
+    provisioner.expect("it is set up").examine(ec2::an_order(), around).await
+}
+
+fn told(findings: &[Finding]) -> String {
+    findings.iter().map(|it| format!("{:?}: {}\n  → {}\n", it.verdict, it.what, it.fix)).collect()
+}
+
+/// The only finding that is not good says these words, and has these in its fix.
+fn only(findings: &[Finding], verdict: Verdict, what: &str, fix: &str) {
+    let not_good: Vec<&Finding> =
+        findings.iter().filter(|finding| finding.verdict != Verdict::Good).collect();
+    let is_it = |it: &&Finding| {
+        it.verdict == verdict && it.what.contains(what) && it.fix.contains(fix)
+    };
+    let [one] = not_good[..] else {
+        panic!("one finding was to be made, with \"{what}\":\n{}", told(findings));
+    };
+    assert!(is_it(&one), "\"{what}\" and \"{fix}\" are not in\n{}", told(findings));
+}
+
+#[tokio::test]
+async fn in_a_well_kept_account_everything_is_good() {
+    let aws = Aws::well().await;
+    let found = examine(settings(&aws), &around()).await;
+    let text = told(&found);
+    assert!(found.iter().all(|finding| finding.verdict == Verdict::Good), "{text}");
+    for line in [
+        "the clocks agree",
+        "subnet-a in eu-west-1a has 250 free addresses, and a public address",
+        "sg-1 lets nothing in",
+        "the key pair ops is there",
+        "the account has its role for spot",
+        "10 × c7i.xlarge (spot) are 40 vCPUs, and the account's quota is 64",
+        "may launch c7i.xlarge spot in subnet-a (dry run)",
+    ] {
+        assert!(text.contains(line), "\"{line}\" is not in\n{text}");
+    }
+    assert!(found.iter().all(|finding| finding.fix.is_empty()), "{text}");
+}
+
+/// An answer, a part of it, what that becomes; and what the doctor says of it.
+type Slip = (&'static str, &'static str, &'static str, Verdict, &'static str, &'static str);
+
+/// What is wrong by one word of one answer.
+const SLIPS: &[Slip] = &[
+    (
+        "DescribeSubnets",
+        "<availableIpAddressCount>250",
+        "<availableIpAddressCount>0",
+        Verdict::Bad,
+        "subnet-a in eu-west-1a has no free address",
+        "another subnet",
+    ),
+    (
+        "DescribeSubnets",
+        "<ipv6Native>false",
+        "<ipv6Native>true",
+        Verdict::Bad,
+        "has IPv6 alone",
+        "IPv4",
+    ),
+    (
+        "DescribeSubnets",
+        "<mapPublicIpOnLaunch>true",
+        "<mapPublicIpOnLaunch>false",
+        Verdict::Bad,
+        "get no public address, and its route leads to igw-1",
+        "public_ip = true",
+    ),
+    (
+        "DescribeRouteTables",
+        "0.0.0.0/0",
+        "10.9.0.0/16",
+        Verdict::Doubtful,
+        "have no way to the internet: rtb-1",
+        "NAT",
+    ),
+    (
+        "DescribeRouteTables",
+        "igw-1</gatewayId><state>active",
+        "igw-1</gatewayId><state>blackhole",
+        Verdict::Bad,
+        "leads nowhere",
+        "gateway",
+    ),
+    (
+        "DescribeNetworkAcls",
+        "<protocol>-1</protocol><ruleAction>allow</ruleAction><egress>false</egress>\
+         <cidrBlock>0.0.0.0/0</cidrBlock>",
+        "<protocol>6</protocol><ruleAction>allow</ruleAction><egress>false</egress>\
+         <cidrBlock>0.0.0.0/0</cidrBlock><portRange><from>443</from><to>443</to></portRange>",
+        Verdict::Doubtful,
+        "acl-1 of subnet-a keeps answers out",
+        "32768-60999",
+    ),
+    (
+        "DescribeNetworkAcls",
+        "<ruleAction>allow</ruleAction><egress>true",
+        "<ruleAction>deny</ruleAction><egress>true",
+        Verdict::Doubtful,
+        "lets nothing out to port 8443 and 443",
+        "allow TCP out",
+    ),
+    (
+        "DescribeVpcAttribute",
+        "<value>true",
+        "<value>false",
+        Verdict::Doubtful,
+        "vpc-1 has no DNS",
+        "--enable-dns-support",
+    ),
+    (
+        "DescribeSecurityGroups",
+        "<ipPermissions/>",
+        "<ipPermissions><item><ipProtocol>tcp</ipProtocol><fromPort>22</fromPort><toPort>22</toPort>\
+         </item></ipPermissions>",
+        Verdict::Doubtful,
+        "sg-1 has inbound rules",
+        "they call the master",
+    ),
+    (
+        "DescribeSecurityGroups",
+        "<ipProtocol>-1</ipProtocol>",
+        "<ipProtocol>tcp</ipProtocol><fromPort>443</fromPort><toPort>443</toPort>",
+        Verdict::Bad,
+        "lets instances out to port 8443",
+        "outbound rule",
+    ),
+    (
+        "DescribeSecurityGroups",
+        "<ipProtocol>-1</ipProtocol>",
+        "<ipProtocol>tcp</ipProtocol><fromPort>8443</fromPort><toPort>8443</toPort>",
+        Verdict::Doubtful,
+        "lets instances out to port 443",
+        "443 and 80",
+    ),
+    (
+        "DescribeSecurityGroups",
+        "<vpcId>vpc-1",
+        "<vpcId>vpc-2",
+        Verdict::Bad,
+        "sg-1 is of vpc-2, subnet-a of vpc-1",
+        "one VPC",
+    ),
+    (
+        "DescribeInstanceTypes",
+        "<item>x86_64</item>",
+        "<item>arm64</item>",
+        Verdict::Bad,
+        "c7i.xlarge is for arm64, the image for x86_64",
+        "another type",
+    ),
+    (
+        "DescribeInstanceTypes",
+        "<item>spot</item>",
+        "",
+        Verdict::Doubtful,
+        "c7i.xlarge is not sold as spot",
+        "another type",
+    ),
+    (
+        "DescribeInstanceTypes",
+        "<burstablePerformanceSupported>false",
+        "<burstablePerformanceSupported>true",
+        Verdict::Doubtful,
+        "only while it has credits",
+        "types of c or m",
+    ),
+    (
+        "DescribeInstanceTypeOfferings",
+        "eu-west-1a",
+        "eu-west-1b",
+        Verdict::Bad,
+        "c7i.xlarge is offered in none of the zones: eu-west-1a",
+        "other zones",
+    ),
+    (
+        "DescribeImages",
+        "<encrypted>false",
+        "<encrypted>true",
+        Verdict::Doubtful,
+        "image ami-1 is encrypted",
+        "Client.InternalError",
+    ),
+    (
+        "DescribeImages",
+        "<enaSupport>true",
+        "<enaSupport>false",
+        Verdict::Bad,
+        "needs an image with ENA",
+        "another image",
+    ),
+    ("DescribeImages", "2099-01", "2020-01", Verdict::Doubtful, "is deprecated", "newer"),
+    (
+        "DescribeImages",
+        "<imageState>available",
+        "<imageState>pending",
+        Verdict::Bad,
+        "image ami-1 is pending",
+        "available",
+    ),
+    (
+        "DescribeVolumes",
+        "<volumeSet/>",
+        "<volumeSet><item><volumeId>vol-1</volumeId><size>40</size><status>available</status></item>\
+         </volumeSet>",
+        Verdict::Doubtful,
+        "1 volume of this master belong to no instance: vol-1 (40 GiB)",
+        "delete-volume",
+    ),
+];
+
+#[tokio::test]
+async fn each_slip_in_an_account_is_found_alone_and_has_its_fix() {
+    for (action, part, by, verdict, what, fix) in SLIPS {
+        let aws = Aws::well().await;
+        aws.changes(action, part, by);
+        only(&examine(settings(&aws), &around()).await, *verdict, what, fix);
+    }
+}
+
+/// An action, the error it is answered with; and what the doctor says of it.
+type Refused = (&'static str, u16, &'static str, &'static str, Verdict, &'static str, &'static str);
+
+const REFUSED: &[Refused] = &[
+    (
+        "DescribeKeyPairs",
+        400,
+        "InvalidKeyPair.NotFound",
+        "The key pair 'ops' does not exist",
+        Verdict::Bad,
+        "InvalidKeyPair.NotFound",
+        "take key_name out",
+    ),
+    (
+        "GetRole",
+        404,
+        "NoSuchEntity",
+        "The role cannot be found.",
+        Verdict::Bad,
+        "no role AWSServiceRoleForEC2Spot",
+        "create-service-linked-role",
+    ),
+    (
+        "GetRole",
+        403,
+        "AccessDenied",
+        "not authorized to perform: iam:GetRole",
+        Verdict::Doubtful,
+        "may not be read",
+        "deploy/iam-policy.json",
+    ),
+    (
+        "DescribeRouteTables",
+        403,
+        "UnauthorizedOperation",
+        "not authorized to perform: ec2:DescribeRouteTables",
+        Verdict::Doubtful,
+        "ec2:DescribeRouteTables",
+        "deploy/iam-policy.json",
+    ),
+    (
+        "GetInstanceMetadataDefaults",
+        403,
+        "UnauthorizedOperation",
+        "not authorized",
+        Verdict::Doubtful,
+        "GetInstanceMetadataDefaults",
+        "deploy/iam-policy.json",
+    ),
+    (
+        "DescribeInstanceTypes",
+        400,
+        "InvalidInstanceType",
+        "The following supplied instance types do not exist: [c7i.xlarge]",
+        Verdict::Bad,
+        "do not exist",
+        "describe-instance-types",
+    ),
+];
+
+#[tokio::test]
+async fn each_refusal_is_told_in_awss_words_and_has_its_fix() {
+    for (action, status, code, message, verdict, what, fix) in REFUSED {
+        let aws = Aws::well().await;
+        aws.says(action, Scripted::Error(*status, code, message));
+        only(&examine(settings(&aws), &around()).await, *verdict, what, fix);
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_that_is_refused_says_what_would_let_it_through() {
+    let denied = "UnauthorizedOperation";
+    for (status, code, message, verdict, fix) in [
+        (403, denied, "not authorized to perform: iam:PassRole on resource: r", Verdict::Bad, "iam:PassRole for exactly"),
+        (403, denied, "with an explicit deny in a service control policy", Verdict::Bad, "under `tags`"),
+        (403, denied, "Encoded authorization failure message: abc", Verdict::Bad, "decode-authorization-message"),
+        (403, denied, "not authorized to perform: ec2:RunInstances", Verdict::Bad, "deploy/iam-policy.json"),
+        (400, "TagPolicyViolation", "The tag policy does not allow it", Verdict::Bad, "under `tags`"),
+        (400, "PendingVerification", "Your request is being validated", Verdict::Bad, "wait for its mail"),
+        (400, "VcpuLimitExceeded", "You have requested more vCPU", Verdict::Bad, "Service Quotas"),
+        (
+            403,
+            "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
+            "The provided credentials do not have permission to create the service-linked role",
+            Verdict::Bad,
+            "create-service-linked-role",
+        ),
+        (400, "InvalidParameterValue", "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name", Verdict::Bad, "instance_profile"),
+        (400, "Unsupported", "is not supported in your requested Availability Zone", Verdict::Doubtful, "skipped"),
+    ] {
+        let aws = Aws::well().await;
+        aws.says("RunInstances", Scripted::Error(status, code, message));
+        let on_demand = Ec2Settings { market: Market::OnDemand, ..settings(&aws) };
+        only(&examine(on_demand, &around()).await, verdict, code, fix);
+    }
+}
+
+#[tokio::test]
+async fn a_quota_is_told_before_it_is_met() {
+    let on_demand = |aws: &Aws| Ec2Settings { market: Market::OnDemand, ..settings(aws) };
+    for (answer, verdict, what) in [
+        (Scripted::Json(200, quota(5)), Verdict::Doubtful, "are 40 vCPUs, and the account's quota is 5"),
+        (Scripted::Json(200, quota(2)), Verdict::Bad, "quota is 2"),
+        (
+            Scripted::Json(400, "{\"__type\": \"NoSuchResourceException\"}".to_owned()),
+            Verdict::Doubtful,
+            "a new account has about 5",
+        ),
+        (
+            Scripted::Json(400, "{\"__type\": \"a#AccessDeniedException\", \"Message\": \"no\"}".to_owned()),
+            Verdict::Doubtful,
+            "AccessDenied",
+        ),
+    ] {
+        let aws = Aws::well().await;
+        aws.says("GetServiceQuota", answer);
+        only(&examine(on_demand(&aws), &around()).await, verdict, what, "");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_and_an_image_without_an_agent_are_found() {
+    let aws = Aws::well().await;
+    aws.is_behind(60);
+    only(&examine(settings(&aws), &around()).await, Verdict::Doubtful, "s ahead of EC2's", "NTP");
+    aws.is_behind(900);
+    only(&examine(settings(&aws), &around()).await, Verdict::Bad, "which refuses that", "NTP");
+
+    let aws = Aws::well().await;
+    let around = Circumstances { architectures: vec!["aarch64".to_owned()], ..around() };
+    only(&examine(settings(&aws), &around).await, Verdict::Bad, "no agent is here for x86_64", "agent_dir");
+}
+
+#[tokio::test]
+async fn keys_of_ones_own_that_encrypt_disks_are_told() {
+    let aws = Aws::well().await;
+    aws.changes("GetEbsEncryptionByDefault", "false", "true");
+    let found = examine(settings(&aws), &around()).await;
+    assert!(told(&found).contains("by AWS's own key"), "{}", told(&found));
+    aws.changes("GetEbsDefaultKmsKeyId", "alias/aws/ebs", "arn:aws:kms:eu-west-1:1:key/k");
+    only(&examine(settings(&aws), &around()).await, Verdict::Doubtful, "key/k", "docs/ec2.md");
+}
+
+#[tokio::test]
+async fn an_instance_past_its_expiry_is_told_and_another_master_s_is_not() {
+    let instance = |master: &str| {
+        format!(
+            "<reservationSet><item><instancesSet><item><instanceId>i-1</instanceId><instanceState>\
+             <name>stopped</name></instanceState><tagSet><item><key>busybee:master</key>\
+             <value>{master}</value></item><item><key>busybee:expires</key><value>1000</value></item>\
+             </tagSet></item></instancesSet></item></reservationSet>"
+        )
+    };
+    let aws = Aws::well().await;
+    let would = Scripted::Error(412, "DryRunOperation", "It would have worked.");
+    aws.says("TerminateInstances", would.clone());
+    aws.says("GetConsoleOutput", would);
+    aws.says("DescribeInstances", Scripted::Xml(instance("other")));
+    let found = examine(settings(&aws), &around()).await;
+    assert!(found.iter().all(|it| it.verdict == Verdict::Good), "{}", told(&found));
+    assert!(told(&found).contains("may end instances (dry run)"), "{}", told(&found));
+    aws.says("DescribeInstances", Scripted::Xml(instance("test")));
+    let found = examine(settings(&aws), &around()).await;
+    only(&found, Verdict::Doubtful, "1 instance of this master past their expiry: i-1 (stopped)", "reap");
+}
+
+#[tokio::test]
+async fn without_subnets_the_default_vpc_must_be_there() {
+    let aws = Aws::well().await;
+    let any = Ec2Settings { subnets: Vec::new(), ..settings(&aws) };
+    let found = examine(any.clone(), &around()).await;
+    assert!(told(&found).contains("one of the default VPC (eu-west-1a)"), "{}", told(&found));
+    aws.says("DescribeSubnets", Scripted::Xml("<subnetSet/>".to_owned()));
+    let found = examine(any, &around()).await;
+    only(&found, Verdict::Bad, "eu-west-1 has no default VPC", "create-default-vpc");
+}
+
+#[tokio::test]
+async fn credentials_that_are_wrong_are_told_once_and_nothing_more_is_asked() {
+    let aws = Aws::well().await;
+    aws.says("DescribeImages", Scripted::Error(401, "AuthFailure", "not able to validate the credentials"));
+    only(&examine(settings(&aws), &around()).await, Verdict::Bad, "AuthFailure", "credentials");
+    assert!(!aws.asked().contains(&"RunInstances".to_owned()), "{:?}", aws.asked());
+}
