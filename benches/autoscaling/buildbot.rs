@@ -79,5 +79,6 @@ pub(crate) fn run(trace: &Trace, seed: u64) -> Outcome {
 /// Jobs of which all needs are among these.
 fn needing(arrival: &Arrival, over: &[&str]) -> impl Iterator<Item = usize> {
     let jobs = arrival.jobs.iter().enumerate();
-    jobs.filter(|(_, work)| work.needs.iter().all(|name| over.contains(name))).map(|(index, _)| index)
+    jobs.filter(|(_, work)| work.needs.iter().all(|name| over.contains(name)))
+        .map(|(index, _)| index)
 }

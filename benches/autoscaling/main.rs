@@ -58,7 +58,9 @@ fn policies() -> Vec<(String, Policy)> {
 fn main() {
     for (name, make) in traces::ALL {
         println!("\n{name}");
-        println!("| policy | wait p50 | p95 | mean | billed h | busy h | busy of billed | starts | ahead |");
+        println!(
+            "| policy | wait p50 | p95 | mean | billed h | busy h | busy of billed | starts | ahead |"
+        );
         println!("|---|---|---|---|---|---|---|---|---|");
         show("Buildbot: a random free worker, 10 min", *make, buildbot::run);
         for (label, policy) in policies() {

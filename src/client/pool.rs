@@ -41,7 +41,8 @@ async fn list(connection: &Connection, json: bool, mut screen: Screen) -> Result
         screen.line(&document.text())?;
         return Ok(Exit::Done);
     }
-    let heading = ["POOL", "STATE", "PROVISIONER", "WORKERS", "IDLE", "MAX", "AHEAD", "LABELS", "REASON"];
+    let heading =
+        ["POOL", "STATE", "PROVISIONER", "WORKERS", "IDLE", "MAX", "AHEAD", "LABELS", "REASON"];
     let mut table = Table::new(&heading);
     for pool in document.read::<PoolList>()?.pools {
         let ahead = pool.look_ahead.map(|of| format!("{} of {}", of.hits, of.hits + of.misses));

@@ -1,5 +1,8 @@
 //! Each finding of the doctor, made true in a scripted account: what it says, and what it says to do.
 
+use std::path::Path;
+use std::process::Command;
+
 use busybee::master::provisioner::Finding;
 use busybee::master::provisioner::Verdict;
 use busybee::master::provisioner::ec2::Ec2Provisioner;
@@ -8,6 +11,7 @@ use busybee::master::provisioner::ec2::settings::Ec2Settings;
 use busybee::master::provisioner::ec2::settings::Image;
 use busybee::master::provisioner::ec2::settings::Market;
 use busybee::model::time::Timestamp;
+use serde_json::Value;
 
 use crate::ec2;
 use crate::scripted::Aws;
@@ -52,9 +56,8 @@ fn told(findings: &[Finding]) -> String {
 fn only(findings: &[Finding], verdict: Verdict, what: &str, fix: &str) {
     let not_good: Vec<&Finding> =
         findings.iter().filter(|finding| finding.verdict != Verdict::Good).collect();
-    let is_it = |it: &&Finding| {
-        it.verdict == verdict && it.what.contains(what) && it.fix.contains(fix)
-    };
+    let is_it =
+        |it: &&Finding| it.verdict == verdict && it.what.contains(what) && it.fix.contains(fix);
     let [one] = not_good[..] else {
         panic!("one finding was to be made, with \"{what}\":\n{}", told(findings));
     };
@@ -335,12 +338,48 @@ async fn each_refusal_is_told_in_awss_words_and_has_its_fix() {
 async fn a_dry_run_that_is_refused_says_what_would_let_it_through() {
     let denied = "UnauthorizedOperation";
     for (status, code, message, verdict, fix) in [
-        (403, denied, "not authorized to perform: iam:PassRole on resource: r", Verdict::Bad, "iam:PassRole for exactly"),
-        (403, denied, "with an explicit deny in a service control policy", Verdict::Bad, "under `tags`"),
-        (403, denied, "Encoded authorization failure message: abc", Verdict::Bad, "decode-authorization-message"),
-        (403, denied, "not authorized to perform: ec2:RunInstances", Verdict::Bad, "deploy/iam-policy.json"),
-        (400, "TagPolicyViolation", "The tag policy does not allow it", Verdict::Bad, "under `tags`"),
-        (400, "PendingVerification", "Your request is being validated", Verdict::Bad, "wait for its mail"),
+        (
+            403,
+            denied,
+            "not authorized to perform: iam:PassRole on resource: r",
+            Verdict::Bad,
+            "iam:PassRole for exactly",
+        ),
+        (
+            403,
+            denied,
+            "with an explicit deny in a service control policy",
+            Verdict::Bad,
+            "under `tags`",
+        ),
+        (
+            403,
+            denied,
+            "Encoded authorization failure message: abc",
+            Verdict::Bad,
+            "decode-authorization-message",
+        ),
+        (
+            403,
+            denied,
+            "not authorized to perform: ec2:RunInstances",
+            Verdict::Bad,
+            "deploy/iam-policy.json",
+        ),
+        (
+            400,
+            "TagPolicyViolation",
+            "The tag policy does not allow it",
+            Verdict::Bad,
+            "under `tags`",
+        ),
+        (
+            400,
+            "PendingVerification",
+            "Your request is being validated",
+            Verdict::Bad,
+            "wait for its mail",
+        ),
         (400, "VcpuLimitExceeded", "You have requested more vCPU", Verdict::Bad, "Service Quotas"),
         (
             403,
@@ -349,8 +388,20 @@ async fn a_dry_run_that_is_refused_says_what_would_let_it_through() {
             Verdict::Bad,
             "create-service-linked-role",
         ),
-        (400, "InvalidParameterValue", "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name", Verdict::Bad, "instance_profile"),
-        (400, "Unsupported", "is not supported in your requested Availability Zone", Verdict::Doubtful, "skipped"),
+        (
+            400,
+            "InvalidParameterValue",
+            "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name",
+            Verdict::Bad,
+            "instance_profile",
+        ),
+        (
+            400,
+            "Unsupported",
+            "is not supported in your requested Availability Zone",
+            Verdict::Doubtful,
+            "skipped",
+        ),
     ] {
         let aws = Aws::well().await;
         aws.says("RunInstances", Scripted::Error(status, code, message));
@@ -363,7 +414,11 @@ async fn a_dry_run_that_is_refused_says_what_would_let_it_through() {
 async fn a_quota_is_told_before_it_is_met() {
     let on_demand = |aws: &Aws| Ec2Settings { market: Market::OnDemand, ..settings(aws) };
     for (answer, verdict, what) in [
-        (Scripted::Json(200, quota(5)), Verdict::Doubtful, "are 40 vCPUs, and the account's quota is 5"),
+        (
+            Scripted::Json(200, quota(5)),
+            Verdict::Doubtful,
+            "are 40 vCPUs, and the account's quota is 5",
+        ),
         (Scripted::Json(200, quota(2)), Verdict::Bad, "quota is 2"),
         (
             Scripted::Json(400, "{\"__type\": \"NoSuchResourceException\"}".to_owned()),
@@ -371,7 +426,10 @@ async fn a_quota_is_told_before_it_is_met() {
             "a new account has about 5",
         ),
         (
-            Scripted::Json(400, "{\"__type\": \"a#AccessDeniedException\", \"Message\": \"no\"}".to_owned()),
+            Scripted::Json(
+                400,
+                "{\"__type\": \"a#AccessDeniedException\", \"Message\": \"no\"}".to_owned(),
+            ),
             Verdict::Doubtful,
             "AccessDenied",
         ),
@@ -392,7 +450,12 @@ async fn a_clock_that_is_off_and_an_image_without_an_agent_are_found() {
 
     let aws = Aws::well().await;
     let around = Circumstances { architectures: vec!["aarch64".to_owned()], ..around() };
-    only(&examine(settings(&aws), &around).await, Verdict::Bad, "no agent is here for x86_64", "agent_dir");
+    only(
+        &examine(settings(&aws), &around).await,
+        Verdict::Bad,
+        "no agent is here for x86_64",
+        "agent_dir",
+    );
 }
 
 #[tokio::test]
@@ -425,7 +488,12 @@ async fn an_instance_past_its_expiry_is_told_and_another_master_s_is_not() {
     assert!(told(&found).contains("may end instances (dry run)"), "{}", told(&found));
     aws.says("DescribeInstances", Scripted::Xml(instance("test")));
     let found = examine(settings(&aws), &around()).await;
-    only(&found, Verdict::Doubtful, "1 instance of this master past their expiry: i-1 (stopped)", "reap");
+    only(
+        &found,
+        Verdict::Doubtful,
+        "1 instance of this master past their expiry: i-1 (stopped)",
+        "reap",
+    );
 }
 
 #[tokio::test]
@@ -442,7 +510,66 @@ async fn without_subnets_the_default_vpc_must_be_there() {
 #[tokio::test]
 async fn credentials_that_are_wrong_are_told_once_and_nothing_more_is_asked() {
     let aws = Aws::well().await;
-    aws.says("DescribeImages", Scripted::Error(401, "AuthFailure", "not able to validate the credentials"));
+    aws.says(
+        "DescribeImages",
+        Scripted::Error(401, "AuthFailure", "not able to validate the credentials"),
+    );
     only(&examine(settings(&aws), &around()).await, Verdict::Bad, "AuthFailure", "credentials");
     assert!(!aws.asked().contains(&"RunInstances".to_owned()), "{:?}", aws.asked());
+}
+
+/// A database of the newest schema, with an open row of pool "linux".
+fn write_ledger(data_dir: &Path) {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/db");
+    let mut files: Vec<_> = std::fs::read_dir(fixtures)
+        .expect("the fixtures are there")
+        .map(|file| file.expect("a file").path())
+        .collect();
+    files.sort();
+    let sql = std::fs::read_to_string(files.last().expect("there is one")).expect("read it");
+    std::fs::create_dir_all(data_dir).expect("make data_dir");
+    let database = rusqlite::Connection::open(data_dir.join("busybee.sqlite3")).expect("open it");
+    database.execute_batch(&sql).expect("it is a database as text");
+}
+
+#[tokio::test]
+async fn the_program_tells_all_of_it_and_what_the_ledger_has_of_pools_that_are_gone() {
+    let aws = Aws::well().await;
+    let folder = aws.folder.path();
+    write_ledger(&folder.join("data"));
+    let file = folder.join("busybee.toml");
+    let text = format!(
+        "[master]\nurl = \"https://127.0.0.1:1\"\ndata_dir = \"data\"\nid = \"test\"\n\
+         [[pool]]\nname = \"cloud\"\nprovisioner = \"ec2\"\nmax_instances = 2\n[pool.ec2]\n\
+         region = \"eu-west-1\"\nendpoint = \"http://{}\"\ncredentials_file = \"credentials\"\n\
+         profile = \"test\"\nami = \"ami-1\"\ninstance_types = [\"c7i.xlarge\"]\n\
+         subnets = [\"subnet-a\"]\nsecurity_groups = [\"sg-1\"]\n",
+        aws.address
+    );
+    std::fs::write(&file, text).expect("write the file");
+    let run = async |more: &'static str| {
+        let file = file.clone();
+        let run = tokio::task::spawn_blocking(move || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_busybee"));
+            command.arg("doctor").arg("--config").arg(file).args(more.split_whitespace());
+            command.output().expect("busybee starts")
+        });
+        run.await.expect("it ends")
+    };
+    let output = run("--json").await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{said}"));
+    assert_eq!((output.status.code(), &told["ok"]), (Some(1), &Value::Bool(false)), "{told:#}");
+    let finding = |part: usize, words: &str| {
+        let findings = told["parts"][part]["findings"].as_array().expect("a list");
+        let found = findings.iter().find(|one| one["what"].as_str().expect("text").contains(words));
+        found.unwrap_or_else(|| panic!("\"{words}\" is not in {told:#}")).clone()
+    };
+    let gone = finding(0, "1 instance of pool \"linux\" is open in the ledger");
+    assert_eq!(gone["verdict"], "bad");
+    assert!(gone["fix"].as_str().expect("text").contains("put the pool back"), "{gone:#}");
+    assert_eq!(finding(1, "may launch c7i.xlarge in subnet-a")["verdict"], "good");
+
+    let read = String::from_utf8(run("").await.stdout).expect("text");
+    assert!(read.contains("  bad   1 instance of pool \"linux\""), "{read}");
 }

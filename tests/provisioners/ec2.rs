@@ -244,6 +244,10 @@ async fn a_doctor_says_what_a_launch_would_lack() {
     let right = api.provisioner(&id, &secret);
     let told = examined(&right).await;
     assert!(!told.contains("Bad"), "{told}");
+    // moto's default VPC has no gateway; its six subnets are told as one.
+    let ways = told.lines().filter(|line| line.contains("no way to the internet"));
+    let ways: Vec<&str> = ways.collect();
+    assert!(matches!(ways[..], [one] if one.contains("and 4 more")), "{told}");
     for line in [
         "Good: EC2 answers, and the clocks agree",
         "Good: image ami-",

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
-use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -14,6 +14,7 @@ use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use busybee::runtime::clock;
 
 /// The namespace of EC2's answers, as it sends it.
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
@@ -119,7 +120,8 @@ async fn answer(State(script): State<Arc<Script>>, headers: HeaderMap, body: Byt
     };
     let off = *script.clock_off.lock().expect("no panic");
     if off != 0 {
-        let now = SystemTime::now() - Duration::from_secs(off.unsigned_abs());
+        let now = UNIX_EPOCH + Duration::from_millis(clock::now().0);
+        let now = now - Duration::from_secs(off.unsigned_abs());
         let date = httpdate::fmt_http_date(now).parse().expect("a header");
         response.headers_mut().insert("date", date);
     }
@@ -212,5 +214,8 @@ const WELL: &[(&str, &str)] = &[
     ),
     ("GetEbsEncryptionByDefault", "<ebsEncryptionByDefault>false</ebsEncryptionByDefault>"),
     ("GetEbsDefaultKmsKeyId", "<kmsKeyId>alias/aws/ebs</kmsKeyId>"),
-    ("GetRole", "<GetRoleResult><Role><RoleName>AWSServiceRoleForEC2Spot</RoleName></Role></GetRoleResult>"),
+    (
+        "GetRole",
+        "<GetRoleResult><Role><RoleName>AWSServiceRoleForEC2Spot</RoleName></Role></GetRoleResult>",
+    ),
 ];

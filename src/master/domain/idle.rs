@@ -32,7 +32,12 @@ pub(super) struct IdleWorkers {
 }
 
 impl IdleWorkers {
-    pub(super) fn set(&mut self, name: &WorkerName, project: Option<&ProjectName>, since: Timestamp) {
+    pub(super) fn set(
+        &mut self,
+        name: &WorkerName,
+        project: Option<&ProjectName>,
+        since: Timestamp,
+    ) {
         self.unset(name);
         self.places.insert(name.clone(), (project.cloned(), since));
         self.bound.entry(project.cloned()).or_default().insert((since, name.clone()));
@@ -186,7 +191,11 @@ mod tests {
             assert_eq!(ended(&mut rig, &idle, &[seconds]), [expected], "a third of 300 s");
         }
         let first = &idle[0].0;
-        assert_eq!(rig.worker(first).reason.as_deref(), Some("idle"), "the longest idle went first");
+        assert_eq!(
+            rig.worker(first).reason.as_deref(),
+            Some("idle"),
+            "the longest idle went first"
+        );
         rig.wait_beating(30, &[(&idle[1].0, idle[1].1), (&idle[2].0, idle[2].1)]);
         rig.wait_beating(30, &[(&idle[1].0, idle[1].1), (&idle[2].0, idle[2].1)]);
         let is_there = |rig: &Rig, name: &WorkerName| rig.worker(name).ended_at.is_none();

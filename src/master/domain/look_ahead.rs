@@ -181,8 +181,7 @@ impl Coordinator {
             for soon in self.look_ahead.soon.values_mut() {
                 soon.remove(job);
             }
-            let waits =
-                self.jobs.get(job).is_some_and(|known| known.status == JobStatus::Waiting);
+            let waits = self.jobs.get(job).is_some_and(|known| known.status == JobStatus::Waiting);
             if !waits {
                 self.look_ahead.provided.remove(job);
             }
@@ -219,7 +218,9 @@ impl Coordinator {
         due.sort();
         let missing = match due.is_empty() {
             true => 0,
-            false => forecast::missing(self.outlooks(name, horizon), counts.coming + self.fresh(name)),
+            false => {
+                forecast::missing(self.outlooks(name, horizon), counts.coming + self.fresh(name))
+            }
         };
         due.truncate(missing.min(room));
         for (at, job) in due {

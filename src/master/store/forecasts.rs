@@ -29,7 +29,8 @@ pub(super) fn pools(connection: &Connection) -> rusqlite::Result<Vec<PoolForecas
 
 /// How long jobs took.
 pub(super) fn job_times(connection: &Connection) -> rusqlite::Result<Vec<JobTime>> {
-    let mut statement = connection.prepare_cached("SELECT * FROM job_times ORDER BY project, job")?;
+    let mut statement =
+        connection.prepare_cached("SELECT * FROM job_times ORDER BY project, job")?;
     statement.query_map([], job_time_from_row)?.collect()
 }
 

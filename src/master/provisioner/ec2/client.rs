@@ -199,9 +199,7 @@ impl Client {
         for (name, value) in head {
             request = request.header(*name, *value);
         }
-        let request = request
-            .body(body.to_owned())
-            .map_err(|why| broken(why.to_string()))?;
+        let request = request.body(body.to_owned()).map_err(|why| broken(why.to_string()))?;
         let (mut head, body) = request.into_parts();
         let signer = self.signer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         signer.sign(&mut head, None).await.map_err(|why| broken(why.to_string()))?;

@@ -73,10 +73,9 @@ impl Ec2Provisioner {
             Err(error) if error.class == ErrorClass::Denied => {
                 Finding::doubtful(error.sentence, POLICY)
             }
-            Err(error) => Finding::bad(
-                error.sentence,
-                "name a key pair of this region, or take key_name out",
-            ),
+            Err(error) => {
+                Finding::bad(error.sentence, "name a key pair of this region, or take key_name out")
+            }
         })
     }
 
@@ -116,11 +115,18 @@ impl Ec2Provisioner {
         let is_past = |one: &&Marked| {
             one.master == self.master && one.expires_at.is_some_and(|at| at <= around.now)
         };
-        let ids: Vec<String> =
-            marked.iter().filter(is_past).map(|one| format!("{} ({})", one.id, one.state)).collect();
+        let ids: Vec<String> = marked
+            .iter()
+            .filter(is_past)
+            .map(|one| format!("{} ({})", one.id, one.state))
+            .collect();
         (!ids.is_empty()).then(|| {
             Finding::doubtful(
-                format!("{} of this master past their expiry: {}", count(&ids, "instance"), some(&ids)),
+                format!(
+                    "{} of this master past their expiry: {}",
+                    count(&ids, "instance"),
+                    some(&ids)
+                ),
                 "busybee instance reap --expired ends them",
             )
         })
@@ -138,7 +144,11 @@ impl Ec2Provisioner {
             volumes.iter().map(|one| format!("{} ({} GiB)", one.volume_id, one.size)).collect();
         (!ids.is_empty()).then(|| {
             Finding::doubtful(
-                format!("{} of this master belong to no instance: {}", count(&ids, "volume"), some(&ids)),
+                format!(
+                    "{} of this master belong to no instance: {}",
+                    count(&ids, "volume"),
+                    some(&ids)
+                ),
                 "see what is on them, then aws ec2 delete-volume --volume-id ID: they are paid for",
             )
         })

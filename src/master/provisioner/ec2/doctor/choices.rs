@@ -263,7 +263,9 @@ mod tests {
     use super::*;
 
     fn image(architecture: &str) -> FoundImage {
-        let xml = format!("<item><imageId>ami-1</imageId><architecture>{architecture}</architecture></item>");
+        let xml = format!(
+            "<item><imageId>ami-1</imageId><architecture>{architecture}</architecture></item>"
+        );
         quick_xml::de::from_str(&xml).expect("it is an image")
     }
 

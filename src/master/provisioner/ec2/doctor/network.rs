@@ -66,9 +66,11 @@ impl Ec2Provisioner {
                 "name subnets, or make one: aws ec2 create-default-vpc",
             ));
         } else if are_default {
-            let zones: Vec<&str> = subnets.iter().map(|one| one.availability_zone.as_str()).collect();
+            let zones: Vec<&str> =
+                subnets.iter().map(|one| one.availability_zone.as_str()).collect();
             let zones = zones.join(", ");
-            let what = format!("no subnets are named: EC2 chooses one of the default VPC ({zones})");
+            let what =
+                format!("no subnets are named: EC2 chooses one of the default VPC ({zones})");
             found.push(Finding::good(what));
         }
         Places { subnets, are_default }
@@ -77,8 +79,7 @@ impl Ec2Provisioner {
     /// Whether instances in these subnets get anywhere. `port` is the master's.
     pub(super) async fn ways_out(&self, places: &Places, port: u16) -> Vec<Finding> {
         let vpcs: BTreeSet<&str> = places.subnets.iter().map(|one| one.vpc_id.as_str()).collect();
-        let vpcs: Vec<&str> =
-            vpcs.into_iter().filter(|id| !id.is_empty()).take(VPCS_MAX).collect();
+        let vpcs: Vec<&str> = vpcs.into_iter().filter(|id| !id.is_empty()).take(VPCS_MAX).collect();
         if vpcs.is_empty() {
             return Vec::new();
         }
@@ -92,26 +93,52 @@ impl Ec2Provisioner {
         let mut found = Vec::new();
         let tables = self.or_say(tables, &mut found).map(|tables| tables.route_table_set.item);
         let acls = self.or_say(acls, &mut found).map(|acls| acls.network_acl_set.item);
-        for subnet in &places.subnets {
-            let is_public = self.settings.public_ip.unwrap_or(subnet.map_public_ip_on_launch);
-            let mut of_it = about_subnet(subnet);
-            if let Some(tables) = &tables {
-                of_it.extend(about_route(subnet, is_public, tables));
+        let tables = tables.unwrap_or_default();
+        let acls = acls.unwrap_or_default();
+        found.extend(places.subnets.iter().flat_map(about_subnet));
+        for alike in self.alike(places, &tables, &acls) {
+            let names = alike.names();
+            let of_them: Vec<Finding> = about_route(&names, &alike)
+                .into_iter()
+                .chain(about_acl(&names, &alike, port))
+                .collect();
+            if of_them.is_empty() && !places.are_default {
+                let way = if alike.is_public { "a public address" } else { "a way out by NAT" };
+                found.extend(alike.subnets.iter().filter(|one| is_usable(one)).map(|subnet| {
+                    let Subnet { subnet_id, availability_zone: zone, .. } = subnet;
+                    let free = subnet.available_ip_address_count;
+                    let what =
+                        format!("{subnet_id} in {zone} has {free} free addresses, and {way}");
+                    Finding::good(what)
+                }));
             }
-            if let Some(acls) = &acls {
-                of_it.extend(about_acl(subnet, acls, port));
-            }
-            if of_it.is_empty() && !places.are_default {
-                let Subnet { subnet_id, availability_zone: zone, .. } = subnet;
-                let free = subnet.available_ip_address_count;
-                let way = if is_public { "a public address" } else { "a way out by NAT" };
-                let what = format!("{subnet_id} in {zone} has {free} free addresses, and {way}");
-                of_it.push(Finding::good(what));
-            }
-            found.extend(of_it);
+            found.extend(of_them);
         }
         found.extend(dns.into_iter().flatten());
         found
+    }
+
+    /// Subnets of which the same is to be said, together: a default VPC has six.
+    fn alike<'a>(
+        &self,
+        places: &'a Places,
+        tables: &'a [RouteTable],
+        acls: &'a [NetworkAcl],
+    ) -> Vec<Alike<'a>> {
+        let mut groups: Vec<Alike<'a>> = Vec::new();
+        for subnet in &places.subnets {
+            let one = Alike {
+                subnets: vec![subnet],
+                is_public: self.settings.public_ip.unwrap_or(subnet.map_public_ip_on_launch),
+                table: table_of(subnet, tables),
+                acl: acl_of(subnet, acls),
+            };
+            match groups.iter_mut().find(|group| group.key() == one.key()) {
+                Some(group) => group.subnets.push(subnet),
+                None => groups.push(one),
+            }
+        }
+        groups
     }
 
     /// What came, or nothing and the reason why it did not.
@@ -176,8 +203,37 @@ fn about_subnet(subnet: &Subnet) -> Vec<Finding> {
     found
 }
 
-/// Where a subnet's traffic to everywhere goes.
-fn about_route(subnet: &Subnet, is_public: bool, tables: &[RouteTable]) -> Option<Finding> {
+fn is_usable(subnet: &Subnet) -> bool {
+    about_subnet(subnet).is_empty()
+}
+
+/// Subnets with the same ways in and out.
+struct Alike<'a> {
+    subnets: Vec<&'a Subnet>,
+    is_public: bool,
+    table: Option<&'a RouteTable>,
+    acl: Option<&'a NetworkAcl>,
+}
+
+impl Alike<'_> {
+    fn key(&self) -> (bool, Option<&str>, Option<&str>) {
+        let table = self.table.map(|table| table.route_table_id.as_str());
+        (self.is_public, table, self.acl.map(|acl| acl.network_acl_id.as_str()))
+    }
+
+    /// `subnet-a`; `subnet-a, subnet-b and 4 more`.
+    fn names(&self) -> String {
+        let shown: Vec<&str> =
+            self.subnets.iter().take(2).map(|subnet| subnet.subnet_id.as_str()).collect();
+        match self.subnets.len().saturating_sub(shown.len()) {
+            0 => shown.join(" and "),
+            more => format!("{} and {more} more", shown.join(", ")),
+        }
+    }
+}
+
+/// A subnet's own route table, or its VPC's.
+fn table_of<'a>(subnet: &Subnet, tables: &'a [RouteTable]) -> Option<&'a RouteTable> {
     let id = &subnet.subnet_id;
     let own = tables.iter().find(|table| {
         table.association_set.item.iter().any(|association| association.subnet_id == *id)
@@ -186,7 +242,19 @@ fn about_route(subnet: &Subnet, is_public: bool, tables: &[RouteTable]) -> Optio
         let is_main = table.association_set.item.iter().any(|association| association.main);
         table.vpc_id == subnet.vpc_id && is_main
     });
-    let table = own.or(main)?;
+    own.or(main)
+}
+
+fn acl_of<'a>(subnet: &Subnet, acls: &'a [NetworkAcl]) -> Option<&'a NetworkAcl> {
+    let is_its = |acl: &&NetworkAcl| {
+        acl.association_set.item.iter().any(|one| one.subnet_id == subnet.subnet_id)
+    };
+    acls.iter().find(is_its)
+}
+
+/// Where the traffic of subnets to everywhere goes.
+fn about_route(id: &str, of: &Alike<'_>) -> Option<Finding> {
+    let (table, is_public) = (of.table?, of.is_public);
     let to = |route: &&Route| {
         route.destination_cidr_block == ANYWHERE || route.destination_ipv6_cidr_block == "::/0"
     };
@@ -194,11 +262,15 @@ fn about_route(subnet: &Subnet, is_public: bool, tables: &[RouteTable]) -> Optio
     let table = &table.route_table_id;
     match default {
         None => Some(Finding::doubtful(
-            format!("instances in {id} have no way to the internet: {table} has no route to {ANYWHERE}"),
+            format!(
+                "instances in {id} have no way to the internet: {table} has no route to {ANYWHERE}"
+            ),
             "add one to a NAT or internet gateway, unless forge, mirrors and master are all reached without",
         )),
         Some(route) if route.state == "blackhole" => Some(Finding::bad(
-            format!("the route of {id} to the internet leads nowhere: its target in {table} is gone"),
+            format!(
+                "the route of {id} to the internet leads nowhere: its target in {table} is gone"
+            ),
             "make the gateway again, and point the route at it",
         )),
         Some(route) if route.gateway_id.starts_with("igw-") && !is_public => Some(Finding::bad(
@@ -213,12 +285,9 @@ fn about_route(subnet: &Subnet, is_public: bool, tables: &[RouteTable]) -> Optio
     }
 }
 
-/// Whether a subnet's ACL lets connections out, and their answers back in.
-fn about_acl(subnet: &Subnet, acls: &[NetworkAcl], port: u16) -> Option<Finding> {
-    let id = &subnet.subnet_id;
-    let acl = acls.iter().find(|acl| {
-        acl.association_set.item.iter().any(|association| association.subnet_id == *id)
-    })?;
+/// Whether the ACL of subnets lets connections out, and their answers back in.
+fn about_acl(id: &str, of: &Alike<'_>, port: u16) -> Option<Finding> {
+    let acl = of.acl?;
     let (entries, name) = (&acl.entry_set.item, &acl.network_acl_id);
     let shut: Vec<String> = [port, HTTPS]
         .into_iter()
@@ -253,8 +322,7 @@ fn about_acl(subnet: &Subnet, acls: &[NetworkAcl], port: u16) -> Option<Finding>
 fn passes(entries: &[AclEntry], egress: bool, port: u16) -> bool {
     let fits = |entry: &&AclEntry| {
         let is_tcp = entry.protocol == "-1" || entry.protocol == "6";
-        let has_port =
-            entry.port_range.is_none_or(|range| (range.from..=range.to).contains(&port));
+        let has_port = entry.port_range.is_none_or(|range| (range.from..=range.to).contains(&port));
         entry.egress == egress && is_tcp && entry.cidr_block == ANYWHERE && has_port
     };
     let first = entries.iter().filter(fits).min_by_key(|entry| entry.rule_number);
@@ -313,6 +381,7 @@ fn lets_out(rule: &Permission, port: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::master::provisioner::ec2::answers::Items;
     use crate::master::provisioner::ec2::doctor::answers::PortRange;
 
     fn rule(number: u32, action: &str, egress: bool, ports: Option<(u16, u16)>) -> AclEntry {
@@ -341,25 +410,17 @@ mod tests {
 
     #[test]
     fn a_hole_in_the_middle_of_the_return_ports_is_found() {
-        let subnet: Subnet = quick_xml::de::from_str("<item><subnetId>subnet-a</subnetId></item>")
-            .expect("it is a subnet");
-        let acl = |ports| NetworkAcl {
-            network_acl_id: "acl-1".to_owned(),
-            entry_set: crate::master::provisioner::ec2::answers::Items {
-                item: vec![rule(1, "allow", true, None), rule(1, "allow", false, Some(ports))],
-            },
-            association_set: crate::master::provisioner::ec2::answers::Items {
-                item: vec![
-                    crate::master::provisioner::ec2::doctor::answers::AclAssociation {
-                        subnet_id: "subnet-a".to_owned(),
-                    },
-                ],
-            },
-        };
         for (ports, is_well) in
             [((1024, 65_535), true), ((32_768, 60_999), true), ((49_152, 65_535), false)]
         {
-            let found = about_acl(&subnet, &[acl(ports)], 8443);
+            let entries = vec![rule(1, "allow", true, None), rule(1, "allow", false, Some(ports))];
+            let acl = NetworkAcl {
+                network_acl_id: "acl-1".to_owned(),
+                entry_set: Items { item: entries },
+                association_set: Items::default(),
+            };
+            let of = Alike { subnets: Vec::new(), is_public: true, table: None, acl: Some(&acl) };
+            let found = about_acl("subnet-a", &of, 8443);
             assert_eq!(found.is_none(), is_well, "{ports:?} {found:?}");
         }
     }
