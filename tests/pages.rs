@@ -67,6 +67,7 @@ async fn home_says_what_runs_what_waits_and_why() {
         "parser: accept a trailing comma hello #40 faster-parser",
         "paused",
         "3 of 4 , 2 busy, 1 idle",
+        "looks ahead: 7 of 9 started early were needed",
         "https://git.example.com/hello.git",
     ] {
         assert!(text.contains(sentence), "{sentence}\n{text}");

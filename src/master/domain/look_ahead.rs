@@ -112,6 +112,9 @@ impl Coordinator {
         self.forget_foreseen(build);
         let jobs = self.jobs_of.get(&build).map(Vec::as_slice).unwrap_or_default();
         let jobs: Vec<&Job> = jobs.iter().filter_map(|id| self.jobs.get(id)).collect();
+        if !jobs.iter().any(|job| job.status == JobStatus::Waiting) {
+            return;
+        }
         let Some(project) = self.builds.get(&build).map(|build| build.project.clone()) else {
             return;
         };

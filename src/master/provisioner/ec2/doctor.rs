@@ -71,7 +71,7 @@ impl Ec2Provisioner {
                 return found;
             }
         };
-        let (places, port) = (self.places(&mut found).await, around.master_port);
+        let (places, port) = (self.subnet_choice(&mut found).await, around.master_port);
         let (listing, choices, ways_out, groups, dry_runs, endings, account) = tokio::join!(
             self.listing(),
             self.choices(&image, &places, around),

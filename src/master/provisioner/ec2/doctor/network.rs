@@ -31,6 +31,9 @@ const RETURN_PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 /// What forges and mirrors listen on.
 const HTTPS: u16 = 443;
 
+/// How an id of a security group begins.
+const GROUP_ID: &str = "sg-";
+
 /// VPCs of one pool that are looked at, at most.
 const VPCS_MAX: usize = 8;
 
@@ -44,7 +47,7 @@ pub(super) struct Places {
 
 impl Ec2Provisioner {
     /// The subnets in which instances would be, or why that cannot be told.
-    pub(super) async fn places(&self, found: &mut Vec<Finding>) -> Places {
+    pub(super) async fn subnet_choice(&self, found: &mut Vec<Finding>) -> Places {
         let named = &self.settings.subnets;
         let are_default = named.is_empty();
         let query = match are_default {
@@ -175,6 +178,10 @@ impl Ec2Provisioner {
             )];
         }
         let ids = self.settings.security_groups.iter().map(String::as_str);
+        let ids: Vec<&str> = ids.filter(|group| group.starts_with(GROUP_ID)).collect();
+        if ids.is_empty() {
+            return Vec::new();
+        }
         let query = Query::new("DescribeSecurityGroups").with_list("GroupId", ids);
         let groups = match self.ask::<Groups>(&query).await {
             Ok(groups) => groups.security_group_info.item,
