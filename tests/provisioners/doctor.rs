@@ -565,6 +565,8 @@ async fn the_program_tells_all_of_it_and_what_the_ledger_has_of_pools_that_are_g
         let found = findings.iter().find(|one| one["what"].as_str().expect("text").contains(words));
         found.unwrap_or_else(|| panic!("\"{words}\" is not in {told:#}")).clone()
     };
+    let itself = finding(0, "which on an instance is the instance itself");
+    assert_eq!(itself["verdict"], "bad");
     let gone = finding(0, "1 instance of pool \"linux\" is open in the ledger");
     assert_eq!(gone["verdict"], "bad");
     assert!(gone["fix"].as_str().expect("text").contains("put the pool back"), "{gone:#}");
