@@ -100,8 +100,11 @@ impl IdleWorkers {
 impl Coordinator {
     /// Sets the time at which the next of a pool's idle workers ends, as things stand.
     pub(super) fn plan_idle_end(&mut self, name: &PoolName) {
-        match self.next_idle_end(name) {
-            Some((at, _)) => self.timers.set(Timer::Idle(name.clone()), at),
+        let ends_at = self.next_idle_end(name).map(|(at, _)| at);
+        // Who is kept for a job that is foreseen is looked at again when that is late.
+        let look_at = self.wanted_soon(name).1;
+        match ends_at.into_iter().chain(look_at).min() {
+            Some(at) => self.timers.set(Timer::Idle(name.clone()), at),
             None => self.timers.clear(&Timer::Idle(name.clone())),
         }
     }
@@ -109,7 +112,7 @@ impl Coordinator {
     fn next_idle_end(&self, name: &PoolName) -> Option<(Timestamp, WorkerName)> {
         let pool = self.pools.get(name).filter(|pool| pool.launches())?;
         let settings = &pool.settings;
-        let kept = settings.min_idle as usize;
+        let kept = settings.min_idle as usize + self.wanted_soon(name).0;
         let (at, worker) = pool.idle.next_to_end(settings.idle_timeout, kept)?;
         Some((at.max(self.paid_until(pool, &worker)), worker))
     }

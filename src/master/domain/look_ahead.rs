@@ -231,6 +231,17 @@ impl Coordinator {
         }
     }
 
+    /// How many jobs of a pool are foreseen within the time in which a machine comes, or late by a little;
+    /// and when the first of them is too late to be waited for. Workers that idle for them are no spares.
+    pub(super) fn wanted_soon(&self, name: &PoolName) -> (usize, Option<Timestamp>) {
+        let boot = self.look_ahead.pools.get(name).and_then(|pool| pool.boot_ms.time());
+        let Some(boot) = boot else { return (0, None) };
+        let times = self.look_ahead.soon_in(name, self.now).map(|(_, soon)| soon.at);
+        let wanted = times.filter(|at| *at <= self.now + boot && self.now < *at + LATE_MAX);
+        let ends: Vec<Timestamp> = wanted.map(|at| at + LATE_MAX).collect();
+        (ends.len(), ends.into_iter().min())
+    }
+
     /// Idle workers that a job of any project could have, where they are bound to projects at all.
     fn fresh(&self, name: &PoolName) -> usize {
         let unbound = self.pools.get(name).filter(|pool| !pool.settings.shared);
@@ -401,6 +412,21 @@ mod tests {
         assert_eq!(asked_for(&done), 0, "one machine for one job, at most");
         rig.finish(&worker, attempt, AttemptOutcome::Failed);
         assert!(rig.launches().is_empty());
+    }
+
+    #[test]
+    fn a_worker_that_will_be_wanted_does_not_end_for_idling_until_that_is_late() {
+        let short = PoolSettings { idle_timeout: Duration::from_secs(20), ..pool() };
+        let mut rig = learned(short, 1000);
+        let (worker, connection, attempt) = building(&mut rig);
+        rig.wait_beating(245, &[(&worker, connection)]);
+        let (ahead, at_ahead) = arrives_ahead(&mut rig);
+        let both = [(&worker, connection), (&ahead, at_ahead)];
+        rig.wait_beating(110, &both);
+        assert_eq!(rig.worker(&ahead).status, WorkerStatus::Idle, "a minute late is not too late");
+        rig.wait_beating(20, &both);
+        assert_eq!(rig.worker(&ahead).status, WorkerStatus::Gone);
+        rig.finish(&worker, attempt, AttemptOutcome::Passed);
     }
 
     #[test]

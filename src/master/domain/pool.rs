@@ -127,6 +127,10 @@ impl Pool {
         self.cooling.values().map(|cooling| cooling.until).min()
     }
 
+    pub(super) fn n_idle(&self) -> usize {
+        self.idle.len()
+    }
+
     /// An idle worker for a job of this project.
     pub(super) fn idle_worker_for(&self, project: &ProjectName) -> Option<WorkerName> {
         self.idle.for_project(project, self.settings.shared)

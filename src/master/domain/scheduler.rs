@@ -102,7 +102,7 @@ impl Coordinator {
         PoolCounts {
             queued: pool.homed.len(),
             free: pool.n_free(),
-            idle: pool.idle.len(),
+            idle: pool.n_idle(),
             coming: pool.coming.len(),
             alive: pool.alive as usize,
             max_instances: pool.settings.max_instances as usize,
