@@ -175,9 +175,10 @@ impl Ec2Provisioner {
         let tried = (0u32..).zip(self.candidates.iter().take(DRY_RUNS_MAX));
         let tried = tried.map(|(number, candidate)| {
             let order = PrepareOrder { candidate: number, ..order.clone() };
-            self.dry_run(format!("launch {candidate}"), order)
+            let name = candidate.to_string();
+            async move { (name, self.dry_run(order).await) }
         });
-        let mut found = together::all(tried).await;
+        let mut found = told_together(together::all(tried).await);
         let left_out = self.candidates.len().saturating_sub(DRY_RUNS_MAX);
         if left_out > 0 {
             found.push(Finding::good(format!("{left_out} more ways to launch were not tried")));
@@ -185,17 +186,19 @@ impl Ec2Provisioner {
         found
     }
 
-    async fn dry_run(&self, what: String, order: PrepareOrder) -> Finding {
+    /// # Errors
+    /// Why it would not work.
+    async fn dry_run(&self, order: PrepareOrder) -> Result<(), Finding> {
         let prepared = tokio::time::timeout(DEADLINE, self.prepare_now(order)).await;
         let launch = match prepared {
             Ok(Ok(prepared)) => serde_json::from_str::<Query>(&prepared.request),
-            Ok(Err(error)) => return Finding::bad(error.sentence, POLICY),
-            Err(_) => return Finding::bad(format!("{what}: no answer in time"), "ask again"),
+            Ok(Err(error)) => return Err(Finding::bad(error.sentence, POLICY)),
+            Err(_) => return Err(Finding::bad("no answer in time".to_owned(), "ask again")),
         };
         let launch = launch.map_err(|why| why.to_string());
         match launch.and_then(|query| run_instances::ready(query, str::to_owned)) {
-            Err(why) => Finding::bad(why, "shorten what the pool adds to the user-data"),
-            Ok(query) => about_dry_run(&what, self.ask(&query.with("DryRun", "true")).await),
+            Err(why) => Err(Finding::bad(why, "shorten what the pool adds to the user-data")),
+            Ok(query) => would_work(self.ask(&query.with("DryRun", "true")).await),
         }
     }
 
@@ -223,7 +226,12 @@ impl Ec2Provisioner {
         ];
         let calls = calls.map(|(action, what, id)| {
             let query = Query::new(action).with(id, &instance.instance_id).with("DryRun", "true");
-            async move { about_dry_run(what, self.ask(&query).await) }
+            async move {
+                match would_work(self.ask(&query).await) {
+                    Ok(()) => Finding::good(format!("the master may {what} (dry run)")),
+                    Err(why) => Finding { what: format!("cannot {what}: {}", why.what), ..why },
+                }
+            }
         });
         together::all(calls).await
     }
@@ -257,21 +265,43 @@ fn image_fix(class: ErrorClass) -> &'static str {
     }
 }
 
-fn about_dry_run(what: &str, answer: Result<serde::de::IgnoredAny, CallError>) -> Finding {
-    let error = match answer {
-        Ok(_) => return Finding::good(format!("the master may {what}")),
-        Err(error) if error.code == WOULD_WORK => {
-            return Finding::good(format!("the master may {what} (dry run)"));
+/// What became of each way to launch. Those that are refused for the same reason are one finding.
+fn told_together(tried: Vec<(String, Result<(), Finding>)>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut refused: Vec<(Finding, Vec<String>)> = Vec::new();
+    for (name, outcome) in tried {
+        match outcome {
+            Ok(()) => {
+                found.push(Finding::good(format!("the master may launch {name} (dry run)")));
+            }
+            Err(why) => match refused.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, names)) => names.push(name),
+                None => refused.push((why, vec![name])),
+            },
         }
-        Err(error) => error,
+    }
+    found.extend(refused.into_iter().map(|(why, names)| {
+        let what = format!("cannot launch {}: {}", names.join(", nor "), why.what);
+        Finding { what, ..why }
+    }));
+    found
+}
+
+/// What a dry run came to.
+///
+/// # Errors
+/// Why it would not work.
+fn would_work(answer: Result<serde::de::IgnoredAny, CallError>) -> Result<(), Finding> {
+    let error = match answer {
+        Err(error) if error.code != WOULD_WORK => error,
+        Ok(_) | Err(_) => return Ok(()),
     };
-    let fix = dry_run_fix(&error);
-    let what = format!("cannot {what}: {error}");
-    match error.class {
+    let (what, fix) = (error.sentence.clone(), dry_run_fix(&error));
+    Err(match error.class {
         // Another way to launch may do.
         ErrorClass::Capacity | ErrorClass::Unsupported => Finding::doubtful(what, fix),
         _ => Finding::bad(what, fix),
-    }
+    })
 }
 
 /// What to do about a refusal of the real request.
