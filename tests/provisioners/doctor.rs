@@ -17,6 +17,8 @@ use crate::ec2;
 use crate::scripted::Aws;
 use crate::scripted::Scripted;
 use crate::scripted::quota;
+use crate::slips::REFUSED;
+use crate::slips::SLIPS;
 
 fn settings(aws: &Aws) -> Ec2Settings {
     Ec2Settings {
@@ -84,178 +86,6 @@ async fn in_a_well_kept_account_everything_is_good() {
     assert!(found.iter().all(|finding| finding.fix.is_empty()), "{text}");
 }
 
-/// An answer, a part of it, what that becomes; and what the doctor says of it.
-type Slip = (&'static str, &'static str, &'static str, Verdict, &'static str, &'static str);
-
-/// What is wrong by one word of one answer.
-const SLIPS: &[Slip] = &[
-    (
-        "DescribeSubnets",
-        "<availableIpAddressCount>250",
-        "<availableIpAddressCount>0",
-        Verdict::Bad,
-        "subnet-a in eu-west-1a has no free address",
-        "another subnet",
-    ),
-    (
-        "DescribeSubnets",
-        "<ipv6Native>false",
-        "<ipv6Native>true",
-        Verdict::Bad,
-        "has IPv6 alone",
-        "IPv4",
-    ),
-    (
-        "DescribeSubnets",
-        "<mapPublicIpOnLaunch>true",
-        "<mapPublicIpOnLaunch>false",
-        Verdict::Bad,
-        "get no public address, and its route leads to igw-1",
-        "public_ip = true",
-    ),
-    (
-        "DescribeRouteTables",
-        "0.0.0.0/0",
-        "10.9.0.0/16",
-        Verdict::Doubtful,
-        "have no way to the internet: rtb-1",
-        "NAT",
-    ),
-    (
-        "DescribeRouteTables",
-        "igw-1</gatewayId><state>active",
-        "igw-1</gatewayId><state>blackhole",
-        Verdict::Bad,
-        "leads nowhere",
-        "gateway",
-    ),
-    (
-        "DescribeNetworkAcls",
-        "<protocol>-1</protocol><ruleAction>allow</ruleAction><egress>false</egress>\
-         <cidrBlock>0.0.0.0/0</cidrBlock>",
-        "<protocol>6</protocol><ruleAction>allow</ruleAction><egress>false</egress>\
-         <cidrBlock>0.0.0.0/0</cidrBlock><portRange><from>443</from><to>443</to></portRange>",
-        Verdict::Doubtful,
-        "acl-1 of subnet-a keeps answers out",
-        "32768-60999",
-    ),
-    (
-        "DescribeNetworkAcls",
-        "<ruleAction>allow</ruleAction><egress>true",
-        "<ruleAction>deny</ruleAction><egress>true",
-        Verdict::Doubtful,
-        "lets nothing out to port 8443 and 443",
-        "allow TCP out",
-    ),
-    (
-        "DescribeVpcAttribute",
-        "<value>true",
-        "<value>false",
-        Verdict::Doubtful,
-        "vpc-1 has no DNS",
-        "--enable-dns-support",
-    ),
-    (
-        "DescribeSecurityGroups",
-        "<ipPermissions/>",
-        "<ipPermissions><item><ipProtocol>tcp</ipProtocol><fromPort>22</fromPort><toPort>22</toPort>\
-         </item></ipPermissions>",
-        Verdict::Doubtful,
-        "sg-1 has inbound rules",
-        "they call the master",
-    ),
-    (
-        "DescribeSecurityGroups",
-        "<ipProtocol>-1</ipProtocol>",
-        "<ipProtocol>tcp</ipProtocol><fromPort>443</fromPort><toPort>443</toPort>",
-        Verdict::Bad,
-        "lets instances out to port 8443",
-        "outbound rule",
-    ),
-    (
-        "DescribeSecurityGroups",
-        "<ipProtocol>-1</ipProtocol>",
-        "<ipProtocol>tcp</ipProtocol><fromPort>8443</fromPort><toPort>8443</toPort>",
-        Verdict::Doubtful,
-        "lets instances out to port 443",
-        "443 and 80",
-    ),
-    (
-        "DescribeSecurityGroups",
-        "<vpcId>vpc-1",
-        "<vpcId>vpc-2",
-        Verdict::Bad,
-        "sg-1 is of vpc-2, subnet-a of vpc-1",
-        "one VPC",
-    ),
-    (
-        "DescribeInstanceTypes",
-        "<item>x86_64</item>",
-        "<item>arm64</item>",
-        Verdict::Bad,
-        "c7i.xlarge is for arm64, the image for x86_64",
-        "another type",
-    ),
-    (
-        "DescribeInstanceTypes",
-        "<item>spot</item>",
-        "",
-        Verdict::Doubtful,
-        "c7i.xlarge is not sold as spot",
-        "another type",
-    ),
-    (
-        "DescribeInstanceTypes",
-        "<burstablePerformanceSupported>false",
-        "<burstablePerformanceSupported>true",
-        Verdict::Doubtful,
-        "only while it has credits",
-        "types of c or m",
-    ),
-    (
-        "DescribeInstanceTypeOfferings",
-        "eu-west-1a",
-        "eu-west-1b",
-        Verdict::Bad,
-        "c7i.xlarge is offered in none of the zones: eu-west-1a",
-        "other zones",
-    ),
-    (
-        "DescribeImages",
-        "<encrypted>false",
-        "<encrypted>true",
-        Verdict::Doubtful,
-        "image ami-1 is encrypted",
-        "Client.InternalError",
-    ),
-    (
-        "DescribeImages",
-        "<enaSupport>true",
-        "<enaSupport>false",
-        Verdict::Bad,
-        "needs an image with ENA",
-        "another image",
-    ),
-    ("DescribeImages", "2099-01", "2020-01", Verdict::Doubtful, "is deprecated", "newer"),
-    (
-        "DescribeImages",
-        "<imageState>available",
-        "<imageState>pending",
-        Verdict::Bad,
-        "image ami-1 is pending",
-        "available",
-    ),
-    (
-        "DescribeVolumes",
-        "<volumeSet/>",
-        "<volumeSet><item><volumeId>vol-1</volumeId><size>40</size><status>available</status></item>\
-         </volumeSet>",
-        Verdict::Doubtful,
-        "1 volume of this master belong to no instance: vol-1 (40 GiB)",
-        "delete-volume",
-    ),
-];
-
 #[tokio::test]
 async fn each_slip_in_an_account_is_found_alone_and_has_its_fix() {
     for (action, part, by, verdict, what, fix) in SLIPS {
@@ -264,66 +94,6 @@ async fn each_slip_in_an_account_is_found_alone_and_has_its_fix() {
         only(&examine(settings(&aws), &around()).await, *verdict, what, fix);
     }
 }
-
-/// An action, the error it is answered with; and what the doctor says of it.
-type Refused = (&'static str, u16, &'static str, &'static str, Verdict, &'static str, &'static str);
-
-const REFUSED: &[Refused] = &[
-    (
-        "DescribeKeyPairs",
-        400,
-        "InvalidKeyPair.NotFound",
-        "The key pair 'ops' does not exist",
-        Verdict::Bad,
-        "InvalidKeyPair.NotFound",
-        "take key_name out",
-    ),
-    (
-        "GetRole",
-        404,
-        "NoSuchEntity",
-        "The role cannot be found.",
-        Verdict::Bad,
-        "no role AWSServiceRoleForEC2Spot",
-        "create-service-linked-role",
-    ),
-    (
-        "GetRole",
-        403,
-        "AccessDenied",
-        "not authorized to perform: iam:GetRole",
-        Verdict::Doubtful,
-        "may not be read",
-        "deploy/iam-policy.json",
-    ),
-    (
-        "DescribeRouteTables",
-        403,
-        "UnauthorizedOperation",
-        "not authorized to perform: ec2:DescribeRouteTables",
-        Verdict::Doubtful,
-        "ec2:DescribeRouteTables",
-        "deploy/iam-policy.json",
-    ),
-    (
-        "GetInstanceMetadataDefaults",
-        403,
-        "UnauthorizedOperation",
-        "not authorized",
-        Verdict::Doubtful,
-        "GetInstanceMetadataDefaults",
-        "deploy/iam-policy.json",
-    ),
-    (
-        "DescribeInstanceTypes",
-        400,
-        "InvalidInstanceType",
-        "The following supplied instance types do not exist: [c7i.xlarge]",
-        Verdict::Bad,
-        "do not exist",
-        "describe-instance-types",
-    ),
-];
 
 #[tokio::test]
 async fn each_refusal_is_told_in_awss_words_and_has_its_fix() {
@@ -576,4 +346,48 @@ async fn the_program_tells_all_of_it_and_what_the_ledger_has_of_pools_that_are_g
 
     let read = String::from_utf8(run("").await.stdout).expect("text");
     assert!(read.contains("  bad   1 instance of pool \"linux\""), "{read}");
+}
+
+#[tokio::test]
+async fn moto_s_answers_are_read_as_the_scripted_ones_are() {
+    let test = "moto_s_answers_are_read_as_the_scripted_ones_are";
+    let Some(api) = ec2::api(test, &[]) else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/provisioners/slips.py");
+    let made = Command::new(ec2::python(test).expect("it was there"))
+        .args([script, api.endpoint()])
+        .output()
+        .expect("python starts");
+    let ids: Value = serde_json::from_slice(&made.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&made.stderr)));
+    let id = |name: &str| ids[name].as_str().expect("it was made").to_owned();
+    let wanted = Ec2Settings {
+        subnets: vec![id("subnet")],
+        security_groups: vec![id("group")],
+        key_name: Some("ops".to_owned()),
+        market: Market::Spot,
+        ..ec2::settings()
+    };
+    let provisioner = api.provisioner_of("AKIAANY", "any", wanted);
+    let text = told(&provisioner.examine(ec2::an_order(), &around()).await);
+    for line in [
+        format!(
+            "Bad: instances in {} get no public address, and its route leads to {}",
+            id("subnet"),
+            id("gateway")
+        ),
+        format!("Doubtful: the network ACL {} of {} keeps answers out", id("acl"), id("subnet")),
+        format!("Doubtful: {} has no DNS", id("vpc")),
+        format!("Doubtful: {} has inbound rules", id("group")),
+        "Bad: no security group lets instances out to port 8443".to_owned(),
+        "InvalidKeyPair.NotFound".to_owned(),
+        format!(
+            "Doubtful: 1 volume of this master belong to no instance: {} (7 GiB)",
+            id("volume")
+        ),
+        "Good: the account has its role for spot".to_owned(),
+        "Good: disks are encrypted, by AWS's own key".to_owned(),
+        "Doubtful: t3.small works at full speed only while it has credits".to_owned(),
+    ] {
+        assert!(text.contains(&line), "\"{line}\" is not in\n{text}");
+    }
 }

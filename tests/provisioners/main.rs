@@ -18,6 +18,7 @@ mod policy;
 mod reap;
 mod scripted;
 mod signatures;
+mod slips;
 
 /// Machines end themselves after a time that no test needs.
 fn local(dir: &Path) -> LocalProvisioner {
