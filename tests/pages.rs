@@ -68,6 +68,7 @@ async fn home_says_what_runs_what_waits_and_why() {
         "parser: accept a trailing comma hello #40 faster-parser",
         "paused",
         "3 of 4 , 2 busy, 1 idle",
+        "looks ahead: 7 of 9 started early were needed",
         "https://git.example.com/hello.git",
     ] {
         assert!(text.contains(sentence), "{sentence}\n{text}");
@@ -360,9 +361,9 @@ async fn a_worker_s_page_has_its_boot_log_and_its_countdown() {
     assert!(!page.contains("0%"), "a carriage return overwrites");
     assert!(page.contains("data-stream=\"/workers/linux-e41d/lines?"));
     let idle = words(&web.text("/workers/linux-51d0").await);
-    assert!(idle.contains("ends in 6 min") || idle.contains("ends in 7 min"), "{idle}");
+    assert!(idle.contains("ends within 6 min") || idle.contains("ends within 7 min"), "{idle}");
     let alone = words(&web.text("/workers/mac-mini").await);
-    assert!(alone.contains("one's own") && !alone.contains("ends in"), "{alone}");
+    assert!(alone.contains("one's own") && !alone.contains("ends within"), "{alone}");
 }
 
 #[tokio::test]

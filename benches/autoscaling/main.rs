@@ -32,13 +32,24 @@ fn policies() -> Vec<(String, Policy)> {
         idle_timeout: minutes(idle),
         jobs_per_instance: 0,
         min_idle,
+        look_ahead: false,
     };
-    let mut policies = vec![(
-        "one instance per job".to_owned(),
-        Policy { idle_timeout: Duration::ZERO, jobs_per_instance: 1, min_idle: 0 },
-    )];
+    let alone = |look_ahead| Policy {
+        idle_timeout: Duration::ZERO,
+        jobs_per_instance: 1,
+        min_idle: 0,
+        look_ahead,
+    };
+    let mut policies = vec![("one instance per job".to_owned(), alone(false))];
+    // One that is started ahead must be allowed to wait for its job.
+    let waits = Policy { idle_timeout: minutes(2), ..alone(true) };
+    policies.push(("one instance per job, 2 min, look_ahead".to_owned(), waits));
     for idle in [1, 2, 5, 10, 20, 30] {
         policies.push((format!("ours, idle_timeout {idle} min"), ours(idle, 0)));
+    }
+    for idle in [2, 5, 10] {
+        let policy = Policy { look_ahead: true, ..ours(idle, 0) };
+        policies.push((format!("ours, {idle} min, look_ahead"), policy));
     }
     policies.push(("ours, 10 min, min_idle 1".to_owned(), ours(10, 1)));
     policies
@@ -47,8 +58,10 @@ fn policies() -> Vec<(String, Policy)> {
 fn main() {
     for (name, make) in traces::ALL {
         println!("\n{name}");
-        println!("| policy | wait p50 | p95 | billed h | busy h | busy of billed | starts |");
-        println!("|---|---|---|---|---|---|---|");
+        println!(
+            "| policy | wait p50 | p95 | mean | billed h | busy h | busy of billed | starts | ahead |"
+        );
+        println!("|---|---|---|---|---|---|---|---|---|");
         show("Buildbot: a random free worker, 10 min", *make, buildbot::run);
         for (label, policy) in policies() {
             show(&label, *make, |trace, seed| world::run(trace, &policy, seed));

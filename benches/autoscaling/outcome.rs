@@ -13,6 +13,9 @@ pub(crate) struct Outcome {
     pub(crate) billed: Duration,
     pub(crate) busy: Duration,
     pub(crate) starts: usize,
+    /// Machines that were started ahead and served, and those that did not.
+    pub(crate) hits: usize,
+    pub(crate) misses: usize,
 }
 
 impl Outcome {
@@ -36,9 +39,17 @@ impl Outcome {
             sum.billed += one.billed;
             sum.busy += one.busy;
             sum.starts += one.starts;
+            sum.hits += one.hits;
+            sum.misses += one.misses;
         }
         sum.waits.sort();
         sum
+    }
+
+    /// How long jobs waited, on average, in seconds.
+    fn mean(&self) -> u64 {
+        let sum: Duration = self.waits.iter().sum();
+        sum.as_secs() / self.waits.len().max(1) as u64
     }
 
     /// The cells of a table's row, per run.
@@ -48,10 +59,15 @@ impl Outcome {
             self.waits.get(index).map_or(0, Duration::as_secs)
         };
         let hours = |time: Duration| time.as_secs_f64() / 3600.0 / runs as f64;
+        let ahead = match self.hits + self.misses {
+            0 => String::new(),
+            all => format!("{} of {all}", self.hits),
+        };
         format!(
-            "{} s | {} s | {:.1} | {:.1} | {:.0} % | {:.0}",
+            "{} s | {} s | {} s | {:.1} | {:.1} | {:.0} % | {:.0} | {ahead}",
             at(50),
             at(95),
+            self.mean(),
             hours(self.billed),
             hours(self.busy),
             100.0 * self.busy.as_secs_f64() / self.billed.as_secs_f64().max(1.0),

@@ -7,8 +7,10 @@ use busybee::master::domain::coordinator::Coordinator;
 use busybee::master::domain::decision::Action;
 use busybee::master::domain::decision::Answer;
 use busybee::master::domain::decision::Decision;
+use busybee::master::domain::decision::Record;
 use busybee::master::domain::decision::ReplyId;
 use busybee::master::domain::decision::ToAgent;
+use busybee::master::domain::entities::Job;
 use busybee::master::domain::event::AgentEvent;
 use busybee::master::domain::event::AgentHello;
 use busybee::master::domain::event::Event;
@@ -25,10 +27,12 @@ use busybee::master::domain::settings::Settings;
 use busybee::master::domain::snapshot::Snapshot;
 use busybee::model::attempt::AttemptOutcome;
 use busybee::model::attempt::AttemptRef;
+use busybee::model::ids::BuildId;
 use busybee::model::ids::CloudId;
 use busybee::model::ids::Commit;
 use busybee::model::ids::ConnectionId;
 use busybee::model::ids::InstanceId;
+use busybee::model::ids::JobId;
 use busybee::model::ids::JobName;
 use busybee::model::ids::LaunchId;
 use busybee::model::ids::RefName;
@@ -38,8 +42,10 @@ use busybee::model::time::Timestamp;
 
 use crate::MAX_INSTANCES;
 use crate::outcome::Outcome;
+use crate::traces::Arrival;
 use crate::traces::Dice;
 use crate::traces::Trace;
+use crate::traces::Work;
 
 /// From RunInstances to "running", which is free.
 pub(crate) const PENDING: Duration = Duration::from_secs(12);
@@ -61,11 +67,12 @@ pub(crate) struct Policy {
     pub(crate) idle_timeout: Duration,
     pub(crate) jobs_per_instance: u32,
     pub(crate) min_idle: u32,
+    pub(crate) look_ahead: bool,
 }
 
 /// Something to come.
 enum Happening {
-    /// The job of this number in the trace.
+    /// The build of this number in the trace.
     Arrives(usize),
     Calls(WorkerName),
     Ends(InstanceId, WorkerName),
@@ -89,7 +96,14 @@ struct World<'a> {
     trace: &'a Trace,
     begin: Timestamp,
     machines: BTreeMap<WorkerName, Machine>,
+    n_jobs: usize,
     n_done: usize,
+    /// At which place of the trace builds stand.
+    builds: BTreeMap<BuildId, usize>,
+    /// The build that is being made.
+    arriving: Option<usize>,
+    jobs: BTreeMap<JobId, Job>,
+    attempts: BTreeMap<AttemptRef, JobId>,
     outcome: Outcome,
 }
 
@@ -106,7 +120,12 @@ pub(crate) fn run(trace: &Trace, policy: &Policy, seed: u64) -> Outcome {
         trace,
         begin,
         machines: BTreeMap::new(),
+        n_jobs: trace.iter().map(|arrival| arrival.jobs.len()).sum(),
         n_done: 0,
+        builds: BTreeMap::new(),
+        arriving: None,
+        jobs: BTreeMap::new(),
+        attempts: BTreeMap::new(),
         outcome: Outcome::default(),
     };
     for (index, arrival) in trace.iter().enumerate() {
@@ -129,6 +148,7 @@ fn settings(policy: &Policy) -> Settings {
         jobs_per_instance: policy.jobs_per_instance,
         shared: false,
         idle_timeout: policy.idle_timeout,
+        look_ahead: policy.look_ahead,
         boot_timeout: Duration::from_secs(1200),
         reconnect_grace: Duration::from_secs(120),
         lease: Duration::from_secs(1800),
@@ -142,11 +162,10 @@ fn settings(policy: &Policy) -> Settings {
     Settings { pools: vec![pool], projects: vec![project], url, daily_budget: None }
 }
 
-/// A job whose name is its number in the trace.
-fn job(index: usize) -> JobSpec {
+fn job(work: &Work) -> JobSpec {
     JobSpec {
-        name: JobName(index.to_string()),
-        needs: Vec::new(),
+        name: JobName(work.name.to_owned()),
+        needs: work.needs.iter().map(|name| JobName((*name).to_owned())).collect(),
         worker: None,
         env: Vec::new(),
         secrets: Vec::new(),
@@ -160,13 +179,13 @@ fn job(index: usize) -> JobSpec {
 
 impl World<'_> {
     fn live(&mut self) {
-        while self.n_done < self.trace.len() || self.machines.values().any(|m| !m.is_ending) {
+        while self.n_done < self.n_jobs || self.machines.values().any(|m| !m.is_ending) {
             let next = self.heap.first_key_value().map(|((at, _), _)| *at);
             let due = self.it.next_timeout();
             let at = next.into_iter().chain(due).min().expect("something is always to come");
             self.now = self.now.max(at);
             // What is kept ready is kept for ever: it is billed until the last job has ended.
-            if self.n_done == self.trace.len() && !self.any_ends_by_itself() {
+            if self.n_done == self.n_jobs && !self.any_ends_by_itself() {
                 return self.bill_what_is_kept();
             }
             if due == Some(at) {
@@ -178,7 +197,8 @@ impl World<'_> {
     }
 
     fn any_ends_by_itself(&self) -> bool {
-        let last_end = self.trace.iter().map(|arrival| arrival.at + arrival.runs).max();
+        let sum = |arrival: &Arrival| arrival.jobs.iter().map(|work| work.runs).sum::<Duration>();
+        let last_end = self.trace.iter().map(|arrival| arrival.at + sum(arrival)).max();
         let patience = Duration::from_secs(2 * 3600);
         self.now < self.begin + last_end.unwrap_or_default() + patience
     }
@@ -223,7 +243,7 @@ impl World<'_> {
             Action::ResolveChange(change) => Some(change.change),
             _ => None,
         });
-        let jobs = vec![job(index)];
+        let jobs = self.trace[index].jobs.iter().map(job).collect();
         let pipeline = Pipeline { name: None, inputs: GivenInputs::new(), jobs };
         let resolved = Resolved {
             ref_name: RefName("refs/heads/main".to_owned()),
@@ -234,6 +254,7 @@ impl World<'_> {
         };
         let change = change.expect("a start is resolved at once");
         self.act_all(decided);
+        self.arriving = Some(index);
         self.say(Event::ChangeResolved(change, resolved));
     }
 
@@ -277,11 +298,41 @@ impl World<'_> {
     }
 
     fn decide(&mut self, event: Event) -> Vec<Action> {
-        let Decision { perform, answers, .. } = self.it.handle(self.now, event);
+        let Decision { perform, answers, remember } = self.it.handle(self.now, event);
+        remember.into_iter().for_each(|record| self.note(record));
         for (_, answer) in answers {
             assert!(!matches!(answer, Answer::Refused(_)), "{answer:?}");
         }
         perform
+    }
+
+    fn note(&mut self, record: Record) {
+        match record {
+            Record::Build(build) => {
+                if let Some(index) = self.arriving.take() {
+                    self.builds.insert(build.id, index);
+                }
+            }
+            Record::Job(job) => {
+                self.jobs.insert(job.id, job);
+            }
+            Record::Attempt(attempt) => {
+                self.attempts.insert(attempt.id, attempt.job);
+            }
+            Record::PoolForecast(pool) => {
+                self.outcome.hits = pool.hits as usize;
+                self.outcome.misses = pool.misses as usize;
+            }
+            _ => {}
+        }
+    }
+
+    /// The job of an attempt, and what the trace says of it.
+    fn work(&self, attempt: AttemptRef) -> (&Job, &Work) {
+        let job = &self.jobs[&self.attempts[&attempt]];
+        let works = &self.trace[self.builds[&job.build]].jobs;
+        let work = works.iter().find(|work| work.name == job.spec.name.as_str());
+        (job, work.expect("each job is of the trace"))
     }
 
     fn act_all(&mut self, actions: Vec<Action>) {
@@ -319,12 +370,12 @@ impl World<'_> {
                 self.say(Event::CloudUnlisted { pool, sentence: String::new() });
             }
             Action::Tell { worker, message: ToAgent::Run(spec), .. } => {
-                let index: usize = spec.job.as_str().parse().expect("a job's name is its number");
-                let arrival = self.trace[index];
-                let waited = self.now.since(self.begin + arrival.at);
-                self.outcome.job(waited, arrival.runs);
                 let attempt = spec.id;
-                self.at(self.now + arrival.runs, Happening::Finishes(worker.clone(), attempt));
+                let (job, work) = self.work(attempt);
+                let waited = self.now.since(job.queued_at.expect("it waited"));
+                let runs = work.runs;
+                self.outcome.job(waited, runs);
+                self.at(self.now + runs, Happening::Finishes(worker.clone(), attempt));
                 self.agent(AgentEvent::AttemptAccepted(worker, attempt));
             }
             Action::Tell { .. }

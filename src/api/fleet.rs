@@ -40,7 +40,8 @@ pub struct Worker {
     pub created_at: String,
     /// Since when it is idle.
     pub idle_since: Option<String>,
-    /// When it ends if nothing comes; only while it is idle and above its pool's `min_idle`.
+    /// When it ends at the latest if nothing comes (sooner, where several idle); only while it is idle
+    /// and above its pool's `min_idle`.
     pub idle_until: Option<String>,
     /// When it ended.
     pub ended_at: Option<String>,
@@ -116,6 +117,22 @@ pub struct Pool {
     pub spent_in_part: bool,
     /// The budget, its own or that of all, that keeps it from launching, in words.
     pub budget_hold: Option<String>,
+    /// How long its machines take from the decision to start one to a ready worker, in milliseconds; nothing
+    /// where none was seen, or no pool looks ahead.
+    pub boot_ms: Option<u64>,
+    /// What came of looking ahead; nothing where it does not.
+    pub look_ahead: Option<LookAhead>,
+}
+
+/// What came of machines that were started for jobs which did not wait yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookAhead {
+    /// Those that served.
+    pub hits: u64,
+    /// Those that ended without a job.
+    pub misses: u64,
+    /// Those of which that is not known yet.
+    pub open: u32,
 }
 
 /// A page of the ledger, newest first.

@@ -76,11 +76,11 @@ pub enum Command {
     Check(CheckArguments),
     /// Ask the cloud, the repositories and this machine whether a master's file would work.
     ///
-    /// Looks at the disk, the address that instances are told and what answers there, each
-    /// repository, and for each pool of EC2 at credentials and clock, the image, the types and
-    /// where they are offered, subnets and groups, and makes a dry run of the real request. Each
-    /// finding says what to do. Starts and changes nothing, but with --launch; exits with 1 if
-    /// builds will not run.
+    /// Looks at the disk, the ledger, the address that instances are told and what answers there,
+    /// each repository, and for each pool of EC2 at credentials and clock, the image, the types and
+    /// where they are offered, quotas, the way out of each subnet, groups, keys and roles, and what
+    /// an earlier life has left; and makes a dry run of the real request. Each finding says what to
+    /// do. Starts and changes nothing, but with --launch; exits with 1 if builds will not run.
     Doctor(DoctorArguments),
     /// Run the master.
     ///

@@ -43,12 +43,23 @@ async fn list(connection: &Connection, json: bool, mut screen: Screen) -> Result
         screen.line(&document.text())?;
         return Ok(Exit::Done);
     }
-    let heading =
-        ["POOL", "STATE", "PROVISIONER", "WORKERS", "IDLE", "MAX", "TODAY", "LABELS", "REASON"];
+    let heading = [
+        "POOL",
+        "STATE",
+        "PROVISIONER",
+        "WORKERS",
+        "IDLE",
+        "MAX",
+        "AHEAD",
+        "TODAY",
+        "LABELS",
+        "REASON",
+    ];
     let mut table = Table::new(&heading);
     for pool in document.read::<PoolList>()?.pools {
         let reasons: Vec<&str> =
             [&pool.reason, &pool.budget_hold].into_iter().flatten().map(String::as_str).collect();
+        let ahead = pool.look_ahead.map(|of| format!("{} of {}", of.hits, of.hits + of.misses));
         table.row(vec![
             Cell::plain(&pool.name),
             if pool.paused { Cell::status("paused") } else { Cell::plain("ready") },
@@ -56,6 +67,7 @@ async fn list(connection: &Connection, json: bool, mut screen: Screen) -> Result
             Cell::plain(pool.workers.to_string()),
             Cell::plain(pool.idle.to_string()),
             Cell::plain(pool.max_instances.to_string()),
+            Cell::or_dash(ahead.as_deref()),
             Cell::or_dash(today(&pool).as_deref()),
             Cell::or_dash(Some(&pool.labels.join(","))),
             Cell::plain(reasons.join("; ")),

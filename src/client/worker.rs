@@ -90,7 +90,7 @@ async fn show(
         ("jobs", Some(worker.jobs_given.to_string())),
         ("created", Some(screen.moment(&worker.created_at))),
         ("idle", moment(&worker.idle_since)),
-        ("ends", worker.idle_until.clone()),
+        ("ends by", worker.idle_until.clone()),
         ("ended", moment(&worker.ended_at)),
     ];
     for (key, value) in facts {

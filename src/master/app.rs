@@ -339,6 +339,7 @@ fn web(
         min_idle: pool.settings.min_idle,
         idle_timeout: pool.settings.idle_timeout,
         daily_budget: pool.settings.daily_budget,
+        look_ahead: pool.settings.look_ahead,
     });
     let mut projects = Vec::new();
     for project in &config.projects {

@@ -68,6 +68,11 @@ impl LaunchFacts {
         Ok(())
     }
 
+    /// For which machines there are agents, as `uname -m` calls them.
+    pub fn architectures(&self) -> &[String] {
+        self.road.architectures()
+    }
+
     /// `host:port` of the channel.
     pub fn master(&self) -> String {
         let authority = self.url.strip_prefix("https://").unwrap_or(&self.url);

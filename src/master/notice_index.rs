@@ -83,14 +83,19 @@ impl NoticeIndex {
                     let job = self.attempts.get(&step.attempt);
                     builds.extend(job.and_then(|job| self.jobs.get(job)));
                 }
-                Record::Worker(_) | Record::Instance(_) | Record::Pool(_) => fleet = true,
+                Record::Worker(_)
+                | Record::Instance(_)
+                | Record::Pool(_)
+                | Record::PoolForecast(_) => fleet = true,
                 // Nobody watches these.
                 Record::ProjectDay(_)
                 | Record::BudgetTold(..)
                 | Record::Ref(..)
                 | Record::Baseline(_)
                 | Record::Change(_)
-                | Record::ChangeDone(_) => {}
+                | Record::ChangeDone(_)
+                | Record::JobTime(_)
+                | Record::JobTimeForgotten(..) => {}
             }
         }
         let named = builds.iter().filter_map(|id| self.builds.get(id));

@@ -32,6 +32,8 @@ struct Inner {
     bootstrap_dir: Option<PathBuf>,
     /// By SHA-256.
     agents: BTreeMap<String, Bytes>,
+    /// Of those agents.
+    architectures: Vec<String>,
     agent_sh: Bytes,
     agent_sh_sha256: String,
     runurl_sha256: String,
@@ -75,10 +77,12 @@ impl RoadFiles {
                 program.display()
             );
         }
+        let architectures = pairs.iter().map(|(architecture, _)| architecture.clone()).collect();
         let agent_sh = Bytes::from(user_data::render_agent_sh(&pairs));
         let inner = Inner {
             bootstrap_dir,
             agents,
+            architectures,
             agent_sh_sha256: sha256_hex(&agent_sh),
             agent_sh,
             runurl_sha256: sha256_hex(user_data::RUNURL.as_bytes()),
@@ -118,6 +122,11 @@ impl RoadFiles {
     /// The hash of a bootstrap script as it is now; nothing: there is none of this name.
     pub fn script_sha256(&self, name: &str) -> Option<String> {
         self.script(name).map(|script| sha256_hex(&script))
+    }
+
+    /// For which machines there are agents, as `uname -m` calls them.
+    pub fn architectures(&self) -> &[String] {
+        &self.inner.architectures
     }
 
     /// The hash that user-data carries for `agent.sh`.

@@ -10,3 +10,5 @@ pub mod random;
 pub mod signals;
 pub mod tcp;
 pub mod tls;
+#[cfg(feature = "master")]
+pub mod together;

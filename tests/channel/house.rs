@@ -116,6 +116,7 @@ fn settings(furniture: &Furniture) -> Settings {
             jobs_per_instance: 0,
             shared: true,
             idle_timeout: minute,
+            look_ahead: false,
             boot_timeout: minute,
             reconnect_grace: minute,
             lease: 30 * minute,

@@ -2,6 +2,7 @@
 
 use busybee::api::fleet::Instance;
 use busybee::api::fleet::InstanceJob;
+use busybee::api::fleet::LookAhead;
 use busybee::api::fleet::Pool;
 use busybee::api::fleet::Worker;
 use serde_json::Value;
@@ -177,11 +178,13 @@ fn a_paused_pool_says_why() {
         spent_today: Some("5.019999".into()),
         spent_in_part: false,
         budget_hold: Some("pool linux has spent all".into()),
+        boot_ms: Some(95_000),
+        look_ahead: Some(LookAhead { hits: 7, misses: 2, open: 0 }),
     };
     master.has("GET /pools", &json!({"pools": [pool]}));
     insta::assert_snapshot!(ask(&master, "pool list").ended_with(0).text(), @r"
-    POOL   STATE   PROVISIONER  WORKERS  IDLE  MAX  TODAY           LABELS     REASON
-    linux  paused  local        1        0     10   $5.02 of $5.00  linux,x64  3 launches in a row failed; pool linux has spent all
+    POOL   STATE   PROVISIONER  WORKERS  IDLE  MAX  AHEAD   TODAY           LABELS     REASON
+    linux  paused  local        1        0     10   7 of 9  $5.02 of $5.00  linux,x64  3 launches in a row failed; pool linux has spent all
     ");
     assert_eq!(ask(&master, "pool list --json").json()["pools"][0]["paused"], true);
 }

@@ -5,6 +5,7 @@
 
 mod beginning;
 mod builds;
+mod doctor;
 mod fake_master;
 mod fleet;
 mod help;

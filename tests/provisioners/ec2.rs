@@ -145,7 +145,7 @@ impl Api {
     }
 }
 
-fn an_order() -> PrepareOrder {
+pub(crate) fn an_order() -> PrepareOrder {
     PrepareOrder {
         launch: LaunchId("a0000000000000000000000000000000".into()),
         worker: "cloud-1".into(),
@@ -252,7 +252,7 @@ async fn a_launch_has_the_price_of_its_market_and_what_the_admin_says_goes_first
 
 /// What a doctor finds, one a line.
 async fn examined(provisioner: &Ec2Provisioner) -> String {
-    let findings = provisioner.examine(an_order()).await;
+    let findings = provisioner.examine(an_order(), &crate::doctor::around()).await;
     let one = |finding: &Finding| format!("{:?}: {}\n", finding.verdict, finding.what);
     findings.iter().map(one).collect()
 }
@@ -267,6 +267,10 @@ async fn a_doctor_says_what_a_launch_would_lack() {
     let right = api.provisioner(&id, &secret);
     let told = examined(&right).await;
     assert!(!told.contains("Bad"), "{told}");
+    // moto's default VPC has no gateway; its six subnets are told as one.
+    let ways = told.lines().filter(|line| line.contains("no way to the internet"));
+    let ways: Vec<&str> = ways.collect();
+    assert!(matches!(ways[..], [one] if one.contains("and 4 more")), "{told}");
     for line in [
         "Good: EC2 answers, and the clocks agree",
         "Good: image ami-",

@@ -13,11 +13,14 @@ use crate::contract::order;
 
 mod contract;
 mod dictated;
+mod doctor;
 mod ec2;
 mod policy;
 mod reap;
 mod refusals;
+mod scripted;
 mod signatures;
+mod slips;
 
 /// Machines end themselves after a time that no test needs.
 fn local(dir: &Path) -> LocalProvisioner {

@@ -26,7 +26,13 @@ MORE = {("RunInstances", "spot-instances-request"): ["aws:RequestTag/${TagKey}"]
 BY_STATEMENT = "RESOURCE_MISMATCH"
 
 
+# The one role that is looked at.
+SPOT_ROLE = "arn:aws:iam::123456789012:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot"
+
+
 def arn(kind, id="x"):
+    if kind == "role":
+        return SPOT_ROLE
     return f"arn:aws:ec2:us-east-1::{kind}/{id}" if kind in ("image", "snapshot") else f"{ACCOUNT}:{kind}/{id}"
 
 
@@ -34,11 +40,11 @@ def lists(value):
     return value if isinstance(value, list) else [value]
 
 
-def definition(action):
+def definition(action, service="ec2"):
     """Resource type -> the condition keys that it offers; and the types that are always needed."""
-    ec2 = next(one for one in parliament.iam_definition if one["prefix"] == "ec2")
+    known = next(one for one in parliament.iam_definition if one["prefix"] == service)
     kinds = {of["resource_type"].rstrip("*"): of
-             for one in ec2["privileges"] if one["privilege"] == action for of in one["resource_types"]}
+             for one in known["privileges"] if one["privilege"] == action for of in one["resource_types"]}
     anywhere = kinds.pop("", {"condition_keys": []})["condition_keys"]
     offered = {kind: one["condition_keys"] + anywhere for kind, one in kinds.items()}
     needed = [kind for kind, one in kinds.items() if one["resource_type"].endswith("*")]
@@ -60,10 +66,10 @@ def general(key):
     return name + ("/${TagKey}" if slash else "")
 
 
-def allows(statement, action, resource, context):
+def allows(statement, action, resource, context, service):
     if statement["Effect"] != "Allow" or set(statement) - {"Sid", "Effect", "Action", "Resource", "Condition"}:
         sys.exit(f"this test does not know such a statement: {statement}")
-    if f"ec2:{action}" not in lists(statement["Action"]):
+    if f"{service}:{action}" not in lists(statement["Action"]):
         return False
     if not any(fnmatchcase(resource, pattern) for pattern in lists(statement["Resource"])):
         return False
@@ -80,8 +86,8 @@ def allows(statement, action, resource, context):
     return True
 
 
-def is_allowed(policy, action, resource, context):
-    return any(allows(statement, action, resource, context) for statement in policy["Statement"])
+def is_allowed(policy, action, resource, context, service="ec2"):
+    return any(allows(statement, action, resource, context, service) for statement in policy["Statement"])
 
 
 def resources_of(query):
@@ -126,7 +132,8 @@ def well_made(policy, text):
     named = {}
     for statement in policy["Statement"]:
         for action in lists(statement["Action"]):
-            offered, needed = definition(action.removeprefix("ec2:"))
+            service, _, name = action.partition(":")
+            offered, needed = definition(name, service)
             kinds = [kind for kind in offered
                      if any(fnmatchcase(arn(kind), pattern) for pattern in lists(statement["Resource"]))]
             named.setdefault(action, (set(), needed))[0].update(kinds)
@@ -157,6 +164,10 @@ def problems(text, requests):
         for tags, expected in ((ours, True), ({}, False), ({"aws:ResourceTag/team": "db"}, False)):
             if is_allowed(policy, action, arn(kind), tags) != expected:
                 found.append(f"{action} on what has the tags {tags}: {'refused' if expected else 'allowed'}")
+    # Of roles only that for spot is seen.
+    for resource, expected in ((SPOT_ROLE, True), (SPOT_ROLE.replace("spot", "ecs"), False)):
+        if is_allowed(policy, "GetRole", resource, {}, "iam") != expected:
+            found.append(f"GetRole on {resource}: {'refused' if expected else 'allowed'}")
     # A tag that was put on what is somebody else's would make it ours.
     for beside in ({}, {"ec2:CreateAction": "CreateVolume"}):
         if is_allowed(policy, "CreateTags", arn("instance"), {"aws:RequestTag/busybee:master": "ci", **beside}):

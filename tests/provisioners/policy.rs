@@ -107,6 +107,8 @@ async fn the_policy_allows_what_we_ask_for_and_nothing_that_lacks_our_marks() {
         ("arn:aws:ec2:*:*:network-interface/*", "arn:aws:ec2:*:*:eni/*", "needs network-interface"),
         ("arn:aws:ec2:*:*:spot-instances-request/*", "arn:aws:ec2:*:*:spot/*", "with all there is"),
         ("\"ec2:CreateAction\": \"RunInstances\"", "", "beside a launch"),
+        ("spot.amazonaws.com/AWSServiceRoleForEC2Spot", "*", "GetRole on"),
+        ("servicequotas:GetServiceQuota", "servicequotas:GetQuota", "UNKNOWN_ACTION"),
         ("\"aws:ResourceTag/busybee:master\": \"*\"", "", "TerminateInstances on what has"),
     ];
     let slipped = slips.iter().map(|(right, slip, _)| {

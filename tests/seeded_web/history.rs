@@ -16,6 +16,8 @@ use busybee::master::domain::entities::ProjectDay;
 use busybee::master::domain::entities::Resumes;
 use busybee::master::domain::entities::StepRun;
 use busybee::master::domain::entities::Worker;
+use busybee::master::domain::forecast::Estimate;
+use busybee::master::domain::forecast::PoolForecast;
 use busybee::master::domain::pipeline::ChangeEvent;
 use busybee::master::domain::pipeline::JobSpec;
 use busybee::model::attempt::AttemptRef;
@@ -225,6 +227,13 @@ pub async fn seed(archive: &Archive, now: Timestamp) {
         paused: Some("three launches in a row ended before their worker was ready; the last one said: E: Unable to locate package libfoo-dev".into()),
         resumes: Resumes::WhenAsked,
         failures: 3,
+    }));
+    let boot_ms = Estimate { mean: 95_000, seen: 4 };
+    records.push(Record::PoolForecast(PoolForecast {
+        boot_ms,
+        hits: 7,
+        misses: 2,
+        ..PoolForecast::new("linux".into())
     }));
     archive.remember(records).await;
     seed_fleet(archive, now).await;

@@ -176,6 +176,7 @@ fn config(listen_is_loopback: bool) -> HttpConfig {
         min_idle: 0,
         idle_timeout: Duration::from_secs(600),
         daily_budget: (name == "linux").then_some(Money(5_000_000)),
+        look_ahead: name == "linux",
     };
     let project = |name: &str, repo: &str| ProjectView {
         name: name.into(),

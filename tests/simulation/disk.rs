@@ -14,6 +14,8 @@ use busybee::master::domain::entities::Job;
 use busybee::master::domain::entities::PoolState;
 use busybee::master::domain::entities::ProjectDay;
 use busybee::master::domain::entities::Worker;
+use busybee::master::domain::forecast::JobTime;
+use busybee::master::domain::forecast::PoolForecast;
 use busybee::master::domain::snapshot::LastIds;
 use busybee::master::domain::snapshot::Snapshot;
 use busybee::model::attempt::AttemptRef;
@@ -24,6 +26,7 @@ use busybee::model::ids::ChangeId;
 use busybee::model::ids::Commit;
 use busybee::model::ids::InstanceId;
 use busybee::model::ids::JobId;
+use busybee::model::ids::JobName;
 use busybee::model::ids::PoolName;
 use busybee::model::ids::ProjectName;
 use busybee::model::ids::RefName;
@@ -45,6 +48,8 @@ pub(crate) struct Disk {
     pub(crate) pools: BTreeMap<PoolName, PoolState>,
     pub(crate) project_days: BTreeMap<(ProjectName, u64), ProjectDay>,
     pub(crate) budgets_told: BTreeMap<Scope, u64>,
+    pub(crate) job_times: BTreeMap<(ProjectName, JobName), JobTime>,
+    pub(crate) pool_forecasts: BTreeMap<PoolName, PoolForecast>,
     pub(crate) last_change: u64,
 }
 
@@ -93,6 +98,15 @@ impl Disk {
             Record::BudgetTold(scope, day) => {
                 self.budgets_told.insert(scope, day);
             }
+            Record::PoolForecast(pool) => {
+                self.pool_forecasts.insert(pool.name.clone(), pool);
+            }
+            Record::JobTime(time) => {
+                self.job_times.insert((time.project.clone(), time.job.clone()), time);
+            }
+            Record::JobTimeForgotten(project, job) => {
+                self.job_times.remove(&(project, job));
+            }
         }
     }
 
@@ -132,6 +146,8 @@ impl Disk {
                 .collect(),
             project_days: self.project_days.values().cloned().collect(),
             budgets_told: self.budgets_told.clone(),
+            job_times: self.job_times.values().cloned().collect(),
+            pool_forecasts: self.pool_forecasts.values().cloned().collect(),
             last_numbers,
             last_ids: LastIds {
                 build: last(self.builds.keys().next_back().map(|id| id.0)),

@@ -24,6 +24,7 @@ use busybee::model::status::WorkerStatus;
 use crate::cloud::Cloud;
 use crate::disk::Disk;
 use crate::disk::is_open;
+use crate::foresight;
 use crate::hosts::Host;
 use crate::people::People;
 use crate::world::World;
@@ -200,6 +201,7 @@ impl Laws {
     }
 
     pub(crate) fn after_commit(&self, disk: &Disk, records: &[Record]) {
+        foresight::ahead_is_true(disk);
         for record in records {
             if let Record::Job(job) = record {
                 explained(disk.jobs.get(&job.id).expect("it was just written"));

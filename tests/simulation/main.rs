@@ -13,6 +13,7 @@ mod clocks;
 mod cloud;
 mod disk;
 mod ears;
+mod foresight;
 mod greetings;
 mod hosts;
 mod laws;
@@ -115,6 +116,9 @@ fn the_faults_do_happen() {
         "shutdown ignored",
         "spot taken",
         "stall",
+        "started ahead",
+        "started ahead and served",
+        "started ahead in vain",
         "step hangs",
         "supervisor killed",
         "termination lost",

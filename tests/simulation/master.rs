@@ -253,6 +253,7 @@ impl World {
             self.laws.before_commit(&self.disk, records, &self.people);
             self.budgets_are_kept(records);
             for record in records.iter().cloned() {
+                self.forecast_changes(&record);
                 self.disk.write(record);
             }
             self.laws.after_commit(&self.disk, records);

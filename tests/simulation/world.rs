@@ -146,6 +146,7 @@ impl World {
             jobs_per_instance: 0,
             shared: true,
             idle_timeout: Duration::from_secs(180),
+            look_ahead: false,
             boot_timeout: Duration::from_secs(300),
             reconnect_grace: Duration::from_secs(120),
             // Shorter than many steps, so that it is often over.
@@ -157,6 +158,7 @@ impl World {
         };
         let shared = self.random(2) == 0;
         let min_idle = self.random(2) as u32;
+        let look_ahead = self.random(3) > 0;
         let project = |name: &str| ProjectSettings { name: name.into(), repo: "repo".into() };
         let (daily_budget, of_cloud) = self.draw_budgets();
         Settings {
@@ -169,9 +171,15 @@ impl World {
                     has_bootstrap: true,
                     jobs_per_instance,
                     shared,
+                    look_ahead,
                     ..pool("cloud", &["linux"])
                 },
-                PoolSettings { max_instances: 2, min_idle, ..pool("big", &["linux", "big"]) },
+                PoolSettings {
+                    max_instances: 2,
+                    min_idle,
+                    look_ahead,
+                    ..pool("big", &["linux", "big"])
+                },
                 PoolSettings {
                     provisioner: ProvisionerKind::None,
                     has_bootstrap: true,

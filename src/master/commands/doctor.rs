@@ -1,11 +1,13 @@
 //! `busybee doctor`: asks the clouds, the repositories and this machine whether a master's file would work.
 
 mod address;
+mod ledger;
 
 use std::path::Path;
 
 use serde_json::json;
 
+use crate::master::app;
 use crate::master::change_source::examine::examine as examine_repository;
 use crate::master::commands::throwaway::Scratch;
 use crate::master::commands::user_data;
@@ -19,10 +21,12 @@ use crate::master::provisioner::Finding;
 use crate::master::provisioner::PrepareOrder;
 use crate::master::provisioner::Verdict;
 use crate::master::provisioner::ec2::Ec2Provisioner;
+use crate::master::provisioner::ec2::doctor::Circumstances;
 use crate::model::ids::LaunchId;
 use crate::model::ids::WorkerName;
 use crate::runtime::clock;
 use crate::runtime::random;
+use crate::runtime::together;
 
 /// Below this the master soon has no room for logs.
 const DISK_FREE_MIN: u64 = 2 * 1024 * 1024 * 1024;
@@ -93,24 +97,34 @@ pub fn doctor(file: &Path) -> Result<Examination, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|why| format!("failed to start the runtime: {why}"))?;
     let mut here = vec![disk(&config.master.data_dir)];
+    here.extend(ledger::examine(&config));
     let authority = user_data::authority_if_made(&config);
-    here.extend(runtime.block_on(address::examine(&config, &facts.master(), authority)));
-    let mut parts = vec![("this machine".to_owned(), here)];
-    if let Some(settings) = &config.mail {
-        let finding = runtime.block_on(mail_server(settings));
-        parts.push(("mail".to_owned(), vec![finding]));
-    }
-    for pool in config.pools.iter().filter(|pool| pool.ec2.is_some()) {
-        let findings = runtime.block_on(examine_pool(&config, pool, &facts));
-        parts.push((format!("pool \"{}\"", pool.settings.name), findings));
-    }
     // Not data_dir: what root would write there now, the master's user could not write later.
     let scratch = Scratch::create("doctor", None).map_err(|why| format!("failed to {why:#}"))?;
-    for project in &config.projects {
-        let finding = runtime.block_on(repository(project, &scratch.dir));
-        parts.push((format!("project \"{}\"", project.source.project), vec![finding]));
-    }
+    let pools = config.pools.iter().filter(|pool| pool.ec2.is_some());
+    let (address, mail, pools, projects) = runtime.block_on(async {
+        let master = facts.master();
+        tokio::join!(
+            address::examine(&config, &master, authority),
+            together::all(config.mail.iter().map(mail_server)),
+            together::all(pools.map(async |pool| {
+                let name = format!("pool \"{}\"", pool.settings.name);
+                (name, examine_pool(&config, pool, &facts).await)
+            })),
+            together::all(config.projects.iter().map(async |project| {
+                let name = format!("project \"{}\"", project.source.project);
+                (name, vec![repository(project, &scratch.dir).await])
+            })),
+        )
+    });
     scratch.remove().map_err(|why| format!("failed to {why:#}"))?;
+    here.extend(address);
+    let mut parts = vec![("this machine".to_owned(), here)];
+    if !mail.is_empty() {
+        parts.push(("mail".to_owned(), mail));
+    }
+    parts.extend(pools);
+    parts.extend(projects);
     Ok(Examination { parts })
 }
 
@@ -183,11 +197,18 @@ async fn examine_pool(config: &Config, pool: &PoolConfig, facts: &LaunchFacts) -
             "write id = \"…\" into [master]: with one in data_dir alone, what runs is lost with it",
         ));
     }
-    let has_budget = pool.settings.daily_budget.or(config.master.daily_budget).is_some();
-    if let Some((what, fix)) = pool.unpriced().filter(|_| has_budget) {
+    if let Some((what, fix)) = pool.unpriced() {
         findings.push(Finding::doubtful(what, &fix));
     }
-    let master = config.master.id.clone().unwrap_or_else(|| "doctor".to_owned());
+    let known = app::known_master_id(config).ok().flatten();
+    let master = known.unwrap_or_else(|| "doctor".to_owned());
+    let port = facts.master().rsplit(':').next().and_then(|port| port.parse().ok());
+    let around = Circumstances {
+        master_port: port.unwrap_or_default(),
+        architectures: facts.architectures().to_vec(),
+        max_instances: pool.settings.max_instances,
+        now: clock::now(),
+    };
     let name = pool.settings.name.clone();
     let worker = WorkerName(format!("{name}-doctor"));
     let order = PrepareOrder {
@@ -198,7 +219,7 @@ async fn examine_pool(config: &Config, pool: &PoolConfig, facts: &LaunchFacts) -
         expires_at: clock::now() + pool.settings.max_lifetime,
     };
     match Ec2Provisioner::new(settings, master, name) {
-        Ok(provisioner) => findings.extend(provisioner.examine(order).await),
+        Ok(provisioner) => findings.extend(provisioner.examine(order, &around).await),
         Err(why) => {
             let fix = "see the pool's endpoint, and this machine's certificates";
             findings.push(Finding::bad(format!("{why:#}"), fix));

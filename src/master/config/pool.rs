@@ -87,6 +87,15 @@ pub(super) fn of(
         let what = "step_metadata is about instances of a cloud";
         reading.wrong(id, what, "leave it out where provisioner is not \"ec2\"");
     }
+    // Local machines are there within a second: nobody waits for them.
+    let is_slow = typed.provisioner.value == ProvisionerWord::Ec2;
+    let look_ahead = typed.look_ahead.as_ref().map_or(is_slow, |typed| typed.value);
+    if let Some(At { id, value: true }) = typed.look_ahead
+        && typed.provisioner.value == ProvisionerWord::None
+    {
+        let what = "look_ahead is about machines that are started";
+        reading.wrong(id, what, "leave it out where provisioner is \"none\"");
+    }
     let settings = PoolSettings {
         name: PoolName(typed.name.value),
         labels: labels.into_iter().map(|label| label.0).collect(),
@@ -98,6 +107,7 @@ pub(super) fn of(
         jobs_per_instance: typed.jobs_per_instance.unwrap_or(0),
         shared: typed.shared.unwrap_or(false),
         idle_timeout: reading.duration(typed.idle_timeout, Duration::ZERO, 10 * MINUTE),
+        look_ahead,
         boot_timeout: reading.duration(typed.boot_timeout, SECOND, 20 * MINUTE),
         reconnect_grace: reading.duration(typed.reconnect_grace, SECOND, 2 * MINUTE),
         lease: reading.duration(typed.lease, SECOND, 30 * MINUTE),

@@ -107,6 +107,7 @@ fn what_is_not_said_is_as_documented() {
     assert_eq!((pool.shared, pool.has_bootstrap), (false, false));
     let minutes = |n: u64| Duration::from_secs(60 * n);
     assert_eq!(pool.idle_timeout, minutes(10));
+    assert!(!pool.look_ahead, "local machines are there at once");
     assert_eq!(pool.boot_timeout, minutes(20));
     assert_eq!(pool.reconnect_grace, minutes(2));
     assert_eq!(pool.lease, minutes(30));
@@ -171,6 +172,23 @@ fn mistakes_about_instances_are_told_before_anything_is_launched() {
     );
     assert!(found[0].contains("\"Ireland\" is not a region"), "{found:#?}");
     assert!(found[1].contains("instance_types is empty"), "{found:#?}");
+}
+
+#[test]
+fn pools_of_ec2_look_ahead_unless_they_are_told_not_to() {
+    let check = |line: &str, expected: bool| {
+        let config = parse(&format!(
+            "[master]\nurl = \"https://ci\"\n[[pool]]\nname = \"p\"\nprovisioner = \"ec2\"\n{line}\n\
+             [pool.ec2]\nregion = \"eu-west-1\"\nami = \"ami-0123456789abcdef0\"\n\
+             instance_types = [\"c7i.large\"]\n"
+        ));
+        assert_eq!(config.settings().pools[0].look_ahead, expected, "{line}");
+    };
+    check("", true);
+    check("look_ahead = false", false);
+    let own = "[master]\nurl = \"https://ci\"\n[[pool]]\nname = \"p\"\nprovisioner = \"none\"\n";
+    let found = mistakes(&format!("{own}look_ahead = true\n"));
+    assert!(found[0].contains("look_ahead is about machines that are started"), "{found:?}");
 }
 
 #[test]

@@ -118,8 +118,10 @@ pub(super) struct PoolFile {
     pub max_lifetime: Option<At<Span>>,
     /// Whether steps may reach the cloud's metadata service, and so have the rights of the instance.
     pub step_metadata: Option<At<bool>>,
-    /// A worker without a job ends after this.
+    /// A worker without a job ends after this at the latest; of several, most end sooner.
     pub idle_timeout: Option<At<Span>>,
+    /// Whether machines are started for jobs that will wait; default: in pools of ec2.
+    pub look_ahead: Option<At<bool>>,
     /// An agent that is not ready by then never will be.
     pub boot_timeout: Option<At<Span>>,
     /// What becomes of a machine without a job.

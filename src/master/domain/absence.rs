@@ -67,7 +67,7 @@ impl Coordinator {
             self.say_away(name);
         }
         if let Some(pool) = self.pools.get_mut(&pool) {
-            pool.unset_idle(name);
+            pool.idle.unset(name);
             self.unsettled.insert(pool.settings.name.clone());
         }
     }

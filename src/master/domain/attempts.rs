@@ -33,6 +33,7 @@ impl Coordinator {
     /// Gives a queued job to an idle worker.
     pub(super) fn assign(&mut self, job: JobId, name: &WorkerName) {
         self.dequeue(job);
+        self.ahead_serves(name);
         self.last_ids.attempt += 1;
         let attempt = AttemptId(self.last_ids.attempt);
         let project = self.jobs.get(&job).and_then(|job| self.builds.get(&job.build));
@@ -71,7 +72,6 @@ impl Coordinator {
                 worker.project = project;
             }
         });
-        self.timers.clear(&Timer::Idle(name.clone()));
         self.watch_attempt(attempt);
         self.tell_to_run(attempt);
     }
@@ -194,6 +194,9 @@ impl Coordinator {
             job.started_at = None;
         });
         self.enqueue(job);
+        if let Some(build) = self.jobs.get(&job).map(|job| job.build) {
+            self.foresee(build);
+        }
     }
 
     fn end_attempt(
@@ -210,6 +213,7 @@ impl Coordinator {
             job.reason = reason;
             job.finished_at = Some(now);
         });
+        self.learn_duration(job, status);
         if let Some(build) = self.jobs.get(&job).map(|job| job.build) {
             self.look_at_build(build);
         }

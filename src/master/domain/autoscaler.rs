@@ -1,4 +1,7 @@
-//! How many machines a pool should start now. A pure function of a few counts.
+//! How many machines a pool should start now, and how long one that idles is kept. Pure functions of a
+//! few counts.
+
+use std::time::Duration;
 
 /// A pool in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +32,15 @@ pub fn launches(pool: PoolCounts) -> usize {
     let for_spare = pool.min_idle.saturating_sub(spare);
     let room = pool.max_instances.saturating_sub(pool.alive);
     for_jobs.max(for_spare).min(room)
+}
+
+/// How long a worker idles before it ends, while this many (itself included) idle for the same jobs: the
+/// last one for the whole of `idle_timeout`, each of n for the n-th part.
+///
+/// After a burst of n jobs this costs as much idling as 1 + 1/2 + … + 1/n machines would for the whole
+/// time, and not as n; `docs/performance.md` has what that does to costs and waits.
+pub fn patience(idle_timeout: Duration, beside: usize) -> Duration {
+    idle_timeout / u32::try_from(beside).unwrap_or(u32::MAX).max(1)
 }
 
 #[cfg(test)]

@@ -86,13 +86,15 @@ impl Coordinator {
             let is_over = build.status.is_final();
             self.remember(Record::Build(build));
             if is_over {
-                self.forget_build(id);
+                return self.forget_build(id);
             }
         }
+        self.foresee(id);
     }
 
     /// A build that is over leaves memory; the store has it.
     fn forget_build(&mut self, id: BuildId) {
+        self.forget_foreseen(id);
         for job in self.jobs_of.remove(&id).unwrap_or_default() {
             self.jobs.remove(&job);
             self.unexplained.remove(&job);

@@ -19,6 +19,7 @@ use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Job;
 use crate::master::domain::event::Event;
 use crate::master::domain::instances::LiveInstance;
+use crate::master::domain::look_ahead::LookAhead;
 use crate::master::domain::pool::Pool;
 use crate::master::domain::requests::Loading;
 use crate::master::domain::settings::Settings;
@@ -69,6 +70,8 @@ pub struct Coordinator {
     pub(super) pools: BTreeMap<PoolName, Pool>,
     pub(super) spending: Spending,
     pub(super) loading: BTreeMap<(ProjectName, BuildNumber), Loading>,
+    /// What the durations seen so far say of jobs that wait.
+    pub(super) look_ahead: LookAhead,
     /// Why nothing new begins: the master's disk is full. Not remembered, as nothing is.
     pub(super) disk_full: Option<String>,
     /// Launches whose rows were over lately, and when: a listing may lag behind.
@@ -88,6 +91,7 @@ impl Coordinator {
         seed: u64,
     ) -> Coordinator {
         let spending = Spending::load(&mut snapshot, now);
+        let look_ahead = LookAhead::load(&settings, &mut snapshot);
         let pools = settings.pools.iter();
         let pools = pools.map(|pool| (pool.name.clone(), Pool::new(pool.clone()))).collect();
         let mut this = Coordinator {
@@ -112,6 +116,7 @@ impl Coordinator {
             pools,
             spending,
             loading: BTreeMap::new(),
+            look_ahead,
             disk_full: None,
             ended_lately: BTreeMap::new(),
             unsettled: BTreeSet::new(),
@@ -143,6 +148,8 @@ impl Coordinator {
             this.take_up_worker(worker);
         }
         this.take_up_pools();
+        let builds: Vec<BuildId> = this.builds.keys().copied().collect();
+        builds.into_iter().for_each(|build| this.foresee(build));
         this
     }
 
@@ -199,7 +206,7 @@ impl Coordinator {
             match timer {
                 Timer::Boot(worker) => self.boot_timed_out(&worker),
                 Timer::Lifetime(worker) => self.lifetime_over(&worker),
-                Timer::Idle(worker) => self.idle_timed_out(&worker),
+                Timer::Idle(pool) => self.end_idle(&pool),
                 Timer::Silence(worker) => self.look_for_silence(&worker),
                 Timer::Lost(worker) => self.worker_lost(&worker),
                 Timer::LeaseOver(worker) => self.lease_over(&worker),
@@ -207,7 +214,7 @@ impl Coordinator {
                 Timer::Settle(instance) => self.launch_again(instance),
                 Timer::Terminate(instance) => self.terminate_again(instance),
                 Timer::Listing(pool) => self.list_instances(&pool),
-                Timer::Launch(pool) | Timer::Tell(pool) => {
+                Timer::Launch(pool) | Timer::LookAhead(pool) | Timer::Tell(pool) => {
                     self.unsettled.insert(pool);
                 }
                 Timer::Probe(pool) => self.probe(&pool),
@@ -256,7 +263,7 @@ impl Coordinator {
                 .values()
                 .filter(|live| &live.instance.pool == name && !live.instance.status.is_final());
             assert_eq!(pool.alive as usize, counted.count(), "every machine of {name} is counted");
-            for worker in pool.idle.values().flatten() {
+            for worker in pool.idle.names() {
                 let live = self.workers.get(worker).expect("an idle worker is a worker");
                 assert!(live.worker.attempt.is_none(), "{worker} is idle and has an attempt");
             }

@@ -10,6 +10,8 @@ use crate::master::domain::entities::PoolState;
 use crate::master::domain::entities::ProjectDay;
 use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
+use crate::master::domain::forecast::JobTime;
+use crate::master::domain::forecast::PoolForecast;
 use crate::master::domain::mail::Recipients;
 use crate::model::attempt::AttemptRef;
 use crate::model::attempt::AttemptSpec;
@@ -19,6 +21,7 @@ use crate::model::ids::CloudId;
 use crate::model::ids::Commit;
 use crate::model::ids::ConnectionId;
 use crate::model::ids::InstanceId;
+use crate::model::ids::JobName;
 use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
@@ -67,6 +70,12 @@ pub enum Record {
     ProjectDay(ProjectDay),
     /// Somebody was told, on this day (counted from 1970-01-01), that a budget is spent.
     BudgetTold(Scope, u64),
+    /// What was learned of a pool.
+    PoolForecast(PoolForecast),
+    /// How long a job of a project takes.
+    JobTime(JobTime),
+    /// It was not seen for long, and made room for another.
+    JobTimeForgotten(ProjectName, JobName),
 }
 
 /// Something for an adapter to do. What comes of it returns as an `Event`.

@@ -1,6 +1,5 @@
 //! A pool as the coordinator holds it: its settings, what is remembered, who is idle, who waits.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use crate::master::domain::candidates::Coolings;
 use crate::master::domain::entities::PoolState;
 use crate::master::domain::entities::Resumes;
+use crate::master::domain::idle::IdleWorkers;
 use crate::master::domain::refusals::Refusals;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProvisionerKind;
@@ -38,8 +38,8 @@ const BOOTS_MAX: usize = 9;
 pub(super) struct Pool {
     pub(super) settings: PoolSettings,
     pub(super) state: PoolState,
-    /// Workers that are ready and without a job, by the project they are bound to.
-    pub(super) idle: BTreeMap<Option<ProjectName>, BTreeSet<WorkerName>>,
+    /// Workers that are ready and without a job.
+    pub(super) idle: IdleWorkers,
     /// Jobs that wait and could run here, oldest first.
     pub(super) queue: BTreeSet<(Timestamp, JobId)>,
     /// Those of them for which this pool starts machines: a job that several pools could run is only
@@ -72,7 +72,7 @@ impl Pool {
         Pool {
             settings,
             state,
-            idle: BTreeMap::new(),
+            idle: IdleWorkers::default(),
             queue: BTreeSet::new(),
             homed: BTreeSet::new(),
             coming: BTreeSet::new(),
@@ -131,36 +131,20 @@ impl Pool {
     }
 
     pub(super) fn n_idle(&self) -> usize {
-        self.idle.values().map(BTreeSet::len).sum()
+        self.idle.len()
     }
 
-    pub(super) fn set_idle(&mut self, worker: &WorkerName, project: Option<&ProjectName>) {
-        self.idle.entry(project.cloned()).or_default().insert(worker.clone());
-    }
-
-    pub(super) fn unset_idle(&mut self, worker: &WorkerName) {
-        self.idle.retain(|_, workers| {
-            workers.remove(worker);
-            !workers.is_empty()
-        });
-    }
-
-    /// An idle worker for a job of this project: one that knows it, a fresh one, or, where workers
-    /// are shared, any.
+    /// An idle worker for a job of this project.
     pub(super) fn idle_worker_for(&self, project: &ProjectName) -> Option<WorkerName> {
-        let first = |key: &Option<ProjectName>| self.idle.get(key)?.first().cloned();
-        first(&Some(project.clone())).or_else(|| first(&None)).or_else(|| {
-            let any = self.idle.values().flatten().next();
-            any.filter(|_| self.settings.shared).cloned()
-        })
+        self.idle.for_project(project, self.settings.shared)
     }
 
     /// Idle workers that a job of any project could have.
     pub(super) fn n_free(&self) -> usize {
         if self.settings.shared {
-            return self.n_idle();
+            return self.idle.len();
         }
-        self.idle.get(&None).map_or(0, BTreeSet::len)
+        self.idle.len_of(None)
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) fn pool(name: &str) -> PoolSettings {
         jobs_per_instance: 0,
         shared: true,
         idle_timeout: Duration::from_secs(300),
+        look_ahead: false,
         boot_timeout: Duration::from_secs(600),
         reconnect_grace: Duration::from_secs(120),
         lease: Duration::from_secs(1800),

@@ -22,6 +22,7 @@ impl Coordinator {
             let Some(name) = self.unsettled.pop_first() else { break };
             self.assign_in(&name);
             self.scale(&name);
+            self.plan_idle_end(&name);
             self.explain_queue(&name);
             has_looked = true;
         }
@@ -44,7 +45,7 @@ impl Coordinator {
         // A pair is looked for as often as there are idle workers; mostly the first job fits.
         while let Some((job, worker)) = self.next_pair(name) {
             if let Some(pool) = self.pools.get_mut(name) {
-                pool.unset_idle(&worker);
+                pool.idle.unset(&worker);
             }
             self.assign(job, &worker);
         }
@@ -52,7 +53,7 @@ impl Coordinator {
 
     /// The oldest job that some idle worker may have, and that worker.
     fn next_pair(&self, name: &PoolName) -> Option<(JobId, WorkerName)> {
-        let pool = self.pools.get(name).filter(|pool| !pool.idle.is_empty())?;
+        let pool = self.pools.get(name).filter(|pool| pool.idle.len() > 0)?;
         pool.queue.iter().find_map(|(_, job)| {
             let build = self.builds.get(&self.jobs.get(job)?.build)?;
             Some((*job, pool.idle_worker_for(&build.project)?))
@@ -94,21 +95,18 @@ impl Coordinator {
                 self.end_longest_idle(name);
             }
         }
+        self.look_ahead_in(name);
     }
 
     /// Ends the idle worker that idles longest: it is bound to another project, and the pool is full.
     fn end_longest_idle(&mut self, name: &PoolName) {
-        let Some(pool) = self.pools.get(name) else { return };
-        let idle = pool.idle.values().flatten();
-        let longest = idle
-            .min_by_key(|worker| self.workers.get(*worker).and_then(|live| live.worker.idle_since));
-        if let Some(worker) = longest.cloned() {
+        if let Some(worker) = self.pools.get(name).and_then(|pool| pool.idle.longest()) {
             let why = "idle, bound to another project, and its place was needed";
             self.end_worker(&worker, why);
         }
     }
 
-    fn counts(&self, name: &PoolName) -> PoolCounts {
+    pub(super) fn counts(&self, name: &PoolName) -> PoolCounts {
         let Some(pool) = self.pools.get(name) else { return PoolCounts::default() };
         PoolCounts {
             queued: pool.homed.len(),

@@ -51,8 +51,10 @@ pub struct PoolSettings {
     pub jobs_per_instance: u32,
     /// Whether one worker may serve several projects.
     pub shared: bool,
-    /// A worker without a job ends after this.
+    /// A worker without a job ends after this at the latest; of several, most end sooner.
     pub idle_timeout: Duration,
+    /// Whether machines are started for jobs that will wait.
+    pub look_ahead: bool,
     /// An agent that has not become ready by then never will.
     pub boot_timeout: Duration,
     /// A lost agent's instance is ended after this.

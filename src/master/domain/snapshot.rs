@@ -12,6 +12,8 @@ use crate::master::domain::entities::PoolState;
 use crate::master::domain::entities::ProjectDay;
 use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
+use crate::master::domain::forecast::JobTime;
+use crate::master::domain::forecast::PoolForecast;
 use crate::model::ids::BuildNumber;
 use crate::model::ids::Commit;
 use crate::model::ids::ProjectName;
@@ -46,6 +48,10 @@ pub struct Snapshot {
     pub project_days: Vec<ProjectDay>,
     /// On which day somebody was last told that a budget is spent.
     pub budgets_told: BTreeMap<Scope, u64>,
+    /// How long jobs took.
+    pub job_times: Vec<JobTime>,
+    /// What was learned of pools.
+    pub pool_forecasts: Vec<PoolForecast>,
     /// The highest number given to a build, per project.
     pub last_numbers: BTreeMap<ProjectName, BuildNumber>,
     /// The highest ids ever given.

@@ -17,8 +17,8 @@ pub(super) enum Timer {
     Boot(WorkerName),
     /// A worker's life is over, whatever it does.
     Lifetime(WorkerName),
-    /// A worker may have been idle for long enough.
-    Idle(WorkerName),
+    /// The next of a pool's idle workers has been so for long enough.
+    Idle(PoolName),
     /// A connected worker may have been silent for too long.
     Silence(WorkerName),
     /// A worker without a connection has been away for too long.
@@ -41,6 +41,8 @@ pub(super) enum Timer {
     Tell(PoolName),
     /// A budget may be spent by now, or a new day has begun.
     Budget,
+    /// A pool should start a machine for a job that will wait.
+    LookAhead(PoolName),
     /// A change is worth another look.
     Change(ChangeId),
 }

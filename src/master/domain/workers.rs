@@ -1,7 +1,5 @@
 //! A worker's life: starting → bootstrapping → idle ⇄ busy → gone, with draining and lost between.
 
-use std::time::Duration;
-
 use crate::master::domain::absence;
 use crate::master::domain::absence::GRACE_AFTER_START;
 use crate::master::domain::coordinator::Coordinator;
@@ -17,10 +15,6 @@ use crate::model::ids::WorkerName;
 use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
 use crate::model::time::Timestamp;
-
-/// A worker that is kept ready is looked at again after this at least, whatever `idle_timeout` says:
-/// one of 0 s must not turn the timer in a circle.
-const IDLE_LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// A worker, with what lives only in memory.
 #[derive(Debug)]
@@ -98,12 +92,13 @@ impl Coordinator {
         let is_connected = live.connection.is_some() && live.is_known;
         let worker = live.worker.clone();
         if let Some(pool) = self.pools.get_mut(&worker.pool) {
-            pool.unset_idle(name);
+            pool.idle.unset(name);
             if worker.status == WorkerStatus::Idle
                 && is_connected
                 && worker.fate == WorkerFate::Serves
             {
-                pool.set_idle(name, worker.project.as_ref());
+                let since = worker.idle_since.unwrap_or(self.now);
+                pool.idle.set(name, worker.project.as_ref(), since);
             }
             if is_coming(&worker) && worker.instance.is_some() {
                 pool.coming.insert(name.clone());
@@ -147,10 +142,6 @@ impl Coordinator {
         // One that only called again has been idle all along (ec2-plugin 2020 counted anew, and
         // nothing ever ended).
         let since = worker.idle_since.unwrap_or(self.now);
-        let at = since + pool.settings.idle_timeout;
-        if worker.instance.is_some() {
-            self.timers.set(Timer::Idle(name.clone()), at);
-        }
         self.change_worker(name, |worker, _| {
             worker.status = WorkerStatus::Idle;
             worker.idle_since = Some(since);
@@ -176,6 +167,7 @@ impl Coordinator {
             if let Some((pool, took)) = self.pools.get_mut(&pool).zip(took) {
                 pool.note_boot(took);
             }
+            self.learn_boot(instance);
             self.change_instance(instance, |instance, now| {
                 instance.ready_at = instance.ready_at.or(Some(now));
             });
@@ -210,6 +202,8 @@ impl Coordinator {
     pub(super) fn worker_gone(&mut self, name: &WorkerName, why: &str) {
         let Some(live) = self.workers.get(name) else { return };
         let attempt = live.worker.attempt;
+        self.ahead_is_gone(name);
+        let Some(live) = self.workers.get(name) else { return };
         if let Some(attempt) = attempt {
             let why = absence::known_reason(&live.worker).unwrap_or_else(|| why.to_owned());
             self.attempt_lost(attempt.attempt, &format!("worker {name} was lost: {why}"));
@@ -221,7 +215,7 @@ impl Coordinator {
             worker.idle_since = None;
             worker.ended_at = Some(now);
         });
-        for timer in [Timer::Boot, Timer::Lifetime, Timer::Idle, Timer::Silence, Timer::Lost] {
+        for timer in [Timer::Boot, Timer::Lifetime, Timer::Silence, Timer::Lost] {
             self.timers.clear(&timer(name.clone()));
         }
         self.timers.clear(&Timer::LeaseOver(name.clone()));
@@ -259,18 +253,6 @@ impl Coordinator {
     }
 
     pub(super) fn idle_timed_out(&mut self, name: &WorkerName) {
-        let Some(live) = self.workers.get(name) else { return };
-        let Some(pool) = self.pools.get(&live.worker.pool) else { return };
-        if live.worker.status != WorkerStatus::Idle {
-            return;
-        }
-        let is_kept = pool.n_idle() <= pool.settings.min_idle as usize;
-        if is_kept || self.is_unconfirmed(&live.worker.pool) {
-            // It is one of those that are kept ready, or nothing is ended just now; looked at again when
-            // that may no longer be.
-            let at = self.now + pool.settings.idle_timeout.max(IDLE_LOOK_AGAIN);
-            return self.timers.set(Timer::Idle(name.clone()), at);
-        }
         self.end_worker(name, "idle");
     }
 

@@ -8,6 +8,7 @@ use crate::master::domain::entities::Job;
 use crate::master::domain::entities::PoolState;
 use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
+use crate::master::domain::forecast::PoolForecast;
 use crate::master::http::HttpConfig;
 use crate::master::http::PoolView;
 use crate::master::http::costs;
@@ -86,7 +87,7 @@ fn step(step: &StepRun) -> api::build::Step {
     }
 }
 
-/// A worker, with the moment it ends if no job comes.
+/// A worker, with the moment by which it ends if no job comes.
 pub fn worker(config: &HttpConfig, worker: &Worker) -> api::fleet::Worker {
     api::fleet::Worker {
         name: worker.name.to_string(),
@@ -104,7 +105,7 @@ pub fn worker(config: &HttpConfig, worker: &Worker) -> api::fleet::Worker {
     }
 }
 
-/// When an idle worker ends if no job comes; nothing for one that waits for ever: a machine of
+/// When an idle worker ends at the latest if no job comes; nothing for one that waits for ever: a machine of
 /// one's own, or a pool that keeps some ready.
 pub fn idle_until(config: &HttpConfig, worker: &Worker) -> Option<Timestamp> {
     let pool = config.pools.iter().find(|pool| pool.name == worker.pool)?;
@@ -117,7 +118,7 @@ pub fn idle_until(config: &HttpConfig, worker: &Worker) -> Option<Timestamp> {
 pub fn pool(
     config: &HttpConfig,
     view: &PoolView,
-    state: Option<&PoolState>,
+    (state, forecast): (Option<&PoolState>, Option<&PoolForecast>),
     alive: &[Worker],
     spent: &SpentToday,
 ) -> api::fleet::Pool {
@@ -140,6 +141,12 @@ pub fn pool(
         spent_today: today.decimal(),
         spent_in_part: today.in_part,
         budget_hold: spent.hold(config, view),
+        boot_ms: forecast.filter(|known| known.boot_ms.seen > 0).map(|known| known.boot_ms.mean),
+        look_ahead: view.look_ahead.then(|| api::fleet::LookAhead {
+            hits: forecast.map_or(0, |known| known.hits),
+            misses: forecast.map_or(0, |known| known.misses),
+            open: forecast.map_or(0, |known| count(known.ahead.len())),
+        }),
     }
 }
 

@@ -94,10 +94,12 @@ pub struct PoolView {
     pub max_instances: u32,
     /// This many are kept ready without work.
     pub min_idle: u32,
-    /// A worker without a job ends after this.
+    /// A worker without a job ends after this at the latest.
     pub idle_timeout: Duration,
     /// What it may spend in a day (UTC); nothing: no limit.
     pub daily_budget: Option<Money>,
+    /// Whether machines are started for jobs that will wait.
+    pub look_ahead: bool,
 }
 
 impl PoolView {

@@ -79,7 +79,10 @@ impl Counters {
             | Record::Worker(_)
             | Record::Pool(_)
             | Record::ProjectDay(_)
-            | Record::BudgetTold(..) => {}
+            | Record::BudgetTold(..)
+            | Record::PoolForecast(_)
+            | Record::JobTime(_)
+            | Record::JobTimeForgotten(..) => {}
         }
     }
 

@@ -1,13 +1,18 @@
 //! The table `instances`, the ledger: row ↔ [`Instance`].
 
+use std::path::Path;
+
+use anyhow::Context;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
 use rusqlite::params;
 
 use crate::master::domain::entities::Instance;
+use crate::master::store::DATABASE_FILE;
 use crate::master::store::Store;
 use crate::master::store::columns;
+use crate::master::store::readers;
 use crate::master::store::rows_max;
 use crate::model::ids::CloudId;
 use crate::model::ids::InstanceId;
@@ -21,6 +26,20 @@ use crate::model::time::Timestamp;
 pub(super) const PRESENT: &str = "status NOT IN ('terminated', 'failed')";
 
 impl Store {
+    /// The rows that are not over, of a store that may be another process's; nothing where there is none.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// It cannot be read, or has another schema.
+    pub fn open_rows(data_dir: &Path) -> anyhow::Result<Vec<Instance>> {
+        let path = data_dir.join(DATABASE_FILE);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let connection = readers::connect(&path)?;
+        present(&connection).with_context(|| format!("read {}", path.display()))
+    }
+
     /// The instances that are there or may come, oldest first.
     pub async fn active_instances(&self) -> anyhow::Result<Vec<Instance>> {
         self.read(|connection| Ok(present(connection)?)).await

@@ -18,6 +18,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_build_inputs.sql"),
     include_str!("migrations/0005_what_resumes_a_pool.sql"),
     include_str!("migrations/0006_prices.sql"),
+    include_str!("migrations/0007_forecasts.sql"),
 ];
 
 /// Applies those of `migrations` that the file at `path` has not seen.

@@ -12,6 +12,9 @@ use crate::master::domain::entities::Instance;
 use crate::master::domain::entities::Job;
 use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
+use crate::master::domain::forecast::Estimate;
+use crate::master::domain::forecast::JobTime;
+use crate::master::domain::forecast::PoolForecast;
 use crate::master::domain::pipeline::ChangeEvent;
 use crate::master::domain::pipeline::JobSpec;
 use crate::model::attempt::AttemptRef;
@@ -191,5 +194,27 @@ pub(super) fn change(id: u64) -> Change {
         ref_name: "refs/heads/main".into(),
         commit: "0123456789abcdef0123456789abcdef01234567".into(),
         seen_at: Timestamp(9),
+    }
+}
+
+/// How long a job of `hello` takes.
+pub(super) fn job_time(job: &str) -> JobTime {
+    JobTime {
+        project: "hello".into(),
+        job: job.into(),
+        took_ms: Estimate { mean: 61_000, seen: 3 },
+        passes: Estimate { mean: 750, seen: 4 },
+        seen_at: Timestamp(1000),
+    }
+}
+
+/// What was learned of a pool.
+pub(super) fn pool_forecast(name: &str) -> PoolForecast {
+    PoolForecast {
+        name: name.into(),
+        boot_ms: Estimate { mean: 95_000, seen: 4 },
+        hits: 7,
+        misses: u64::MAX,
+        ahead: ["w-1".into(), "w-2".into()].into(),
     }
 }

@@ -12,6 +12,7 @@ use crate::master::store::builds;
 use crate::master::store::changes;
 use crate::master::store::counters;
 use crate::master::store::counters::Counters;
+use crate::master::store::forecasts;
 use crate::master::store::instances;
 use crate::master::store::jobs;
 use crate::master::store::pools;
@@ -51,6 +52,8 @@ pub(super) fn load(connection: &mut Connection) -> rusqlite::Result<Snapshot> {
         ended_instances: instances::ended_since(&moment, recently)?,
         project_days: spending::days_since(&moment, billing::day_of(recently))?,
         budgets_told: spending::told(&moment)?,
+        job_times: forecasts::job_times(&moment)?,
+        pool_forecasts: forecasts::pools(&moment)?,
         last_numbers: counters.numbers,
         last_ids: counters.ids,
     })

@@ -62,6 +62,8 @@ async fn a_restart_finds_all_that_was_not_over_and_nothing_that_was() {
         Record::Worker(sample::worker("w-2", unused)),
         Record::Instance(sample::instance(2, InstanceStatus::Stopped)),
         Record::Pool(pool.clone()),
+        Record::JobTime(sample::job_time("test")),
+        Record::PoolForecast(sample::pool_forecast("linux")),
         Record::Change(sample::change(5)),
         Record::Baseline("hello".into()),
         Record::Ref("hello".into(), "refs/heads/main".into(), Some("c0".into())),
@@ -76,12 +78,14 @@ async fn a_restart_finds_all_that_was_not_over_and_nothing_that_was() {
         Record::Instance(sample::instance(1, InstanceStatus::Terminated)),
         Record::Instance(sample::instance(3, InstanceStatus::Failed)),
         Record::Change(sample::change(6)),
+        Record::JobTime(sample::job_time("old")),
         Record::Ref("hello".into(), "refs/tags/v1".into(), Some("c1".into())),
     ];
     records.extend(active.clone());
     store.commit(records).await.unwrap();
     let later = vec![
         Record::ChangeDone(ChangeId(6)),
+        Record::JobTimeForgotten("hello".into(), "old".into()),
         Record::Ref("hello".into(), "refs/tags/v1".into(), None),
     ];
     store.commit(later).await.unwrap();
@@ -96,6 +100,8 @@ async fn a_restart_finds_all_that_was_not_over_and_nothing_that_was() {
     found.extend(snapshot.workers.into_iter().map(Record::Worker));
     found.extend(snapshot.instances.into_iter().map(Record::Instance));
     found.extend(snapshot.pools.into_iter().map(Record::Pool));
+    found.extend(snapshot.job_times.into_iter().map(Record::JobTime));
+    found.extend(snapshot.pool_forecasts.into_iter().map(Record::PoolForecast));
     found.extend(snapshot.changes.into_iter().map(Record::Change));
     found.extend(snapshot.baselines.into_iter().map(Record::Baseline));
     let refs = snapshot.refs.into_iter();

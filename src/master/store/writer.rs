@@ -18,6 +18,7 @@ use crate::master::store::builds;
 use crate::master::store::changes;
 use crate::master::store::counters;
 use crate::master::store::counters::Counters;
+use crate::master::store::forecasts;
 use crate::master::store::instances;
 use crate::master::store::jobs;
 use crate::master::store::meta;
@@ -32,6 +33,7 @@ use crate::model::ids::BuildId;
 use crate::model::ids::ChangeId;
 use crate::model::ids::InstanceId;
 use crate::model::ids::JobId;
+use crate::model::ids::JobName;
 use crate::model::ids::PoolName;
 use crate::model::ids::ProjectName;
 use crate::model::ids::RefName;
@@ -131,6 +133,8 @@ enum Row<'a> {
     Pool(&'a PoolName),
     ProjectDay(&'a ProjectName, u64),
     BudgetTold(&'a Scope),
+    PoolForecast(&'a PoolName),
+    JobTime(&'a ProjectName, &'a JobName),
 }
 
 fn row_of(record: &Record) -> Row<'_> {
@@ -148,6 +152,9 @@ fn row_of(record: &Record) -> Row<'_> {
         Record::Pool(pool) => Row::Pool(&pool.name),
         Record::ProjectDay(day) => Row::ProjectDay(&day.project, day.day),
         Record::BudgetTold(scope, _) => Row::BudgetTold(scope),
+        Record::PoolForecast(pool) => Row::PoolForecast(&pool.name),
+        Record::JobTime(time) => Row::JobTime(&time.project, &time.job),
+        Record::JobTimeForgotten(project, job) => Row::JobTime(project, job),
     }
 }
 
@@ -177,6 +184,11 @@ fn write_record(connection: &Connection, record: &Record) -> anyhow::Result<()> 
         Record::Pool(pool) => pools::write(connection, pool)?,
         Record::ProjectDay(day) => spending::write_day(connection, day)?,
         Record::BudgetTold(scope, day) => spending::write_told(connection, scope, *day)?,
+        Record::PoolForecast(pool) => forecasts::write_pool(connection, pool)?,
+        Record::JobTime(time) => forecasts::write_job_time(connection, time)?,
+        Record::JobTimeForgotten(project, job) => {
+            forecasts::remove_job_time(connection, project, job)?;
+        }
     }
     Ok(())
 }

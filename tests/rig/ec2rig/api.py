@@ -7,7 +7,7 @@ import os
 import re
 import threading
 
-from . import refusals, spot
+from . import account, refusals, spot
 from .tools import ACCOUNT, IMAGES, REGION, RUN
 
 CONSOLE_BYTES = 64 * 1024
@@ -24,6 +24,7 @@ changing = threading.RLock()
 
 
 def hook():
+    account.hook()
     slow_states()
     spot.hook()
     refusals.hook()

@@ -133,6 +133,7 @@ pub async fn stop(
 /// `GET /pools`
 pub async fn pools(State(web): State<Arc<Web>>) -> Result<Json<PoolList>, Problem> {
     let states = web.store.pools().await?;
+    let forecasts = web.store.pool_forecasts().await?;
     let alive = web.store.workers().await?;
     let spent = spent_today(&web).await?;
     let pools = web
@@ -141,7 +142,8 @@ pub async fn pools(State(web): State<Arc<Web>>) -> Result<Json<PoolList>, Proble
         .iter()
         .map(|view| {
             let state = states.iter().find(|state| state.name == view.name);
-            convert::pool(&web.config, view, state, &alive, &spent)
+            let forecast = forecasts.iter().find(|forecast| forecast.name == view.name);
+            convert::pool(&web.config, view, (state, forecast), &alive, &spent)
         })
         .collect();
     Ok(Json(PoolList { pools }))

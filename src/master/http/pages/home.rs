@@ -9,6 +9,7 @@ use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
 
+use crate::api::fleet::LookAhead;
 use crate::master::domain::entities::Build;
 use crate::master::http::Web;
 use crate::master::http::api::fleet;
@@ -85,6 +86,7 @@ struct PoolTile {
     busy: u32,
     idle: u32,
     min_idle: u32,
+    looked_ahead: Option<String>,
     busy_percent: u32,
     idle_percent: u32,
 }
@@ -174,11 +176,13 @@ fn bars(builds: &[Build]) -> Vec<Bar> {
 
 async fn pool_tiles(web: &Web) -> Result<Vec<PoolTile>, Problem> {
     let states = web.store.pools().await?;
+    let forecasts = web.store.pool_forecasts().await?;
     let alive = web.store.workers().await?;
     let spent = fleet::spent_today(web).await?;
     let tile = |view: &crate::master::http::PoolView| {
         let state = states.iter().find(|state| state.name == view.name);
-        let pool = convert::pool(&web.config, view, state, &alive, &spent);
+        let forecast = forecasts.iter().find(|forecast| forecast.name == view.name);
+        let pool = convert::pool(&web.config, view, (state, forecast), &alive, &spent);
         let today = spent.pool(&view.name).text();
         let today = today.or_else(|| view.daily_budget.map(|_| Money::ZERO.to_string()));
         let today = match view.daily_budget {
@@ -201,9 +205,20 @@ async fn pool_tiles(web: &Web) -> Result<Vec<PoolTile>, Problem> {
             workers: pool.workers,
             idle: pool.idle,
             min_idle: pool.min_idle,
+            looked_ahead: pool.look_ahead.as_ref().map(looked_ahead),
             limit,
             busy,
         }
     };
     Ok(web.config.pools.iter().map(tile).collect())
+}
+
+/// What came of looking ahead, in words.
+fn looked_ahead(of: &LookAhead) -> String {
+    let LookAhead { hits, misses, open } = of;
+    match hits + misses {
+        0 if *open == 0 => "looks ahead: nothing was started early yet".to_owned(),
+        0 => format!("looks ahead: {open} started early"),
+        known => format!("looks ahead: {hits} of {known} started early were needed"),
+    }
 }

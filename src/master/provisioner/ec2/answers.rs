@@ -167,11 +167,16 @@ pub(super) struct Subnets {
 pub(super) struct Subnet {
     pub(super) subnet_id: String,
     #[serde(default)]
+    pub(super) vpc_id: String,
+    #[serde(default)]
     pub(super) availability_zone: String,
     #[serde(default)]
     pub(super) map_public_ip_on_launch: bool,
     #[serde(default)]
     pub(super) available_ip_address_count: u32,
+    /// It has no IPv4 at all.
+    #[serde(default)]
+    pub(super) ipv6_native: bool,
 }
 
 /// `DescribeSpotPriceHistory`
@@ -193,67 +198,6 @@ pub(super) struct SpotPrice {
     pub(super) spot_price: String,
     #[serde(default)]
     pub(super) timestamp: String,
-}
-
-/// `DescribeSecurityGroups`
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Groups {
-    #[serde(default)]
-    pub(super) security_group_info: Items<Group>,
-}
-
-/// One security group.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Group {
-    pub(super) group_id: String,
-    #[serde(default)]
-    pub(super) ip_permissions: Items<Permission>,
-}
-
-/// A rule of a group. Its presence is what is read.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Permission {}
-
-/// `DescribeInstanceTypes`
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct InstanceTypes {
-    #[serde(default)]
-    pub(super) instance_type_set: Items<InstanceType>,
-}
-
-/// One type.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct InstanceType {
-    pub(super) instance_type: String,
-    #[serde(default)]
-    pub(super) processor_info: Option<Processor>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Processor {
-    #[serde(default)]
-    pub(super) supported_architectures: Items<String>,
-}
-
-/// `DescribeInstanceTypeOfferings`
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Offerings {
-    #[serde(default)]
-    pub(super) instance_type_offering_set: Items<Offering>,
-}
-
-/// A type in a zone.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Offering {
-    pub(super) instance_type: String,
-    pub(super) location: String,
 }
 
 #[cfg(test)]

@@ -61,11 +61,21 @@ pub struct Patience {
     pub last_delay: Duration,
 }
 
+/// EC2, as signatures name it.
+const SERVICE: &str = "ec2";
+
+/// The head of a request of EC2.
+const FORM: [(&str, &str); 1] =
+    [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
+
 /// A region, as one account reaches it. Clones share the limit and the credentials.
 #[derive(Clone)]
 pub(super) struct Client {
     http: reqwest::Client,
     url: reqwest::Url,
+    /// Whether that is no address of AWS.
+    stands_in: bool,
+    service: String,
     region: String,
     credentials: CredentialsFrom,
     signer: Arc<Mutex<Signer<Credential>>>,
@@ -95,10 +105,12 @@ impl Client {
             .timeout(REQUEST_TIMEOUT)
             .build()
             .context("set HTTP up for EC2")?;
-        let signer = credentials::signer(&http, region, &credentials);
+        let signer = credentials::signer(&http, SERVICE, region, &credentials);
         Ok(Client {
             http,
             url,
+            stands_in: endpoint.is_some(),
+            service: SERVICE.to_owned(),
             region: region.to_owned(),
             credentials,
             signer: Arc::new(Mutex::new(signer)),
@@ -123,6 +135,38 @@ impl Client {
     #[must_use]
     pub(super) fn within(self, budget: Arc<Budget>) -> Client {
         Client { budget, ..self }
+    }
+
+    /// The same account at another of AWS's services. What stands in for EC2 stands in for that too.
+    pub(super) fn at(&self, service: &str, region: &str, address: &str) -> Option<Client> {
+        let url = match self.stands_in {
+            true => self.url.clone(),
+            false => reqwest::Url::parse(address).ok()?,
+        };
+        let signer = credentials::signer(&self.http, service, region, &self.credentials);
+        let (service, region) = (service.to_owned(), region.to_owned());
+        let signer = Arc::new(Mutex::new(signer));
+        Some(Client { url, service, region, signer, ..self.clone() })
+    }
+
+    /// Makes a call of a service that speaks JSON; once. `target` is its version and action.
+    pub(super) async fn call_json<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        body: &serde_json::Value,
+    ) -> Result<T, CallError> {
+        let action = target.rsplit('.').next().unwrap_or(target);
+        let head = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
+        let mut request = self.signed(action, &head, &body.to_string()).await?;
+        *request.timeout_mut() = Some(self.answer_within);
+        let unanswered = |why: reqwest::Error| CallError::no_answer(action, &reason(&why));
+        let answer = self.http.execute(request).await.map_err(unanswered)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(unanswered)?;
+        match status.is_success() {
+            true => serde_json::from_str(&text).map_err(|why| CallError::unreadable(action, why)),
+            false => Err(CallError::from_json(action, status.as_u16(), &text)),
+        }
     }
 
     /// Makes a call, and again while that is worth it.
@@ -167,7 +211,7 @@ impl Client {
 
     async fn call_once(&self, action: &str, body: &str) -> Result<String, CallError> {
         let _turn = self.budget.turn(action).await;
-        let mut request = self.signed(action, body).await?;
+        let mut request = self.signed(action, &FORM, body).await?;
         *request.timeout_mut() = Some(self.answer_within);
         let unanswered = |why: reqwest::Error| CallError::no_answer(action, &reason(&why));
         let answer = self.http.execute(request).await.map_err(unanswered)?;
@@ -191,17 +235,23 @@ impl Client {
         Ok(there.and_then(|there| i64::try_from(there.as_secs()).ok()).map(|there| here - there))
     }
 
-    async fn signed(&self, action: &str, body: &str) -> Result<reqwest::Request, CallError> {
+    async fn signed(
+        &self,
+        action: &str,
+        head: &[(&'static str, &str)],
+        body: &str,
+    ) -> Result<reqwest::Request, CallError> {
         let broken = |why: String| CallError {
             class: ErrorClass::Denied,
             code: String::new(),
             sentence: format!("cannot sign {action} for EC2: {why}"),
         };
-        let request = http::Request::post(self.url.as_str())
-            .header("content-type", "application/x-www-form-urlencoded; charset=utf-8")
-            .header("x-amz-content-sha256", sha256_hex(body.as_bytes()))
-            .body(body.to_owned())
-            .map_err(|why| broken(why.to_string()))?;
+        let mut request = http::Request::post(self.url.as_str())
+            .header("x-amz-content-sha256", sha256_hex(body.as_bytes()));
+        for (name, value) in head {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.to_owned()).map_err(|why| broken(why.to_string()))?;
         let (mut head, body) = request.into_parts();
         let signer = self.signer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         signer.sign(&mut head, None).await.map_err(|why| broken(why.to_string()))?;
@@ -210,7 +260,7 @@ impl Client {
     }
 
     fn renew_credentials(&self) {
-        let fresh = credentials::signer(&self.http, &self.region, &self.credentials);
+        let fresh = credentials::signer(&self.http, &self.service, &self.region, &self.credentials);
         *self.signer.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
     }
 }

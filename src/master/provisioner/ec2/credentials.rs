@@ -22,16 +22,17 @@ pub(super) struct CredentialsFrom {
     pub(super) profile: Option<String>,
 }
 
-/// A signer for EC2 in a region. What it loads it keeps until that is about to run out; a new one
+/// A signer for a service (`ec2`) in a region. What it loads it keeps until that is about to run out; a new one
 /// loads anew.
 pub(super) fn signer(
     http: &reqwest::Client,
+    service: &str,
     region: &str,
     from: &CredentialsFrom,
 ) -> Signer<Credential> {
     let context =
         Context::new().with_file_read(Files).with_http_send(Web(http.clone())).with_env(OsEnv);
-    let request_signer = RequestSigner::new("ec2", region);
+    let request_signer = RequestSigner::new(service, region);
     if from.file.is_none() && from.profile.is_none() {
         return Signer::new(context, DefaultCredentialProvider::new(), request_signer);
     }

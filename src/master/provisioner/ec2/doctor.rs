@@ -1,24 +1,30 @@
 //! Asks EC2 whether a pool's settings would work, before anything is paid for.
 //!
 //! A dry run of the real request proves permission, and that the request is well formed; it proves
-//! neither capacity nor quota. What is joined here by hand (image, types, zones) it does not tell.
+//! neither capacity nor quota. What it does not tell is joined by hand: `doctor/choices.rs` (image, types,
+//! zones, quotas), `doctor/network.rs` (the way to the master and to the world), `doctor/account.rs`
+//! (defaults, keys, roles, leftovers). Nothing is started or changed.
 
-use std::collections::BTreeSet;
+mod account;
+mod answers;
+mod choices;
+mod network;
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
 
 use crate::master::provisioner::Finding;
 use crate::master::provisioner::PrepareOrder;
 use crate::master::provisioner::ec2::Ec2Provisioner;
 use crate::master::provisioner::ec2::answers::FoundImage;
-use crate::master::provisioner::ec2::answers::Groups;
-use crate::master::provisioner::ec2::answers::InstanceTypes;
 use crate::master::provisioner::ec2::answers::InstancesPage;
-use crate::master::provisioner::ec2::answers::Offerings;
-use crate::master::provisioner::ec2::answers::Subnet;
-use crate::master::provisioner::ec2::answers::Subnets;
 use crate::master::provisioner::ec2::error::CallError;
 use crate::master::provisioner::ec2::error::ErrorClass;
 use crate::master::provisioner::ec2::query::Query;
 use crate::master::provisioner::ec2::run_instances;
+use crate::model::time::Timestamp;
+use crate::runtime::together;
 
 /// What EC2 answers a dry run that would have worked.
 pub(super) const WOULD_WORK: &str = "DryRunOperation";
@@ -32,14 +38,30 @@ const CLOCK_WARN_SECS: i64 = 30;
 /// Ways to launch that are tried dry, at most: each is a request, and EC2 counts them.
 const DRY_RUNS_MAX: usize = 12;
 
+/// For one question, with all its tries: somebody waits before a screen.
+const DEADLINE: Duration = Duration::from_secs(20);
+
 /// The policy that comes with Busybee.
 const POLICY: &str = "give the master's role or user what deploy/iam-policy.json says";
 
+/// What a doctor must know of the master around a pool.
+#[derive(Clone, Debug, Default)]
+pub struct Circumstances {
+    /// The port that agents dial.
+    pub master_port: u16,
+    /// For which machines the master has agents, as `uname -m` calls them.
+    pub architectures: Vec<String>,
+    /// How many instances the pool may have at one time.
+    pub max_instances: u32,
+    /// By the master's clock.
+    pub now: Timestamp,
+}
+
 impl Ec2Provisioner {
     /// Looks at everything that a launch needs. `order` is what would be launched.
-    pub async fn examine(&self, order: PrepareOrder) -> Vec<Finding> {
+    pub async fn examine(&self, order: PrepareOrder, around: &Circumstances) -> Vec<Finding> {
         let mut found = vec![self.clock().await];
-        let image = match self.image().await {
+        let image = match in_time("DescribeImages", self.image()).await {
             Ok(image) => {
                 found.push(about_image(&image));
                 image
@@ -49,17 +71,64 @@ impl Ec2Provisioner {
                 return found;
             }
         };
-        found.extend(self.listing().await);
-        let subnets = self.subnets(&mut found).await;
-        self.types(&image, &subnets, &mut found).await;
-        found.extend(self.groups().await);
-        found.extend(self.dry_runs(order).await);
-        found.extend(self.endings().await);
+        let (places, port) = (self.subnet_choice(&mut found).await, around.master_port);
+        let (listing, choices, ways_out, groups, dry_runs, endings, account) = tokio::join!(
+            self.listing(),
+            self.choices(&image, &places, around),
+            self.ways_out(&places, port),
+            self.groups(&places, port),
+            self.dry_runs(order),
+            self.endings(),
+            self.account(around),
+        );
+        found.push(listing);
+        for part in [choices, ways_out, groups, account, dry_runs, endings] {
+            found.extend(part);
+        }
         found
     }
 
+    /// Asks once, and not for long.
+    async fn ask<T: DeserializeOwned>(&self, query: &Query) -> Result<T, CallError> {
+        let action = query.get("Action").unwrap_or_default();
+        in_time(action, self.client.call(query)).await
+    }
+
+    async fn ask_iam<T: DeserializeOwned>(&self, query: &Query) -> Result<T, CallError> {
+        let action = query.get("Action").unwrap_or_default();
+        // IAM is in one place for a whole partition of AWS.
+        let (region, address) = match self.settings.region.as_str() {
+            region if region.starts_with("cn-") => {
+                ("cn-north-1", "https://iam.cn-north-1.amazonaws.com.cn/")
+            }
+            region if region.starts_with("us-gov-") => {
+                ("us-gov-west-1", "https://iam.us-gov.amazonaws.com/")
+            }
+            _ => ("us-east-1", "https://iam.amazonaws.com/"),
+        };
+        let Some(client) = self.client.at("iam", region, address) else {
+            return Err(CallError::no_answer(action, "its address is wrong"));
+        };
+        in_time(action, client.call(query)).await
+    }
+
+    async fn ask_service_quotas<T: DeserializeOwned>(
+        &self,
+        action: &str,
+        body: &serde_json::Value,
+    ) -> Result<T, CallError> {
+        let region = &self.settings.region;
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let address = format!("https://servicequotas.{region}.{domain}/");
+        let Some(client) = self.client.at("servicequotas", region, &address) else {
+            return Err(CallError::no_answer(action, "its address is wrong"));
+        };
+        let target = format!("ServiceQuotasV20190624.{action}");
+        in_time(action, client.call_json(&target, body)).await
+    }
+
     async fn clock(&self) -> Finding {
-        match self.client.clock_ahead_secs().await {
+        match in_time("a first request", self.client.clock_ahead_secs()).await {
             Err(error) => Finding::bad(
                 error.sentence,
                 "see whether this machine reaches EC2: a route, DNS, outbound 443",
@@ -79,141 +148,37 @@ impl Ec2Provisioner {
         }
     }
 
-    async fn listing(&self) -> Option<Finding> {
+    async fn listing(&self) -> Finding {
         let query = Query::new("DescribeInstances")
             .with_filter(1, &format!("tag:{}", run_instances::TAG_MASTER), &[&self.master])
             .with("MaxResults", "5");
-        match self.client.call::<InstancesPage>(&query).await {
-            Ok(_) => Some(Finding::good("the master may list instances".to_owned())),
-            Err(error) => Some(Finding::bad(error.sentence, POLICY)),
+        match self.ask::<InstancesPage>(&query).await {
+            Ok(_) => Finding::good("the master may list instances".to_owned()),
+            Err(error) => Finding::bad(error.sentence, POLICY),
         }
     }
 
-    async fn subnets(&self, found: &mut Vec<Finding>) -> Vec<Subnet> {
-        if self.settings.subnets.is_empty() {
-            let what = "no subnets are named: EC2 chooses one of the default VPC".to_owned();
-            found.push(Finding::good(what));
-            return Vec::new();
-        }
-        let ids = self.settings.subnets.iter().map(String::as_str);
-        let query = Query::new("DescribeSubnets").with_list("SubnetId", ids);
-        let subnets = match self.client.call::<Subnets>(&query).await {
-            Ok(subnets) => subnets.subnet_set.item,
-            Err(error) => {
-                let fix = "name subnets of this region, and let the master describe them";
-                found.push(Finding::bad(error.sentence, fix));
-                return Vec::new();
-            }
-        };
-        for subnet in &subnets {
-            let (id, zone) = (&subnet.subnet_id, &subnet.availability_zone);
-            let free = subnet.available_ip_address_count;
-            let is_public = self.settings.public_ip.unwrap_or(subnet.map_public_ip_on_launch);
-            found.push(match (free, is_public) {
-                (0, _) => Finding::bad(
-                    format!("{id} in {zone} has no free address"),
-                    "name another subnet, or make room in this one",
-                ),
-                (_, true) => Finding::good(format!("{id} in {zone} has {free} free addresses")),
-                (_, false) => Finding::doubtful(
-                    format!("instances in {id} ({zone}) get no public address"),
-                    "they need a NAT gateway to reach package archives, and a route to the master; \
-                     or set public_ip = true",
-                ),
-            });
-        }
-        subnets
-    }
-
-    /// Whether each type exists, fits the image, and is offered where it would be asked for.
-    async fn types(&self, image: &FoundImage, subnets: &[Subnet], found: &mut Vec<Finding>) {
-        let names = self.settings.instance_types.iter().map(String::as_str);
-        let query = Query::new("DescribeInstanceTypes").with_list("InstanceType", names.clone());
-        let known = match self.client.call::<InstanceTypes>(&query).await {
-            Ok(known) => known.instance_type_set.item,
-            Err(error) => {
-                let fix = "name types of this region, as `aws ec2 describe-instance-types` lists";
-                return found.push(Finding::bad(error.sentence, fix));
-            }
-        };
-        for instance_type in &known {
-            let of_type = instance_type.processor_info.as_ref();
-            let of_type = of_type.map(|info| info.supported_architectures.item.as_slice());
-            let of_type = of_type.unwrap_or_default();
-            let name = &instance_type.instance_type;
-            found.push(match of_type.is_empty() || of_type.contains(&image.architecture) {
-                true => Finding::good(format!("{name} runs images for {}", image.architecture)),
-                false => Finding::bad(
-                    format!(
-                        "{name} is for {}, the image for {}",
-                        of_type.join(", "),
-                        image.architecture
-                    ),
-                    "take another type, or an image of its architecture",
-                ),
-            });
-        }
-        let zones: BTreeSet<&str> =
-            subnets.iter().map(|subnet| subnet.availability_zone.as_str()).collect();
-        if zones.is_empty() {
-            return;
-        }
-        let types: Vec<&str> = names.collect();
-        let query = Query::new("DescribeInstanceTypeOfferings")
-            .with("LocationType", "availability-zone")
-            .with_filter(1, "instance-type", &types);
-        let offered = match self.client.call::<Offerings>(&query).await {
-            Ok(offered) => offered.instance_type_offering_set.item,
-            Err(error) => return found.push(Finding::bad(error.sentence, POLICY)),
-        };
-        for name in types {
-            for zone in &zones {
-                let is_offered = offered
-                    .iter()
-                    .any(|offer| offer.instance_type == name && offer.location == *zone);
-                if !is_offered {
-                    found.push(Finding::doubtful(
-                        format!("{name} is not offered in {zone}"),
-                        "that pair is tried and skipped each day; another subnet or type saves it",
-                    ));
-                }
-            }
-        }
-    }
-
-    async fn groups(&self) -> Vec<Finding> {
-        if self.settings.security_groups.is_empty() {
-            return vec![Finding::doubtful(
-                "no security groups are named: instances get the VPC's default one".to_owned(),
-                "name one without inbound rules, as docs/ec2.md shows",
-            )];
-        }
-        let ids = self.settings.security_groups.iter().map(String::as_str);
-        let query = Query::new("DescribeSecurityGroups").with_list("GroupId", ids);
-        let groups = match self.client.call::<Groups>(&query).await {
-            Ok(groups) => groups.security_group_info.item,
-            Err(error) => {
-                return vec![Finding::bad(error.sentence, "name groups of this region and VPC")];
-            }
-        };
-        let about = |id: String, is_open: bool| match is_open {
-            false => Finding::good(format!("{id} lets nothing in")),
-            true => Finding::doubtful(
-                format!("{id} has inbound rules"),
-                "workers need none: they call the master",
-            ),
-        };
-        let groups = groups.into_iter();
-        groups.map(|group| about(group.group_id, !group.ip_permissions.item.is_empty())).collect()
+    async fn account(&self, around: &Circumstances) -> Vec<Finding> {
+        let (metadata, encryption, key_pair, spot_role, leftovers) = tokio::join!(
+            self.metadata_defaults(),
+            self.encryption(),
+            self.key_pair(),
+            self.spot_role(),
+            self.leftovers(around),
+        );
+        let found = [metadata, encryption, key_pair, spot_role].into_iter().flatten();
+        found.chain(leftovers).collect()
     }
 
     /// The real requests, with `DryRun`: each way to launch is one.
     async fn dry_runs(&self, order: PrepareOrder) -> Vec<Finding> {
-        let mut found = Vec::new();
-        for (number, candidate) in (0u32..).zip(self.candidates.iter().take(DRY_RUNS_MAX)) {
+        let tried = (0u32..).zip(self.candidates.iter().take(DRY_RUNS_MAX));
+        let tried = tried.map(|(number, candidate)| {
             let order = PrepareOrder { candidate: number, ..order.clone() };
-            found.push(self.dry_run(&format!("launch {candidate}"), order).await);
-        }
+            let name = candidate.to_string();
+            async move { (name, self.dry_run(order).await) }
+        });
+        let mut found = told_together(together::all(tried).await);
         let left_out = self.candidates.len().saturating_sub(DRY_RUNS_MAX);
         if left_out > 0 {
             found.push(Finding::good(format!("{left_out} more ways to launch were not tried")));
@@ -221,18 +186,19 @@ impl Ec2Provisioner {
         found
     }
 
-    async fn dry_run(&self, what: &str, order: PrepareOrder) -> Finding {
-        let launch = match self.prepare_now(order).await {
-            Ok(prepared) => serde_json::from_str::<Query>(&prepared.request),
-            Err(error) => return Finding::bad(error.sentence, POLICY),
+    /// # Errors
+    /// Why it would not work.
+    async fn dry_run(&self, order: PrepareOrder) -> Result<(), Finding> {
+        let prepared = tokio::time::timeout(DEADLINE, self.prepare_now(order)).await;
+        let launch = match prepared {
+            Ok(Ok(prepared)) => serde_json::from_str::<Query>(&prepared.request),
+            Ok(Err(error)) => return Err(Finding::bad(error.sentence, POLICY)),
+            Err(_) => return Err(Finding::bad("no answer in time".to_owned(), "ask again")),
         };
         let launch = launch.map_err(|why| why.to_string());
         match launch.and_then(|query| run_instances::ready(query, str::to_owned)) {
-            Err(why) => Finding::bad(why, "shorten what the pool adds to the user-data"),
-            Ok(query) => {
-                let answer = self.client.call(&query.with("DryRun", "true")).await;
-                about_dry_run(what, answer)
-            }
+            Err(why) => Err(Finding::bad(why, "shorten what the pool adds to the user-data")),
+            Ok(query) => would_work(self.ask(&query.with("DryRun", "true")).await),
         }
     }
 
@@ -243,7 +209,7 @@ impl Ec2Provisioner {
             .with_filter(1, "tag-key", &[run_instances::TAG_MASTER])
             .with_filter(2, "instance-state-name", &["pending", "running", "stopping", "stopped"])
             .with("MaxResults", "5");
-        let page = match self.client.call::<InstancesPage>(&query).await {
+        let page = match self.ask::<InstancesPage>(&query).await {
             Ok(page) => page,
             // The listing of our own was told already.
             Err(_) => return Vec::new(),
@@ -254,16 +220,31 @@ impl Ec2Provisioner {
             let what = "whether the master may end instances shows only on one that is there";
             return vec![Finding::good(format!("{what}: --launch tries it"))];
         };
-        let mut found = Vec::new();
-        for (action, what, id) in [
+        let calls = [
             ("TerminateInstances", "end instances", "InstanceId.1"),
             ("GetConsoleOutput", "read their consoles", "InstanceId"),
-        ] {
+        ];
+        let calls = calls.map(|(action, what, id)| {
             let query = Query::new(action).with(id, &instance.instance_id).with("DryRun", "true");
-            found.push(about_dry_run(what, self.client.call(&query).await));
-        }
-        found
+            async move {
+                match would_work(self.ask(&query).await) {
+                    Ok(()) => Finding::good(format!("the master may {what} (dry run)")),
+                    Err(why) => Finding { what: format!("cannot {what}: {}", why.what), ..why },
+                }
+            }
+        });
+        together::all(calls).await
     }
+}
+
+/// What comes of a call, or that it took too long.
+async fn in_time<T>(
+    action: &str,
+    call: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    tokio::time::timeout(DEADLINE, call).await.unwrap_or_else(|_| {
+        Err(CallError::no_answer(action, &format!("not within {} s", DEADLINE.as_secs())))
+    })
 }
 
 fn about_image(image: &FoundImage) -> Finding {
@@ -284,16 +265,76 @@ fn image_fix(class: ErrorClass) -> &'static str {
     }
 }
 
-fn about_dry_run(what: &str, answer: Result<serde::de::IgnoredAny, CallError>) -> Finding {
-    match answer {
-        Ok(_) => Finding::good(format!("the master may {what}")),
-        Err(error) if error.code == WOULD_WORK => {
-            Finding::good(format!("the master may {what} (dry run)"))
+/// What became of each way to launch. Those that are refused for the same reason are one finding.
+fn told_together(tried: Vec<(String, Result<(), Finding>)>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut refused: Vec<(Finding, Vec<String>)> = Vec::new();
+    for (name, outcome) in tried {
+        match outcome {
+            Ok(()) => {
+                found.push(Finding::good(format!("the master may launch {name} (dry run)")));
+            }
+            Err(why) => match refused.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, names)) => names.push(name),
+                None => refused.push((why, vec![name])),
+            },
         }
-        Err(error) if error.class == ErrorClass::Denied => Finding::bad(error.sentence, POLICY),
-        Err(error) => {
-            let fix = "this is the request that a launch would send; see the pool's settings";
-            Finding::bad(error.sentence, fix)
+    }
+    found.extend(refused.into_iter().map(|(why, names)| {
+        let what = format!("cannot launch {}: {}", names.join(", nor "), why.what);
+        Finding { what, ..why }
+    }));
+    found
+}
+
+/// What a dry run came to.
+///
+/// # Errors
+/// Why it would not work.
+fn would_work(answer: Result<serde::de::IgnoredAny, CallError>) -> Result<(), Finding> {
+    let error = match answer {
+        Err(error) if error.code != WOULD_WORK => error,
+        Ok(_) | Err(_) => return Ok(()),
+    };
+    let (what, fix) = (error.sentence.clone(), dry_run_fix(&error));
+    Err(match error.class {
+        // Another way to launch may do.
+        ErrorClass::Capacity | ErrorClass::Unsupported => Finding::doubtful(what, fix),
+        _ => Finding::bad(what, fix),
+    })
+}
+
+/// What to do about a refusal of the real request.
+fn dry_run_fix(error: &CallError) -> &'static str {
+    let says = |words: &str| error.sentence.contains(words);
+    match error.class {
+        _ if says("ServiceLinkedRoleCreationNotPermitted") => {
+            "make the role for spot once: aws iam create-service-linked-role --aws-service-name \
+             spot.amazonaws.com"
         }
+        _ if says("iam:PassRole") => {
+            "let the master give instances the role of instance_profile: allow iam:PassRole for exactly \
+             that role, as docs/ec2.md shows"
+        }
+        _ if error.code == "TagPolicyViolation" || says("explicit deny") => {
+            "a policy of the organisation forbids it as it is; it may want tags on all that is launched: \
+             write them under `tags`"
+        }
+        _ if says("Encoded authorization failure message") => {
+            "see what is lacking: aws sts decode-authorization-message --encoded-message …; \
+             deploy/iam-policy.json has what a launch needs"
+        }
+        _ if error.code == "PendingVerification" => {
+            "AWS looks at new accounts before their first launch: wait for its mail, some hours at most"
+        }
+        _ if says("nstance profile") || says("nstance Profile") => {
+            "name an instance profile of this account in instance_profile, or take it out"
+        }
+        ErrorClass::Quota => "ask for more under Service Quotas, or end what else runs",
+        ErrorClass::Denied => POLICY,
+        ErrorClass::Capacity | ErrorClass::Unsupported => {
+            "this way to launch is skipped; name other types or subnets if all of them are"
+        }
+        _ => "this is the request that a launch would send; see the pool's settings",
     }
 }

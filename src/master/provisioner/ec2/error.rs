@@ -68,6 +68,20 @@ impl CallError {
         CallError { class, code, sentence }
     }
 
+    /// From an answer that is not a success, of a service that speaks JSON.
+    pub(super) fn from_json(action: &str, status: u16, body: &str) -> CallError {
+        let said: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+        let text = |name: &str| said.get(name).and_then(|text| text.as_str()).unwrap_or_default();
+        let code = text("__type").rsplit('#').next().unwrap_or_default();
+        let code = code.strip_suffix("Exception").unwrap_or(code);
+        let message = if text("message").is_empty() { text("Message") } else { text("message") };
+        let sentence = match code {
+            "" => format!("AWS answered {action} with HTTP {status} and no code"),
+            code => format!("AWS refused {action}: {code}: {message}"),
+        };
+        CallError { class: classify(code, status), code: code.to_owned(), sentence }
+    }
+
     /// No answer came.
     pub(super) fn no_answer(action: &str, why: &str) -> CallError {
         let sentence = format!("EC2 did not answer {action}: {why}");

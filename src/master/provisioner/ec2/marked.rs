@@ -66,6 +66,11 @@ impl Region {
         Ok(Region { client })
     }
 
+    /// A region, as it is reached already.
+    pub(super) fn of(client: Client) -> Region {
+        Region { client }
+    }
+
     /// Every instance with a mark that has not been terminated, stopped ones too.
     ///
     /// # Errors

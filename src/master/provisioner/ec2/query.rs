@@ -14,7 +14,12 @@ pub(super) struct Query(Vec<(String, String)>);
 impl Query {
     /// A call of this action.
     pub(super) fn new(action: &str) -> Query {
-        Query(Vec::new()).with("Action", action).with("Version", VERSION)
+        Query::new_of(action, VERSION)
+    }
+
+    /// A call of this action of another API that speaks the same way.
+    pub(super) fn new_of(action: &str, version: &str) -> Query {
+        Query(Vec::new()).with("Action", action).with("Version", version)
     }
 
     /// With one parameter more.
