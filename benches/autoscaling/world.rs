@@ -134,6 +134,7 @@ fn settings(policy: &Policy) -> Settings {
         lease: Duration::from_secs(1800),
         max_lifetime: Duration::from_secs(24 * 3600),
         env: Vec::new(),
+        notify_on_missing: Vec::new(),
     };
     let project = ProjectSettings { name: "app".into(), repo: "repo".to_owned() };
     Settings { pools: vec![pool], projects: vec![project], url: "https://ci.example".to_owned() }
@@ -328,7 +329,8 @@ impl World<'_> {
             | Action::LoadBuild { .. }
             | Action::KeepConsole { .. }
             | Action::Disconnect { .. }
-            | Action::Alarm(_) => {}
+            | Action::Alarm(_)
+            | Action::Mail { .. } => {}
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::master::launch_facts::LaunchFacts;
 use crate::master::listener::Listener;
 use crate::master::listener::Served;
 use crate::master::logs::LogStore;
+use crate::master::mail;
 use crate::master::notices::Notices;
 use crate::master::perform::Briefing;
 use crate::master::perform::Performer;
@@ -113,12 +114,14 @@ pub async fn start(mut config: Config) -> anyhow::Result<Running> {
     let agents = agents(&inbox, &store, &logs, &keys, &facts, &changes);
     let web = web(&config, &store, &logs, &inbox, &notices, &keys, &token, &facts, &changes, road)?;
     let web = Web { stopping: stopping.clone(), ..web };
+    let (mailer, postman) = mail::set_up(config.mail.clone());
     let performer = Performer {
         inbox: inbox.clone(),
         store: store.clone(),
         agents: agents.clone(),
         changes: changes.clone(),
         logs: logs.clone(),
+        mailer,
         pools: provisioners(&config, &master_id(&config)?, &program)?,
         briefing: Arc::clone(&facts) as Arc<dyn Briefing>,
         loads: Arc::default(),
@@ -142,6 +145,7 @@ pub async fn start(mut config: Config) -> anyhow::Result<Running> {
         tokio::spawn(listener.serve(served, stopping.clone())),
         tokio::spawn(until_stopped(stopping.clone(), polling)),
         tokio::spawn(until_stopped(stopping.clone(), looking_after)),
+        tokio::spawn(until_stopped(stopping.clone(), postman.run())),
         tokio::spawn(until_stopped(stopping, async move { certificates.keep_fresh().await })),
     ];
     info!("listening on {address}, for people at {}", config.master.url);

@@ -17,6 +17,7 @@ pub mod keys;
 pub mod launch_facts;
 pub mod listener;
 pub mod logs;
+pub mod mail;
 pub mod notice_index;
 pub mod notices;
 mod perform;

@@ -20,6 +20,7 @@ use crate::master::domain::event::Event;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::inbox::Inbox;
 use crate::master::logs::LogStore;
+use crate::master::mail::Mailer;
 use crate::master::provisioner::Ending;
 use crate::master::provisioner::LaunchError;
 use crate::master::provisioner::LaunchOrder;
@@ -56,6 +57,7 @@ pub(crate) struct Performer {
     pub(crate) agents: Agents,
     pub(crate) changes: ChangeSource,
     pub(crate) logs: LogStore,
+    pub(crate) mailer: Mailer,
     pub(crate) pools: BTreeMap<PoolName, Arc<dyn Provisioner>>,
     pub(crate) briefing: Arc<dyn Briefing>,
     /// How often the domain was loaded: an answer to an older one may be dated by another clock.
@@ -99,6 +101,7 @@ impl Performer {
                 self.agents.disconnect(connection, sentence);
             }
             Action::Alarm(sentence) => error!("{sentence}"),
+            Action::Mail { to, subject, text } => self.mailer.send(to, subject, text),
         }
     }
 

@@ -121,6 +121,7 @@ fn settings(furniture: &Furniture) -> Settings {
             lease: 30 * minute,
             max_lifetime: 60 * minute,
             env: Vec::new(),
+            notify_on_missing: Vec::new(),
         }],
         projects: vec![ProjectSettings { name: "hello".into(), repo: "hello.git".into() }],
         url: "https://ci.example.com".into(),

@@ -284,6 +284,7 @@ impl World {
                     self.send_away(connection, Farewell::retry(sentence));
                 }
                 Action::Alarm(_) => *self.counts.entry("alarm").or_default() += 1,
+                Action::Mail { .. } => *self.counts.entry("mail").or_default() += 1,
             }
         }
         for (reply, answer) in answers {

@@ -148,6 +148,7 @@ impl World {
             lease: Duration::from_secs(240),
             max_lifetime: Duration::from_secs(2 * 3600),
             env: Vec::new(),
+            notify_on_missing: vec!["ops@example.com".to_owned()],
         };
         let shared = self.random(2) == 0;
         let min_idle = self.random(2) as u32;

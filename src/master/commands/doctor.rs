@@ -13,6 +13,8 @@ use crate::master::config::Config;
 use crate::master::config::PoolConfig;
 use crate::master::config::ProjectConfig;
 use crate::master::launch_facts::LaunchFacts;
+use crate::master::mail;
+use crate::master::mail::settings::MailSettings;
 use crate::master::provisioner::Finding;
 use crate::master::provisioner::PrepareOrder;
 use crate::master::provisioner::Verdict;
@@ -94,6 +96,10 @@ pub fn doctor(file: &Path) -> Result<Examination, String> {
     let authority = user_data::authority_if_made(&config);
     here.extend(runtime.block_on(address::examine(&config, &facts.master(), authority)));
     let mut parts = vec![("this machine".to_owned(), here)];
+    if let Some(settings) = &config.mail {
+        let finding = runtime.block_on(mail_server(settings));
+        parts.push(("mail".to_owned(), vec![finding]));
+    }
     for pool in config.pools.iter().filter(|pool| pool.ec2.is_some()) {
         let findings = runtime.block_on(examine_pool(&config, pool, &facts));
         parts.push((format!("pool \"{}\"", pool.settings.name), findings));
@@ -124,6 +130,19 @@ fn disk(data_dir: &Path) -> Finding {
                 false => Finding::good(what),
             }
         }
+    }
+}
+
+/// Whether the mail server answers, and lets the master log in.
+async fn mail_server(settings: &MailSettings) -> Finding {
+    match mail::examine(settings).await {
+        Ok(what) => Finding::good(what),
+        // Builds run without it.
+        Err(why) => Finding::doubtful(
+            why,
+            "see server, tls, ca_file, user and password_file in [mail]: until then nobody is told \
+             of machines that never became workers",
+        ),
     }
 }
 

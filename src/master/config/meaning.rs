@@ -10,10 +10,12 @@ use crate::master::config::CertificateFiles;
 use crate::master::config::MasterConfig;
 use crate::master::config::PoolConfig;
 use crate::master::config::ProjectConfig;
+use crate::master::config::mail;
 use crate::master::config::pool;
 use crate::master::config::project;
 use crate::master::config::typed::ConfigFile;
 use crate::master::config::typed::MasterFile;
+use crate::master::mail::settings::MailSettings;
 use crate::runtime::config_file::duration::Span;
 use crate::runtime::config_file::node::Document;
 use crate::runtime::config_file::node::NodeId;
@@ -34,6 +36,8 @@ pub(super) struct Reading<'d> {
     pub(super) folder: &'d Path,
     /// Where bootstrap scripts lie; nothing: the ones that come with busybee.
     pub(super) bootstrap_dir: Option<PathBuf>,
+    /// Whether there is a `[mail]`.
+    pub(super) has_mail: bool,
 }
 
 impl Reading<'_> {
@@ -103,7 +107,13 @@ impl Reading<'_> {
     }
 }
 
-type Meaning = (MasterConfig, Vec<PoolConfig>, Vec<ProjectConfig>);
+/// What a whole file means.
+pub(super) struct Meaning {
+    pub(super) master: MasterConfig,
+    pub(super) mail: Option<MailSettings>,
+    pub(super) pools: Vec<PoolConfig>,
+    pub(super) projects: Vec<ProjectConfig>,
+}
 
 /// What a file means; what is wrong is reported to the document.
 pub(super) fn of(
@@ -112,10 +122,12 @@ pub(super) fn of(
     file: ConfigFile,
     folder: &Path,
 ) -> Option<Meaning> {
-    let mut reading = Reading { document, warnings, folder, bootstrap_dir: None };
+    let has_mail = file.mail.is_some();
+    let mut reading = Reading { document, warnings, folder, bootstrap_dir: None, has_mail };
     let unsafe_local = file.master.value.unsafe_local.unwrap_or(false);
     let root = reading.document.root.id;
     let master = master(&mut reading, file.master);
+    let mail = file.mail.and_then(|typed| mail::of(&mut reading, typed));
     let (pools, projects) = (file.pool.unwrap_or_default(), file.project.unwrap_or_default());
     if pools.is_empty() {
         reading.warn(root, "there is no [[pool]], so nothing can be built", "add one");
@@ -129,7 +141,7 @@ pub(super) fn of(
         pools.into_iter().filter_map(|typed| pool::of(&mut reading, typed, unsafe_local)).collect();
     let projects: Vec<_> =
         projects.into_iter().filter_map(|typed| project::of(&mut reading, typed)).collect();
-    Some((master?, pools, projects))
+    Some(Meaning { master: master?, mail, pools, projects })
 }
 
 fn once_each<'n>(

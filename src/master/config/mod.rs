@@ -5,6 +5,7 @@
 mod ami;
 pub mod bootstrap;
 mod ec2;
+mod mail;
 mod meaning;
 mod pool;
 mod project;
@@ -19,10 +20,12 @@ use std::path::PathBuf;
 
 use crate::master::change_source::source::Source;
 use crate::master::config::bootstrap::Bootstrap;
+use crate::master::config::meaning::Meaning;
 use crate::master::config::typed::ConfigFile;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProjectSettings;
 use crate::master::domain::settings::Settings;
+use crate::master::mail::settings::MailSettings;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::model::ids::ProjectName;
 use crate::runtime::config_file::decode;
@@ -38,6 +41,8 @@ pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub struct Config {
     /// The master itself.
     pub master: MasterConfig,
+    /// How people are told; nothing: they are not.
+    pub mail: Option<MailSettings>,
     /// In the order of the file.
     pub pools: Vec<PoolConfig>,
     /// In the order of the file.
@@ -143,9 +148,9 @@ impl Config {
         let config = file.and_then(|file| meaning::of(&mut document, &mut warnings, file, folder));
         let problems = document.into_problems();
         match config {
-            Some((master, pools, projects)) if problems.is_empty() => {
+            Some(Meaning { master, mail, pools, projects }) if problems.is_empty() => {
                 let warnings = Problems::new(name, text, warnings);
-                Ok(Config { master, pools, projects, warnings })
+                Ok(Config { master, mail, pools, projects, warnings })
             }
             _ => Err(Problems::new(name, text, problems)),
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::master::config::PoolConfig;
 use crate::master::config::bootstrap::Bootstrap;
 use crate::master::config::ec2;
+use crate::master::config::mail;
 use crate::master::config::meaning::Reading;
 use crate::master::config::typed::PoolFile;
 use crate::master::config::typed::ProvisionerWord;
@@ -52,6 +53,7 @@ pub(super) fn of(
         reading.wrong(id, "when_idle = \"stop\" is not yet supported", hint);
     }
     let env = variables(reading, typed.env);
+    let notify_on_missing = notified(reading, typed.notify_on_missing, typed.provisioner.value);
     if let Some(At { id, value: Bootstrap::File(script) }) = &typed.bootstrap {
         let found = find_script(reading.bootstrap_dir.as_deref(), script);
         reading.refuse(*id, found);
@@ -99,6 +101,7 @@ pub(super) fn of(
         lease: reading.duration(typed.lease, SECOND, 30 * MINUTE),
         max_lifetime: reading.duration(typed.max_lifetime, SECOND, 24 * 60 * MINUTE),
         env,
+        notify_on_missing,
     };
     Some(PoolConfig { settings, bootstrap, ec2, step_metadata })
 }
@@ -156,6 +159,25 @@ fn variables(reading: &mut Reading<'_>, env: Option<Entries<ScalarText>>) -> Vec
         variables.push((key.value, text.0));
     }
     variables
+}
+
+/// Who is told of machines that never become workers.
+fn notified(
+    reading: &mut Reading<'_>,
+    typed: Option<At<Vec<At<String>>>>,
+    provisioner: ProvisionerWord,
+) -> Vec<String> {
+    let Some(At { id, value: typed }) = typed else { return Vec::new() };
+    if !typed.is_empty() && !reading.has_mail {
+        let hint = "add a [mail] with server, from and to: without it nobody can be told";
+        reading.wrong(id, "notify_on_missing needs a [mail]", hint);
+    }
+    if provisioner == ProvisionerWord::None {
+        let hint = "take it out: machines of your own are not started, so none is missing";
+        reading.wrong(id, "notify_on_missing is about machines that the master starts", hint);
+    }
+    let addresses = mail::addresses(reading, id, typed);
+    addresses.into_iter().map(|address| address.to_string()).collect()
 }
 
 /// Whether a bootstrap script is there: the master does not start without it. A `bootstrap_dir` that is

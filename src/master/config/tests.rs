@@ -40,7 +40,9 @@ fn the_example_is_right_with_any_of_its_settings_switched_on() {
     };
     parse(&with(&|_| true));
     // Certificate, key and CA only make sense together; the rest must stand by itself.
-    let alone = |line: &str| !["#cert", "#key", "#ca"].iter().any(|key| line.starts_with(key));
+    let alone = |line: &str| {
+        !["#cert", "#key", "#ca", "#user", "#password"].iter().any(|key| line.starts_with(key))
+    };
     let mut n_switches = 0;
     for (index, line) in lines.iter().enumerate() {
         if is_switched_off(line) && alone(line) {
@@ -60,6 +62,7 @@ fn the_example_has_every_key() {
     let mut wanted = 0;
     for (table, header) in [
         ("MasterFile", "[master]"),
+        ("MailFile", "[mail]"),
         ("PoolFile", "[[pool]]"),
         ("Ec2File", "[pool.ec2]"),
         ("ProjectFile", "[[project]]"),

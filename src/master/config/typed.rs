@@ -20,6 +20,8 @@ use crate::runtime::config_file::words::Label;
 pub(super) struct ConfigFile {
     /// The master itself.
     pub master: At<MasterFile>,
+    /// How people are told of what no page shows them in time.
+    pub mail: Option<At<MailFile>>,
     /// From what workers are made.
     pub pool: Option<Vec<At<PoolFile>>>,
     /// Whose changes are built.
@@ -50,6 +52,38 @@ pub(super) struct MasterFile {
     pub ca_file: Option<At<String>>,
     /// Whether pools with the local provisioner are allowed to run builds as the master's user.
     pub unsafe_local: Option<bool>,
+}
+
+/// `[mail]`
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MailFile {
+    /// Host and port.
+    pub server: At<String>,
+    /// How the connection is encrypted; default: STARTTLS, or from the first byte on port 465.
+    pub tls: Option<At<MailTlsWord>>,
+    /// The authorities that the server's certificate may come from, PEM; default: the system's.
+    pub ca_file: Option<At<String>>,
+    /// As whom the master logs in; default: it does not.
+    pub user: Option<At<String>>,
+    /// A file with the password.
+    pub password_file: Option<At<String>>,
+    /// Who mails come from.
+    pub from: At<String>,
+    /// The admins.
+    pub to: At<Vec<At<String>>>,
+}
+
+/// How the connection to a mail server is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum MailTlsWord {
+    /// By a command.
+    Starttls,
+    /// From the first byte.
+    Implicit,
+    /// Not at all.
+    None,
 }
 
 /// `[[pool]]`
@@ -88,6 +122,8 @@ pub(super) struct PoolFile {
     pub when_idle: Option<At<WhenIdle>>,
     /// Variables for every step on its workers.
     pub env: Option<Entries<ScalarText>>,
+    /// Who is told by mail of a machine that never became a worker.
+    pub notify_on_missing: Option<At<Vec<At<String>>>>,
     /// As in `[master]`, for this pool alone.
     pub unsafe_local: Option<bool>,
     /// How instances are asked for.
@@ -206,9 +242,9 @@ pub(super) struct ProjectFile {
 
 /// What is specified, but not built yet.
 pub(super) const LATER: Later = &[
-    ("ConfigFile", &["forge", "github", "gitlab", "reporter", "mail", "oidc"]),
+    ("ConfigFile", &["forge", "github", "gitlab", "reporter", "oidc"]),
     ("MasterFile", &["agent_listen"]),
-    ("PoolFile", &["notify_on_missing", "user"]),
+    ("PoolFile", &["user"]),
     ("Ec2File", &["elastic_ip", "attach_volumes", "cpu_credits", "ipv6", "placement", "user_data"]),
     ("ProjectFile", &["forge"]),
 ];

@@ -8,6 +8,7 @@ use crate::master::domain::entities::Job;
 use crate::master::domain::entities::PoolState;
 use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
+use crate::master::domain::mail::Recipients;
 use crate::model::attempt::AttemptRef;
 use crate::model::attempt::AttemptSpec;
 use crate::model::ids::BuildNumber;
@@ -150,6 +151,15 @@ pub enum Action {
     },
     /// Something a person must look at.
     Alarm(String),
+    /// Tell somebody by mail, if there is a mail server.
+    Mail {
+        /// Whom.
+        to: Recipients,
+        /// One line.
+        subject: String,
+        /// The rest.
+        text: String,
+    },
 }
 
 /// A change about which only this much is known yet.

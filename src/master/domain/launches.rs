@@ -143,7 +143,7 @@ impl Coordinator {
             }
             LaunchFailure::Denied | LaunchFailure::Invalid => {
                 self.launch_went_wrong(&pool, why);
-                self.pause(&pool, why.to_owned());
+                self.pause_itself(&pool, why.to_owned());
             }
             LaunchFailure::Unsettled | LaunchFailure::Other => self.launch_went_wrong(&pool, why),
         }
@@ -166,7 +166,7 @@ impl Coordinator {
         let Some(pool) = self.pools.get_mut(name) else { return };
         pool.cool(candidate, self.now, is_for_long);
         if is_for_long && pool.all_cool_for_long(self.now) {
-            self.pause(name, format!("none of its candidates exists; the last: {why}"));
+            self.pause_itself(name, format!("none of its candidates exists; the last: {why}"));
         }
     }
 
@@ -195,7 +195,10 @@ impl Coordinator {
         self.timers.set(Timer::Launch(name.clone()), self.now + delay);
         self.remember(Record::Pool(state));
         if failures >= pool::FAILURES_MAX {
-            self.pause(name, format!("{failures} launches in a row went wrong; the last: {why}"));
+            self.pause_itself(
+                name,
+                format!("{failures} launches in a row went wrong; the last: {why}"),
+            );
         }
         self.unsettled.insert(name.clone());
     }
@@ -208,6 +211,14 @@ impl Coordinator {
             let state = pool.state.clone();
             self.remember(Record::Pool(state));
         }
+    }
+
+    /// As `pause`, without anybody having asked for it: so somebody is told, once.
+    fn pause_itself(&mut self, name: &PoolName, why: String) {
+        if self.pools.get(name).is_some_and(|pool| pool.state.paused.is_none()) {
+            self.mail_paused(name, &why);
+        }
+        self.pause(name, why);
     }
 
     pub(super) fn pause(&mut self, name: &PoolName, why: String) {

@@ -19,6 +19,7 @@ mod greetings;
 mod instances;
 mod jobs;
 mod launches;
+pub mod mail;
 pub mod pipeline;
 mod pool;
 mod reconcile;

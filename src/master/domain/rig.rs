@@ -62,6 +62,7 @@ pub(super) fn pool(name: &str) -> PoolSettings {
         lease: Duration::from_secs(1800),
         max_lifetime: Duration::from_secs(12 * 3600),
         env: Vec::new(),
+        notify_on_missing: Vec::new(),
     }
 }
 

@@ -60,6 +60,8 @@ pub struct PoolSettings {
     pub max_lifetime: Duration,
     /// Variables for every step on its workers.
     pub env: Vec<(String, String)>,
+    /// Who is told by mail of a machine that was started and never became a worker.
+    pub notify_on_missing: Vec<String>,
 }
 
 /// How a pool's machines come to be.
