@@ -125,6 +125,7 @@ fn settings(policy: &Policy) -> Settings {
         has_bootstrap: false,
         candidates: Vec::new(),
         max_instances: MAX_INSTANCES,
+        seats: 0,
         min_idle: policy.min_idle,
         jobs_per_instance: policy.jobs_per_instance,
         shared: false,
@@ -328,6 +329,7 @@ impl World<'_> {
             | Action::ResolveChange(_)
             | Action::LoadBuild { .. }
             | Action::KeepConsole { .. }
+            | Action::Equip { .. }
             | Action::Disconnect { .. }
             | Action::Alarm(_)
             | Action::Mail { .. } => {}

@@ -174,6 +174,7 @@ pub fn instance(id: u64, worker: &str, status: InstanceStatus, at: Timestamp) ->
         worker: worker.into(),
         status,
         candidate: 0,
+        seat: None,
         what: Some("c7i.large in subnet-a, ami-1".into()),
         request: None,
         cloud_id: Some("4711:8899".into()),

@@ -138,6 +138,7 @@ impl World {
             has_bootstrap: false,
             candidates: Vec::new(),
             max_instances: 3,
+            seats: 0,
             min_idle: 0,
             jobs_per_instance: 0,
             shared: true,
@@ -152,6 +153,8 @@ impl World {
         };
         let shared = self.random(2) == 0;
         let min_idle = self.random(2) as u32;
+        // As many as it may have instances, or none.
+        let seats = self.random(2) as u32 * 3;
         let project = |name: &str| ProjectSettings { name: name.into(), repo: "repo".into() };
         Settings {
             pools: vec![
@@ -159,6 +162,7 @@ impl World {
                     provisioner: ProvisionerKind::Ec2,
                     candidates: vec!["here".to_owned(), "there".to_owned()],
                     has_bootstrap: true,
+                    seats,
                     jobs_per_instance,
                     shared,
                     ..pool("cloud", &["linux"])

@@ -36,6 +36,10 @@ pub(super) struct Reading<'d> {
     pub(super) folder: &'d Path,
     /// Where bootstrap scripts lie; nothing: the ones that come with busybee.
     pub(super) bootstrap_dir: Option<PathBuf>,
+    /// What instances and people use, where it is right.
+    pub(super) url: Option<String>,
+    /// Where the one port is, where it is right.
+    pub(super) listen: Option<SocketAddr>,
     /// Whether there is a `[mail]`.
     pub(super) has_mail: bool,
 }
@@ -123,7 +127,15 @@ pub(super) fn of(
     folder: &Path,
 ) -> Option<Meaning> {
     let has_mail = file.mail.is_some();
-    let mut reading = Reading { document, warnings, folder, bootstrap_dir: None, has_mail };
+    let mut reading = Reading {
+        document,
+        warnings,
+        folder,
+        bootstrap_dir: None,
+        url: None,
+        listen: None,
+        has_mail,
+    };
     let unsafe_local = file.master.value.unsafe_local.unwrap_or(false);
     let root = reading.document.root.id;
     let master = master(&mut reading, file.master);
@@ -176,6 +188,8 @@ fn master(reading: &mut Reading<'_>, typed: At<MasterFile>) -> Option<MasterConf
             None
         }
     };
+    reading.url.clone_from(&url);
+    reading.listen = listen;
     if let Some(id) = &typed.id {
         reading.refuse(id.id, words::check_name(&id.value));
     }

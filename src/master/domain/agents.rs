@@ -80,14 +80,11 @@ impl Coordinator {
             self.attempt_vanished(name, "its agent no longer has it");
         }
         let Some(live) = self.workers.get(name) else { return };
-        let has_script = self.pool_of(name).is_some_and(|pool| pool.settings.has_bootstrap);
         match live.worker.status {
-            WorkerStatus::Starting | WorkerStatus::Bootstrapping if has_script && !bootstrapped => {
-                self.change_worker(name, |worker, _| worker.status = WorkerStatus::Bootstrapping);
-                self.watch_bootstrap(name);
-                self.tell(name, ToAgent::Bootstrap);
+            WorkerStatus::Starting if self.lacks_equipment(name) => self.wait_for_equipment(name),
+            WorkerStatus::Starting | WorkerStatus::Bootstrapping => {
+                self.begin_worker(name, bootstrapped);
             }
-            WorkerStatus::Starting | WorkerStatus::Bootstrapping => self.worker_ready(name),
             // Into the pool's idle set again, now that it is known to have nothing.
             WorkerStatus::Idle => self.free_worker(name),
             WorkerStatus::Draining if live.worker.attempt.is_none() => self.free_worker(name),

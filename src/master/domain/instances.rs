@@ -47,6 +47,9 @@ impl Coordinator {
             }
             // The last master may have ended between the row and the call.
             InstanceStatus::Requested => self.timers.set(Timer::Settle(instance.id), self.now),
+            InstanceStatus::Pending | InstanceStatus::Running if instance.request.is_some() => {
+                self.timers.set(Timer::Equip(instance.id), self.now);
+            }
             _ => {}
         }
         self.instances.insert(instance.id, LiveInstance::new(instance));
@@ -65,6 +68,7 @@ impl Coordinator {
             self.instances.remove(&id);
             self.timers.clear(&Timer::Terminate(id));
             self.timers.clear(&Timer::Settle(id));
+            self.timers.clear(&Timer::Equip(id));
             if let Some(pool) = self.pools.get_mut(&instance.pool) {
                 pool.alive = pool.alive.saturating_sub(1);
                 self.unsettled.insert(instance.pool.clone());
@@ -76,7 +80,9 @@ impl Coordinator {
     pub(super) fn instance_accepted(&mut self, id: InstanceId, cloud_id: CloudId) {
         self.timers.clear(&Timer::Settle(id));
         self.change_instance(id, |instance, now| {
-            instance.request = None;
+            if instance.seat.is_none() {
+                instance.request = None;
+            }
             instance.cloud_id = Some(cloud_id);
             instance.accepted_at = instance.accepted_at.or(Some(now));
             if instance.status == InstanceStatus::Requested {
@@ -91,6 +97,7 @@ impl Coordinator {
             known.cooling.remove(&candidate);
             self.list_soon(&pool);
         }
+        self.equip(id);
         // It was given up while the provisioner was asked: now there is something to end.
         let live = self.instances.get(&id);
         if live.is_some_and(|live| live.instance.status == InstanceStatus::Terminating) {

@@ -42,6 +42,7 @@ impl Coordinator {
         let id = InstanceId(self.last_ids.instance);
         let launch = LaunchId(format!("{:016x}{:016x}", self.dice.roll(), self.dice.roll()));
         let name = self.fresh_name(pool);
+        let Ok(seat) = self.free_seat(pool) else { return };
         let Some(known) = self.pools.get_mut(pool) else { return };
         let Some(candidate) = known.candidate(self.now) else { return };
         known.alive += 1;
@@ -53,6 +54,7 @@ impl Coordinator {
             worker: name.clone(),
             status: InstanceStatus::Requested,
             candidate,
+            seat,
             what: None,
             request: None,
             cloud_id: None,
@@ -91,8 +93,8 @@ impl Coordinator {
             None => {
                 let life = self.pools.get(&pool).map(|pool| pool.settings.max_lifetime);
                 let expires_at = row.requested_at + life.unwrap_or_default() + EXPIRY_MARGIN;
-                let candidate = row.candidate;
-                Action::Prepare { instance: id, launch, pool, worker, candidate, expires_at }
+                let (candidate, seat) = (row.candidate, row.seat);
+                Action::Prepare { instance: id, launch, pool, worker, candidate, seat, expires_at }
             }
         };
         self.perform(action);
@@ -214,7 +216,7 @@ impl Coordinator {
     }
 
     /// As `pause`, without anybody having asked for it: so somebody is told, once.
-    fn pause_itself(&mut self, name: &PoolName, why: String) {
+    pub(super) fn pause_itself(&mut self, name: &PoolName, why: String) {
         if self.pools.get(name).is_some_and(|pool| pool.state.paused.is_none()) {
             self.mail_paused(name, &why);
         }

@@ -14,6 +14,7 @@ pub mod coordinator;
 pub mod decision;
 mod dice;
 pub mod entities;
+mod equipment;
 pub mod event;
 mod greetings;
 mod instances;

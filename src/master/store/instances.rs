@@ -64,13 +64,13 @@ pub(super) fn write(connection: &Connection, instance: &Instance) -> rusqlite::R
     let mut statement = connection.prepare_cached(
         "INSERT INTO instances (id, launch, pool, worker, status, cloud_id, why_started, \
          why_ended, requested_at, accepted_at, running_at, contact_at, ready_at, ending_at, \
-         ended_at, candidate, what, request) \
+         ended_at, candidate, what, request, seat) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18) \
+         ?18, ?19) \
          ON CONFLICT (id) DO UPDATE SET launch = ?2, pool = ?3, worker = ?4, status = ?5, \
          cloud_id = ?6, why_started = ?7, why_ended = ?8, requested_at = ?9, accepted_at = ?10, \
          running_at = ?11, contact_at = ?12, ready_at = ?13, ending_at = ?14, ended_at = ?15, \
-         candidate = ?16, what = ?17, request = ?18",
+         candidate = ?16, what = ?17, request = ?18, seat = ?19",
     )?;
     statement.execute(params![
         columns::put(instance.id.0),
@@ -91,6 +91,7 @@ pub(super) fn write(connection: &Connection, instance: &Instance) -> rusqlite::R
         instance.candidate,
         instance.what,
         instance.request,
+        instance.seat,
     ])?;
     Ok(())
 }
@@ -103,6 +104,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Instance> {
         worker: WorkerName(row.get("worker")?),
         status: columns::word(row, "status")?,
         candidate: row.get("candidate")?,
+        seat: row.get("seat")?,
         what: row.get("what")?,
         request: row.get("request")?,
         cloud_id: row.get::<_, Option<String>>("cloud_id")?.map(CloudId),

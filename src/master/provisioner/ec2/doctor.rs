@@ -19,6 +19,7 @@ use crate::master::provisioner::ec2::error::CallError;
 use crate::master::provisioner::ec2::error::ErrorClass;
 use crate::master::provisioner::ec2::query::Query;
 use crate::master::provisioner::ec2::run_instances;
+use crate::master::provisioner::ec2::surroundings::GROUP_ID;
 
 /// What EC2 answers a dry run that would have worked.
 const WOULD_WORK: &str = "DryRunOperation";
@@ -53,6 +54,7 @@ impl Ec2Provisioner {
         let subnets = self.subnets(&mut found).await;
         self.types(&image, &subnets, &mut found).await;
         found.extend(self.groups().await);
+        self.examine_belongings(&mut found).await;
         found.extend(self.dry_runs(order).await);
         found.extend(self.endings().await);
         found
@@ -189,6 +191,10 @@ impl Ec2Provisioner {
             )];
         }
         let ids = self.settings.security_groups.iter().map(String::as_str);
+        let ids: Vec<&str> = ids.filter(|group| group.starts_with(GROUP_ID)).collect();
+        if ids.is_empty() {
+            return Vec::new();
+        }
         let query = Query::new("DescribeSecurityGroups").with_list("GroupId", ids);
         let groups = match self.client.call::<Groups>(&query).await {
             Ok(groups) => groups.security_group_info.item,

@@ -5,10 +5,15 @@
 //! instance. What is ours is known by its tags.
 
 mod answers;
+mod belongings;
 mod client;
 mod credentials;
+mod disks;
 pub mod doctor;
+mod doctor_belongings;
+mod equip;
 mod error;
+mod kept;
 pub mod marked;
 mod open_requests;
 pub mod prices;
@@ -16,6 +21,7 @@ mod query;
 mod run_instances;
 pub mod settings;
 mod stop_and_start;
+mod surroundings;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,6 +31,7 @@ use crate::master::domain::event::Machine;
 use crate::master::domain::event::MachineState;
 use crate::master::provisioner::Call;
 use crate::master::provisioner::Ending;
+use crate::master::provisioner::EquipOrder;
 use crate::master::provisioner::LaunchError;
 use crate::master::provisioner::LaunchOrder;
 use crate::master::provisioner::PrepareOrder;
@@ -38,8 +45,10 @@ use crate::master::provisioner::ec2::answers::InstancesPage;
 use crate::master::provisioner::ec2::answers::Launched;
 use crate::master::provisioner::ec2::client::Client;
 use crate::master::provisioner::ec2::credentials::CredentialsFrom;
+use crate::master::provisioner::ec2::equip::Belongings;
 use crate::master::provisioner::ec2::error::CallError;
 use crate::master::provisioner::ec2::error::ErrorClass;
+use crate::master::provisioner::ec2::kept::Kept;
 use crate::master::provisioner::ec2::query::Query;
 use crate::master::provisioner::ec2::run_instances::Facts;
 use crate::master::provisioner::ec2::settings::Candidate;
@@ -95,10 +104,14 @@ impl Ec2Provisioner {
             failure: LaunchFailure::Invalid,
         })?;
         let image = self.image().await.map_err(launch_error)?;
+        let Belongings { equipment, zone, names } = self.belongings(order.seat).await?;
+        let surroundings = self.surroundings(candidate, zone).await?;
         let query = run_instances::request(&Facts {
             settings: &self.settings,
             candidate,
             image: &image,
+            groups: &surroundings.groups,
+            zone: surroundings.zone.as_deref(),
             master: &self.master,
             pool: &self.pool,
             launch: &order.launch,
@@ -106,18 +119,17 @@ impl Ec2Provisioner {
             expires_at: order.expires_at,
             user_data: &order.user_data,
         });
-        let request = serde_json::to_string(&query).map_err(|why| LaunchError {
-            sentence: format!("cannot write the request down: {why}"),
-            failure: LaunchFailure::Other,
-        })?;
-        let what = format!("{candidate}, {}", image.image_id);
+        let request = Kept::new(query, equipment).write();
+        let request =
+            request.map_err(|sentence| LaunchError { sentence, failure: LaunchFailure::Other })?;
+        let what = std::iter::once(format!("{candidate}, {}", image.image_id)).chain(names);
+        let what = what.collect::<Vec<_>>().join(", ");
         Ok(Prepared { request, what })
     }
 
     async fn launch_now(&self, order: LaunchOrder) -> Result<CloudId, LaunchError> {
         let invalid = |sentence: String| LaunchError { sentence, failure: LaunchFailure::Invalid };
-        let stored: Query = serde_json::from_str(&order.request)
-            .map_err(|why| invalid(format!("cannot read the request that was kept: {why}")))?;
+        let (stored, _) = Kept::read(&order.request).map_err(invalid)?.into_parts();
         let query = run_instances::ready(stored, |text| order.fill_in(text)).map_err(invalid)?;
         let answer: Result<Launched, CallError> = self.client.call(&query).await;
         match answer {
@@ -255,6 +267,10 @@ impl Provisioner for Ec2Provisioner {
 
     fn launch(&self, order: LaunchOrder) -> Call<'_, Result<CloudId, LaunchError>> {
         Box::pin(self.launch_now(order))
+    }
+
+    fn equip(&self, order: EquipOrder) -> Call<'_, Result<(), LaunchError>> {
+        Box::pin(async move { self.equip_now(&order).await })
     }
 
     fn terminate(
