@@ -153,7 +153,7 @@ fn provisioner(house: &House) -> Ec2Provisioner {
         cpu_credits: None,
         elastic_ips: Vec::new(),
         root_disk: Disk::default(),
-        disks: BTreeMap::new(),
+        disks: [].into(),
         attached: Vec::new(),
         placement: Placement::default(),
         tags: std::collections::BTreeMap::new(),

@@ -51,7 +51,7 @@ impl Ec2Provisioner {
         if let Some(wanted) = self.settings.elastic_ips.get(seat) {
             let address = self.address(wanted).await?;
             if let Some(holder) = address.holder() {
-                return Err(self.taken(&format!("{}", address.public_ip), holder).await);
+                return Err(self.taken(&address.public_ip, holder).await);
             }
             names.push(address.public_ip);
             equipment.allocation = Some(address.allocation_id);
