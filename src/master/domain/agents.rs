@@ -132,6 +132,7 @@ impl Coordinator {
             false => format!("the bootstrap script {how}; its last lines:\n{tail}"),
         };
         self.end_worker(name, &why);
+        self.mail_missing(&pool, name, &why);
         self.launch_went_wrong(&pool, &why);
     }
 
@@ -158,7 +159,9 @@ impl Coordinator {
             let unready = workers::is_coming(&live.worker).then(|| live.worker.pool.clone());
             self.end_worker(name, sentence);
             if let Some(pool) = unready {
-                self.launch_went_wrong(&pool, &format!("its agent left: {sentence}"));
+                let why = format!("its agent left: {sentence}");
+                self.mail_missing(&pool, name, &why);
+                self.launch_went_wrong(&pool, &why);
             }
         } else {
             self.worker_gone(name, sentence);

@@ -187,6 +187,7 @@ impl Coordinator {
         self.hang_up_on_gone(&worker, &why);
         self.worker_gone(&worker, &why);
         if !was_asked && !was_ready {
+            self.mail_missing(&pool, &worker, &why);
             self.launch_went_wrong(&pool, &why);
         }
     }

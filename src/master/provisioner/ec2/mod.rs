@@ -103,7 +103,7 @@ impl Ec2Provisioner {
             sentence: format!("pool \"{}\" names no instance type", self.pool),
             failure: LaunchFailure::Invalid,
         })?;
-        let image = self.image().await.map_err(launch_error)?;
+        let image = self.image_for(&candidate.instance_type).await.map_err(launch_error)?;
         let Belongings { equipment, zone, names } = self.belongings(order.seat).await?;
         let surroundings = self.surroundings(candidate, zone).await?;
         let query = run_instances::request(&Facts {
@@ -220,8 +220,14 @@ impl Ec2Provisioner {
         Err(CallError::unreadable("DescribeInstances", "its pages do not end"))
     }
 
-    /// The image that a launch is to use now.
+    /// The image that the most preferred way to launch is to use now.
     async fn image(&self) -> Result<FoundImage, CallError> {
+        let first = self.candidates.first().map(|candidate| candidate.instance_type.as_str());
+        self.image_for(first.unwrap_or_default()).await
+    }
+
+    /// The image that a launch of this type is to use now.
+    async fn image_for(&self, instance_type: &str) -> Result<FoundImage, CallError> {
         let query = Query::new("DescribeImages");
         let query = match &self.settings.image {
             Image::Id(id) => query.with_list("ImageId", [id.as_str()]),
@@ -231,7 +237,7 @@ impl Ec2Provisioner {
                 .with_filter(2, "state", &["available"]),
         };
         let found: Images = self.client.call(&query).await?;
-        newest(found.images_set.item).ok_or_else(|| CallError {
+        newest(found.images_set.item, architecture_of(instance_type)).ok_or_else(|| CallError {
             class: ErrorClass::Invalid,
             code: String::new(),
             sentence: match &self.settings.image {
@@ -329,11 +335,28 @@ fn ended_because(instance: &Instance) -> Option<String> {
     }
 }
 
-/// The image that was made last. Dates are RFC 3339 in UTC, so their order is that of their text.
-fn newest(images: Vec<FoundImage>) -> Option<FoundImage> {
+/// The image that was made last, of those for this architecture where there is any: a name may stand for
+/// several. Dates are RFC 3339 in UTC, so their order is that of their text.
+fn newest(images: Vec<FoundImage>, architecture: &str) -> Option<FoundImage> {
     images.into_iter().max_by(|one, other| {
-        (&one.creation_date, &one.image_id).cmp(&(&other.creation_date, &other.image_id))
+        let key = |image: &FoundImage| image.architecture == architecture;
+        (key(one), &one.creation_date, &one.image_id).cmp(&(
+            key(other),
+            &other.creation_date,
+            &other.image_id,
+        ))
     })
+}
+
+/// What a type's processor is, by its name: a `g` behind the generation is Amazon's own (EC2 user guide,
+/// "Naming conventions").
+fn architecture_of(instance_type: &str) -> &'static str {
+    let family = instance_type.split('.').next().unwrap_or_default();
+    let (_, capabilities) = family.split_once(|c: char| c.is_ascii_digit()).unwrap_or_default();
+    match family == "a1" || capabilities.contains('g') {
+        true => "arm64",
+        false => "x86_64",
+    }
 }
 
 /// What a failed call means for a launch.
@@ -388,6 +411,36 @@ mod tests {
         let own = instance("terminated", Some("Client.InstanceInitiatedShutdown"));
         let reason = machine(&own).and_then(|machine| machine.reason);
         assert_eq!(reason.as_deref(), Some("the machine shut itself down"));
+    }
+
+    #[test]
+    fn the_newest_image_is_one_that_the_type_can_run() {
+        let image = |id: &str, date: &str, architecture: &str| FoundImage {
+            image_id: id.to_owned(),
+            creation_date: date.to_owned(),
+            image_state: "available".to_owned(),
+            architecture: architecture.to_owned(),
+            name: String::new(),
+            root_device_name: None,
+            block_device_mapping: Items::default(),
+        };
+        let images = vec![
+            image("ami-1", "2026-01-01T00:00:00.000Z", "x86_64"),
+            image("ami-2", "2026-02-01T00:00:00.000Z", "x86_64"),
+            image("ami-3", "2026-03-01T00:00:00.000Z", "arm64"),
+        ];
+        let of = |kind: &str| {
+            let found = newest(images.clone(), architecture_of(kind));
+            found.map(|image| image.image_id).unwrap_or_default()
+        };
+        for kind in ["c7i.large", "m5dn.xlarge", "g5.xlarge", "t3a.small", "p4d.24xlarge"] {
+            assert_eq!(of(kind), "ami-2", "{kind}");
+        }
+        for kind in ["c7g.large", "t4g.small", "im4gn.large", "g5g.xlarge", "a1.large"] {
+            assert_eq!(of(kind), "ami-3", "{kind}");
+        }
+        let only = newest(images[..1].to_vec(), "arm64").map(|image| image.image_id);
+        assert_eq!(only.as_deref(), Some("ami-1"), "a doctor says what is wrong with it");
     }
 
     #[test]
