@@ -13,7 +13,10 @@ use busybee::master::domain::decision::ToAgent;
 use busybee::master::domain::entities::Job;
 use busybee::master::domain::event::AgentEvent;
 use busybee::master::domain::event::AgentHello;
+use busybee::master::domain::event::EndCause;
 use busybee::master::domain::event::Event;
+use busybee::master::domain::event::Machine as Listed;
+use busybee::master::domain::event::MachineState;
 use busybee::master::domain::event::Proof;
 use busybee::master::domain::event::Request;
 use busybee::master::domain::event::Resolved;
@@ -81,6 +84,7 @@ enum Happening {
 }
 
 struct Machine {
+    id: CloudId,
     launch: LaunchId,
     up_since: Timestamp,
     connection: Option<ConnectionId>,
@@ -144,6 +148,7 @@ fn settings(policy: &Policy) -> Settings {
         has_bootstrap: false,
         candidates: Vec::new(),
         max_instances: MAX_INSTANCES,
+        seats: 0,
         min_idle: policy.min_idle,
         jobs_per_instance: policy.jobs_per_instance,
         shared: false,
@@ -350,11 +355,12 @@ impl World<'_> {
             }
             Action::Launch { instance, launch, worker, .. } => {
                 let (up_since, connection) = (self.now + PENDING, None);
-                let machine = Machine { launch, up_since, connection, is_ending: false };
+                let cloud_id = CloudId(format!("i-{instance}"));
+                let id = cloud_id.clone();
+                let machine = Machine { id, launch, up_since, connection, is_ending: false };
                 self.machines.insert(worker.clone(), machine);
                 let ready = up_since + boot(&mut self.dice);
                 self.at(ready, Happening::Calls(worker));
-                let cloud_id = CloudId(format!("i-{instance}"));
                 self.say(Event::InstanceAccepted { instance, cloud_id });
             }
             Action::Terminate { instance, launch, .. } => {
@@ -366,8 +372,15 @@ impl World<'_> {
                 self.at(self.now + SHUTTING_DOWN, Happening::Ends(instance, worker));
             }
             Action::ListInstances(pool) => {
-                // Nothing is ever lost here, so the list would say nothing new.
-                self.say(Event::CloudUnlisted { pool, sentence: String::new() });
+                let machines = self.machines.values().map(|machine| Listed {
+                    cloud_id: machine.id.clone(),
+                    launch: machine.launch.clone(),
+                    state: MachineState::Running,
+                    reason: None,
+                    cause: EndCause::Unknown,
+                });
+                let (machines, asked_at) = (machines.collect(), self.now);
+                self.say(Event::CloudListed { pool, asked_at, machines });
             }
             Action::Tell { worker, message: ToAgent::Run(spec), .. } => {
                 let attempt = spec.id;
@@ -382,6 +395,8 @@ impl World<'_> {
             | Action::ResolveChange(_)
             | Action::LoadBuild { .. }
             | Action::KeepConsole { .. }
+            | Action::Equip { .. }
+            | Action::Probe { .. }
             | Action::Disconnect { .. }
             | Action::Alarm(_)
             | Action::Mail { .. } => {}

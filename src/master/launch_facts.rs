@@ -15,6 +15,7 @@ use crate::master::road_files::RoadFiles;
 use crate::master::user_data;
 use crate::master::user_data::Road;
 use crate::master::user_data::UserData;
+use crate::master::user_data::parts;
 use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
 use crate::model::ids::WorkerName;
@@ -103,7 +104,13 @@ impl LaunchFacts {
         self.pools.get(pool)?;
         let worker = WorkerName(format!("{pool}-example"));
         let facts = self.facts(pool, &worker);
-        Some(user_data::render_masked(&facts, self.road_of(pool)))
+        Some(self.with_parts(pool, &user_data::render_masked(&facts, self.road_of(pool))))
+    }
+
+    /// Ours, and what the pool's admin has added.
+    fn with_parts(&self, pool: &PoolName, ours: &str) -> String {
+        let parts = self.pools.get(pool).map(|pool| pool.user_data.as_slice());
+        parts::join(ours, parts.unwrap_or_default())
     }
 
     fn road_of(&self, pool: &PoolName) -> Road {
@@ -151,7 +158,8 @@ impl LaunchFacts {
 
 impl Briefing for LaunchFacts {
     fn user_data(&self, pool: &PoolName, worker: &WorkerName) -> String {
-        user_data::render(&self.facts(pool, worker), self.road_of(pool), PASSWORD_PLACE)
+        let facts = self.facts(pool, worker);
+        self.with_parts(pool, &user_data::render(&facts, self.road_of(pool), PASSWORD_PLACE))
     }
 
     fn password(&self, launch: &LaunchId) -> Secret<String> {

@@ -162,6 +162,7 @@ pub(super) mod tests {
             worker: WorkerName::from("w"),
             status,
             candidate: 0,
+            seat: None,
             what: None,
             price_per_hour: None,
             request: None,

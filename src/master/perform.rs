@@ -23,6 +23,7 @@ use crate::master::inbox::Inbox;
 use crate::master::logs::LogStore;
 use crate::master::mail::Mailer;
 use crate::master::provisioner::Ending;
+use crate::master::provisioner::EquipOrder;
 use crate::master::provisioner::LaunchError;
 use crate::master::provisioner::LaunchOrder;
 use crate::master::provisioner::PrepareOrder;
@@ -74,9 +75,9 @@ impl Performer {
                 tokio::spawn(async move { changes.resolve(change).await });
             }
             Action::LoadBuild { project, number } => self.load_build(project, number),
-            Action::Prepare { instance, launch, pool, worker, candidate, expires_at } => {
+            Action::Prepare { instance, launch, pool, worker, candidate, seat, expires_at } => {
                 let user_data = self.briefing.user_data(&pool, &worker);
-                let order = PrepareOrder { launch, worker, candidate, user_data, expires_at };
+                let order = PrepareOrder { launch, worker, candidate, seat, user_data, expires_at };
                 self.prepare(instance, &pool, order);
             }
             Action::Launch { instance, launch, pool, worker, request } => {
@@ -84,12 +85,17 @@ impl Performer {
                 let order = LaunchOrder { launch, request, password };
                 self.launch(instance, &pool, worker, order);
             }
+            Action::Equip { instance, launch, pool, cloud_id, request } => {
+                self.equip(instance, &pool, EquipOrder { launch, cloud_id, request });
+            }
             Action::Terminate { instance, launch, pool, cloud_id, console_for, urgency } => {
                 self.terminate(instance, launch, pool, (cloud_id, urgency), console_for);
             }
             Action::Probe { pool, launch, worker, expires_at } => {
                 let user_data = self.briefing.user_data(&pool, &worker);
-                let order = PrepareOrder { launch, worker, candidate: 0, user_data, expires_at };
+                let seat = None;
+                let order =
+                    PrepareOrder { launch, worker, candidate: 0, seat, user_data, expires_at };
                 self.probe(pool, order);
             }
             Action::KeepConsole { launch, pool, cloud_id, worker } => {
@@ -180,6 +186,27 @@ impl Performer {
             if loads.load(Ordering::Relaxed) == asked_in {
                 inbox.send(event).await;
             }
+        });
+    }
+
+    fn equip(&self, instance: InstanceId, pool: &PoolName, order: EquipOrder) {
+        let inbox = self.inbox.clone();
+        let provisioner = self.provisioner(pool);
+        tokio::spawn(async move {
+            let equipped = match provisioner {
+                Ok(provisioner) => provisioner.equip(order).await,
+                Err(why) => Err(why),
+            };
+            let event = match equipped {
+                Ok(()) => Event::InstanceEquipped { instance },
+                Err(LaunchError { sentence, failure }) => {
+                    if failure != LaunchFailure::Unsettled {
+                        warn!("cannot give a machine what belongs to it: {sentence}");
+                    }
+                    Event::EquipFailed { instance, sentence, failure }
+                }
+            };
+            inbox.send(event).await;
         });
     }
 

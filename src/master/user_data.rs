@@ -3,6 +3,8 @@
 //! Pure text: the same values give the same bytes, so a launch that is tried again sends the same
 //! user-data. The road itself is described in `bootstrap/README.md`.
 
+pub mod parts;
+
 /// The program that fetches, checks and runs; served as `/runurl`.
 pub const RUNURL: &str = include_str!("../../bootstrap/runurl");
 

@@ -112,6 +112,7 @@ fn settings(furniture: &Furniture) -> Settings {
             has_bootstrap: furniture.bootstrap.is_some(),
             candidates: Vec::new(),
             max_instances: 2,
+            seats: 0,
             min_idle: 0,
             jobs_per_instance: 0,
             shared: true,

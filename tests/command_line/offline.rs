@@ -155,3 +155,35 @@ fn a_wrong_masters_file_is_told_place_by_place() {
     let ran = run_in(dir.path(), "check --config nowhere.toml").ended_with(1);
     assert!(ran.text().starts_with("nowhere.toml: "), "{}", ran.text());
 }
+
+/// What stands in the user-data, as Python's `email` reads it, which is what cloud-init reads it with.
+const PARTS: &str = "import email, sys
+for part in email.message_from_string(sys.stdin.read()).walk():
+    if part.get_content_maintype() != 'multipart':
+        text = part.get_payload(decode=True).decode()
+        print(part.get_content_type(), part.get_filename(), text.splitlines()[0], len(text) > 1000)";
+
+#[test]
+fn user_data_of_the_admins_own_stands_behind_ours_as_cloud_init_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("own.sh"), "#!/bin/sh\necho '\u{e9}'\n").unwrap();
+    let file = "[master]\nurl = \"https://ci.example.com\"\n[[pool]]\nname = \"cloud\"\nprovisioner = \"ec2\"\n\
+                [pool.ec2]\nregion = \"eu-west-1\"\nami = \"ami-1\"\ninstance_types = [\"c7i.large\"]\n\
+                user_data = [{ file = \"own.sh\" }, { text = \"#cloud-config\\npackages: [git]\\n\" }]\n";
+    std::fs::write(dir.path().join("busybee.toml"), file).unwrap();
+    let shown = run_in(dir.path(), "user-data cloud --config busybee.toml").ended_with(0);
+    assert!(shown.text().contains("\u{2039}secret\u{203a}"), "the password is masked");
+    let shown = shown.text().replace("\u{2039}secret\u{203a}", "secret");
+    std::fs::write(dir.path().join("shown"), shown).unwrap();
+    let mut python = std::process::Command::new("python3");
+    python.args(["-c", PARTS]).stdin(std::fs::File::open(dir.path().join("shown")).unwrap());
+    let Ok(read) = python.output() else {
+        assert!(std::env::var_os("BUSYBEE_REQUIRE_TOOLS").is_none(), "this test needs python3");
+        return println!("SKIPPED: there is no python3");
+    };
+    insta::assert_snapshot!(String::from_utf8_lossy(&read.stdout), @r"
+    text/x-shellscript busybee #!/bin/sh True
+    text/x-shellscript own.sh #!/bin/sh False
+    text/cloud-config text #cloud-config False
+    ");
+}

@@ -55,6 +55,9 @@ fn inode(path: &Path) -> u64 {
     std::fs::metadata(path).unwrap().ino()
 }
 
+/// A lost agent is not waited for longer than its step may go on.
+const SHORT_LEASE: &str = "max_instances = 1\nlease = \"12s\"\nreconnect_grace = \"12s\"";
+
 #[test]
 fn a_newer_agent_takes_the_attempt_up_and_the_step_never_notices() {
     let numbered = Numbered::new(3, 3000);
@@ -99,8 +102,7 @@ fn a_step_ends_with_its_lease_when_neither_agent_nor_master_is_heard_of() {
     let numbered = Numbered::new(2, 10);
     // The job may be lost once: it is the lease that ends it.
     let pipeline = numbered.pipeline("retry: { infra: 0 }");
-    let mut house =
-        House::open(&Plan { pipeline: &pipeline, pool: "max_instances = 1\nlease = \"12s\"" });
+    let mut house = House::open(&Plan { pipeline: &pipeline, pool: SHORT_LEASE });
     house.push(&[("more.txt", "more")], "count");
     numbered.await_part(&house, 1);
     let agent = agent(&house);
@@ -127,8 +129,7 @@ fn a_step_ends_with_its_lease_when_neither_agent_nor_master_is_heard_of() {
 fn a_step_outlives_its_lease_while_its_agent_and_master_speak() {
     let numbered = Numbered::new(2, 10);
     let pipeline = numbered.pipeline("retry: { infra: 0 }");
-    let house =
-        House::open(&Plan { pipeline: &pipeline, pool: "max_instances = 1\nlease = \"12s\"" });
+    let house = House::open(&Plan { pipeline: &pipeline, pool: SHORT_LEASE });
     house.push(&[("more.txt", "more")], "count");
     numbered.await_part(&house, 1);
     let lease = files_below(&house.data_dir(), "lease");

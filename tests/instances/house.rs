@@ -126,7 +126,7 @@ poll = "1s"
 "#,
             data = self.path("data").display(),
             pool = plan.pool,
-            ec2 = plan.ec2,
+            ec2 = crate::told::with_belongings(self.rig(), plan.ec2),
             endpoint = self.gate.address(),
             gateway = self.rig().fact("gateway"),
             git = self._git.port(),

@@ -6,10 +6,11 @@ use busybee::master::provisioner::PASSWORD_PLACE;
 use busybee::master::provisioner::PrepareOrder;
 use busybee::master::provisioner::Provisioner;
 use busybee::master::provisioner::ec2::Ec2Provisioner;
+use busybee::master::provisioner::ec2::settings::Disk;
 use busybee::master::provisioner::ec2::settings::Ec2Settings;
 use busybee::master::provisioner::ec2::settings::Image;
 use busybee::master::provisioner::ec2::settings::Market;
-use busybee::master::provisioner::ec2::settings::RootDisk;
+use busybee::master::provisioner::ec2::settings::Placement;
 use busybee::model::ids::CloudId;
 use busybee::model::ids::LaunchId;
 use busybee::model::secret::Secret;
@@ -148,7 +149,13 @@ fn provisioner(house: &House) -> Ec2Provisioner {
         key_name: None,
         instance_profile: None,
         public_ip: None,
-        root_disk: RootDisk::default(),
+        ipv6: false,
+        cpu_credits: None,
+        elastic_ips: Vec::new(),
+        root_disk: Disk::default(),
+        disks: [].into(),
+        attached: Vec::new(),
+        placement: Placement::default(),
         tags: std::collections::BTreeMap::new(),
         prices: Default::default(),
     };
@@ -162,6 +169,7 @@ async fn bare(provisioner: &Ec2Provisioner, name: &str, expires_at: Timestamp) -
         launch: launch.clone(),
         worker: "cloud-9".into(),
         candidate: 0,
+        seat: None,
         user_data: format!("#!/bin/sh\n: {PASSWORD_PLACE}\n"),
         expires_at,
     };

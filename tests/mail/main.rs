@@ -1,5 +1,6 @@
 //! Mail against a server that is one: it arrives, encrypted and once, or somebody reads why not.
 
+mod master;
 mod server;
 
 use std::path::Path;

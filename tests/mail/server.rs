@@ -25,7 +25,7 @@ pub(crate) const USER: &str = "busybee";
 pub(crate) const PASSWORD: &str = "correct horse";
 
 /// Nothing that a test waits for takes longer, also on a loaded computer.
-const DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// How a server behaves.
 #[derive(Clone, Copy, Debug, Default)]

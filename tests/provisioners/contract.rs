@@ -28,6 +28,7 @@ pub(crate) async fn order(
         launch: launch.clone(),
         worker: WorkerName(format!("contract-{}", &launch.as_str()[..1])),
         candidate: 0,
+        seat: None,
         user_data: with_password_place(user_data),
         expires_at: Timestamp(4_000_000_000_000),
     };

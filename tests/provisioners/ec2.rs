@@ -15,10 +15,11 @@ use busybee::master::provisioner::Provisioner;
 use busybee::master::provisioner::ec2::Ec2Provisioner;
 use busybee::master::provisioner::ec2::marked::Region;
 use busybee::master::provisioner::ec2::prices::Prices;
+use busybee::master::provisioner::ec2::settings::Disk;
 use busybee::master::provisioner::ec2::settings::Ec2Settings;
 use busybee::master::provisioner::ec2::settings::Image;
 use busybee::master::provisioner::ec2::settings::Market;
-use busybee::master::provisioner::ec2::settings::RootDisk;
+use busybee::master::provisioner::ec2::settings::Placement;
 use busybee::model::ids::LaunchId;
 use busybee::model::money::Money;
 use busybee::model::time::Timestamp;
@@ -54,9 +55,13 @@ pub(crate) fn python(test: &str) -> Option<String> {
 
 /// Nothing where there is no moto.
 pub(crate) fn api(test: &str, arguments: &[&str]) -> Option<Api> {
+    served(test, &[&["-m", "ec2rig", "api"], arguments].concat())
+}
+
+/// The same by another script. Nothing where there is no moto.
+pub(crate) fn served(test: &str, arguments: &[&str]) -> Option<Api> {
     let python = python(test)?;
     let mut process = Command::new(python)
-        .args(["-m", "ec2rig", "api"])
         .args(arguments)
         .env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rig"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -88,7 +93,13 @@ pub(crate) fn settings() -> Ec2Settings {
         key_name: None,
         instance_profile: None,
         public_ip: None,
-        root_disk: RootDisk::default(),
+        ipv6: false,
+        cpu_credits: None,
+        elastic_ips: Vec::new(),
+        root_disk: Disk::default(),
+        disks: BTreeMap::new(),
+        attached: Vec::new(),
+        placement: Placement::default(),
         tags: BTreeMap::from([("team".to_owned(), "a+b *~ü".to_owned())]),
         prices: Default::default(),
     }
@@ -150,6 +161,7 @@ pub(crate) fn an_order() -> PrepareOrder {
         launch: LaunchId("a0000000000000000000000000000000".into()),
         worker: "cloud-1".into(),
         candidate: 0,
+        seat: None,
         user_data: contract::with_password_place("true"),
         expires_at: Timestamp(4_000_000_000_000),
     }

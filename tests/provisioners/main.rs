@@ -11,6 +11,7 @@ use crate::contract::alive;
 use crate::contract::eventually;
 use crate::contract::order;
 
+mod belongings;
 mod contract;
 mod dictated;
 mod doctor;

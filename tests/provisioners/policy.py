@@ -110,6 +110,10 @@ def resources_of(query):
         kinds.append(("key-pair", {}))
     if query.get("InstanceMarketOptions.MarketType") == "spot":
         kinds.append(("spot-instances-request", {}))
+    if "Placement.GroupName" in query:
+        kinds.append(("placement-group", {}))
+    if "Placement.HostId" in query:
+        kinds.append(("dedicated-host", {}))
     return [(kind, {**context, **tags.get(kind, {})}) for kind, context in kinds], tags
 
 
@@ -160,7 +164,9 @@ def problems(text, requests):
     ours = {"aws:ResourceTag/busybee:master": "ci"}
     for action, kind in (("TerminateInstances", "instance"), ("StopInstances", "instance"),
                          ("StartInstances", "instance"), ("GetConsoleOutput", "instance"),
-                         ("CancelSpotInstanceRequests", "spot-instances-request")):
+                         ("CancelSpotInstanceRequests", "spot-instances-request"),
+                         ("AttachVolume", "instance"), ("AssociateAddress", "instance"),
+                         ("AssociateAddress", "network-interface")):
         for tags, expected in ((ours, True), ({}, False), ({"aws:ResourceTag/team": "db"}, False)):
             if is_allowed(policy, action, arn(kind), tags) != expected:
                 found.append(f"{action} on what has the tags {tags}: {'refused' if expected else 'allowed'}")
@@ -168,6 +174,15 @@ def problems(text, requests):
     for resource, expected in ((SPOT_ROLE, True), (SPOT_ROLE.replace("spot", "ecs"), False)):
         if is_allowed(policy, "GetRole", resource, {}, "iam") != expected:
             found.append(f"GetRole on {resource}: {'refused' if expected else 'allowed'}")
+    for action, kind in (("AttachVolume", "volume"), ("AssociateAddress", "elastic-ip")):
+        if not is_allowed(policy, action, arn(kind), {}):
+            found.append(f"{action} of what was there before is refused")
+    # Nothing is made or given back that was there before.
+    for action, kind in (("AllocateAddress", "elastic-ip"), ("ReleaseAddress", "elastic-ip"),
+                         ("DisassociateAddress", "elastic-ip"), ("DetachVolume", "volume"),
+                         ("CreateVolume", "volume"), ("DeleteVolume", "volume")):
+        if is_allowed(policy, action, arn(kind), ours):
+            found.append(f"{action} is allowed, and never asked for")
     # A tag that was put on what is somebody else's would make it ours.
     for beside in ({}, {"ec2:CreateAction": "CreateVolume"}):
         if is_allowed(policy, "CreateTags", arn("instance"), {"aws:RequestTag/busybee:master": "ci", **beside}):

@@ -28,6 +28,7 @@ async fn request(provisioner: &Ec2Provisioner) -> Query {
         launch: LaunchId("a0000000000000000000000000000000".into()),
         worker: "cloud-1".into(),
         candidate: 0,
+        seat: None,
         user_data: contract::with_password_place("true"),
         expires_at: Timestamp(4_000_000_000_000),
     };
@@ -88,6 +89,8 @@ async fn the_policy_allows_what_we_ask_for_and_nothing_that_lacks_our_marks() {
     let mut requests = vec![
         json!({ "what": "on-demand", "query": plain, "allowed": true }),
         json!({ "what": "spot, with all there is", "query": spot, "allowed": true }),
+        json!({ "what": "in a placement group, on a dedicated host", "allowed": true,
+                "query": with(&with(&plain, "Placement.GroupName", "near"), "Placement.HostId", "h-1") }),
         json!({ "what": "version 1 of the metadata service", "allowed": false,
                 "query": with(&plain, "MetadataOptions.HttpTokens", "optional") }),
     ];
@@ -110,6 +113,8 @@ async fn the_policy_allows_what_we_ask_for_and_nothing_that_lacks_our_marks() {
         ("spot.amazonaws.com/AWSServiceRoleForEC2Spot", "*", "GetRole on"),
         ("servicequotas:GetServiceQuota", "servicequotas:GetQuota", "UNKNOWN_ACTION"),
         ("\"aws:ResourceTag/busybee:master\": \"*\"", "", "TerminateInstances on what has"),
+        ("arn:aws:ec2:*:*:placement-group/*", "arn:aws:ec2:*:*:group/*", "in a placement group"),
+        ("arn:aws:ec2:*:*:elastic-ip/*", "arn:aws:ec2:*:*:ip/*", "of what was there before"),
     ];
     let slipped = slips.iter().map(|(right, slip, _)| {
         assert!(text.contains(right), "{right} is not in the policy");

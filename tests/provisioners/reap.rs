@@ -73,6 +73,7 @@ async fn launched(provisioner: &Ec2Provisioner, number: u8, expires_at: Timestam
         launch: launch.clone(),
         worker: "cloud-1".into(),
         candidate: 0,
+        seat: None,
         user_data: contract::with_password_place("true"),
         expires_at,
     };

@@ -99,6 +99,7 @@ fn order() -> PrepareOrder {
         launch: LaunchId(format!("a{:031x}", random::number())),
         worker: "cloud-1".into(),
         candidate: 0,
+        seat: None,
         user_data: contract::with_password_place(&any_text()),
         expires_at: Timestamp(4_000_000_000_000),
     }

@@ -180,6 +180,7 @@ pub fn instance(id: u64, worker: &str, status: InstanceStatus, at: Timestamp) ->
         worker: worker.into(),
         status,
         candidate: 0,
+        seat: None,
         what: Some("c7i.large in subnet-a, ami-1".into()),
         price_per_hour: Some(Money(89_250)),
         request: None,

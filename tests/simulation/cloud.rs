@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use busybee::master::domain::decision::ToAgent;
 use busybee::master::domain::event::EndCause;
 use busybee::master::domain::event::Event;
 use busybee::master::domain::event::LaunchFailure;
 use busybee::master::domain::event::Machine as Listed;
 use busybee::master::domain::event::MachineState;
+use busybee::master::domain::settings::Settings;
 use busybee::model::ids::CloudId;
 use busybee::model::ids::InstanceId;
 use busybee::model::ids::LaunchId;
@@ -44,6 +46,8 @@ pub(crate) struct Machine {
     pub(crate) pool: PoolName,
     pub(crate) worker: WorkerName,
     pub(crate) is_alive: bool,
+    /// Its address and volumes were given to it.
+    is_equipped: bool,
     born_at: Timestamp,
     ended_at: Timestamp,
     /// Why it ended, in the cloud's words.
@@ -93,10 +97,39 @@ fn cloud_id(launch: &LaunchId) -> CloudId {
     CloudId(format!("i-{}", &launch.0[..8]))
 }
 
+impl Cloud {
+    /// Nobody is given anything to do on a machine that lacks what belongs to it.
+    pub(crate) fn check_equipped(&self, settings: &Settings, worker: &WorkerName, what: &ToAgent) {
+        if !matches!(what, ToAgent::Bootstrap | ToAgent::Run(_)) {
+            return;
+        }
+        let of_worker = self.machines.values().find(|machine| machine.worker == *worker);
+        let Some(machine) = of_worker else { return };
+        let pool = settings.pools.iter().find(|pool| pool.name == machine.pool);
+        let has_seats = pool.is_some_and(|pool| pool.seats > 0);
+        assert!(!has_seats || machine.is_equipped, "{worker} begins before it is equipped");
+    }
+}
+
 impl World {
     /// Whether the cloud answers nothing just now.
     fn cloud_is_down(&self) -> bool {
         self.faults && self.cloud.down_until > self.now
+    }
+
+    pub(crate) fn equip(&mut self, instance: InstanceId, launch: &LaunchId) {
+        let takes = 100 + self.random(20_000);
+        let (sentence, failure) = if self.fault("equipment late", 300) {
+            ("it is not up yet", LaunchFailure::Unsettled)
+        } else if self.fault("equipment taken", 50) {
+            ("the address is taken", LaunchFailure::Other)
+        } else {
+            let Some(machine) = self.cloud.machines.get_mut(launch) else { return };
+            machine.is_equipped = true;
+            return self.tell_master(takes, Event::InstanceEquipped { instance });
+        };
+        let sentence = sentence.to_owned();
+        self.tell_master(takes, Event::EquipFailed { instance, sentence, failure });
     }
 
     pub(crate) fn prepare(&mut self, instance: InstanceId, pool: &PoolName) {
@@ -284,6 +317,7 @@ impl World {
             pool: pool.clone(),
             worker: worker.clone(),
             is_alive: true,
+            is_equipped: false,
             born_at: self.now,
             ended_at: self.now,
             reason: None,

@@ -96,6 +96,8 @@ fn the_faults_do_happen() {
         "connection cut",
         "crash before commit",
         "crash between commit and act",
+        "equipment late",
+        "equipment taken",
         "frame cut",
         "half open",
         "launch refused",

@@ -279,10 +279,12 @@ impl World {
                 Action::Launch { instance, launch, pool, worker, .. } => {
                     self.launch(instance, launch, pool, worker);
                 }
+                Action::Equip { instance, launch, .. } => self.equip(instance, &launch),
                 Action::Terminate { instance, launch, .. } => self.terminate(instance, launch),
                 Action::KeepConsole { .. } => {}
                 Action::ListInstances(pool) => self.list(pool),
                 Action::Tell { worker, connection, message } => {
+                    self.cloud.check_equipped(&self.settings, &worker, &message);
                     self.tell_agent(&worker, connection, message);
                 }
                 Action::Disconnect { connection, sentence } => {

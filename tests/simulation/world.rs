@@ -142,6 +142,7 @@ impl World {
             has_bootstrap: false,
             candidates: Vec::new(),
             max_instances: 3,
+            seats: 0,
             min_idle: 0,
             jobs_per_instance: 0,
             shared: true,
@@ -159,6 +160,8 @@ impl World {
         let shared = self.random(2) == 0;
         let min_idle = self.random(2) as u32;
         let look_ahead = self.random(3) > 0;
+        // As many as it may have instances, or none.
+        let seats = self.random(2) as u32 * 3;
         let project = |name: &str| ProjectSettings { name: name.into(), repo: "repo".into() };
         let (daily_budget, of_cloud) = self.draw_budgets();
         Settings {
@@ -169,6 +172,7 @@ impl World {
                     daily_budget: of_cloud,
                     candidates: vec!["here".into(), "there".into()],
                     has_bootstrap: true,
+                    seats,
                     jobs_per_instance,
                     shared,
                     look_ahead,

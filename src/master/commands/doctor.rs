@@ -214,6 +214,7 @@ async fn examine_pool(config: &Config, pool: &PoolConfig, facts: &LaunchFacts) -
     let order = PrepareOrder {
         launch: LaunchId(format!("doctor-{:016x}", random::number())),
         candidate: 0,
+        seat: None,
         user_data: crate::master::perform::Briefing::user_data(facts, &name, &worker),
         worker,
         expires_at: clock::now() + pool.settings.max_lifetime,

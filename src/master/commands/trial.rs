@@ -152,6 +152,8 @@ fn of_trial(
     pool.settings.max_instances = 1;
     pool.settings.min_idle = 0;
     pool.settings.jobs_per_instance = 1;
+    // What becomes of a trial is told where it was asked for.
+    config.mail = None;
     config.pools = vec![pool];
     config.projects = vec![ProjectConfig {
         source: Source {

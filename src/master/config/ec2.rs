@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::master::config::disks;
 use crate::master::config::meaning::Reading;
+use crate::master::config::network;
+use crate::master::config::placement;
 use crate::master::config::typed::Ec2File;
 use crate::master::config::typed::MarketWord;
-use crate::master::config::typed::VolumeFile;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::master::provisioner::ec2::settings::Market;
-use crate::master::provisioner::ec2::settings::RootDisk;
 use crate::model::money::Money;
 use crate::runtime::config_file::placed::At;
 use crate::runtime::config_file::placed::Entries;
@@ -16,11 +17,12 @@ use crate::runtime::config_file::placed::Entries;
 /// Tags that one resource may have, less those that are ours (EC2 user guide, "Tag restrictions").
 const TAGS_MAX: usize = 50 - 5;
 
-/// Nothing larger is made by a slip: what EBS gives at most for the usual volume types, in GiB.
-const DISK_GB_MAX: u32 = 16 * 1024;
-
-/// How a pool's instances are asked for; nothing where it cannot be told.
-pub(super) fn of(reading: &mut Reading<'_>, typed: At<Ec2File>) -> Option<Ec2Settings> {
+/// How a pool's instances are asked for, `max_instances` at one time; nothing where it cannot be told.
+pub(super) fn of(
+    reading: &mut Reading<'_>,
+    typed: At<Ec2File>,
+    max_instances: u32,
+) -> Option<Ec2Settings> {
     let typed = typed.value;
     let region = reading.refuse(typed.region.id, check_region(&typed.region.value));
     let endpoint = typed.endpoint.as_ref().map(|endpoint| {
@@ -33,9 +35,23 @@ pub(super) fn of(reading: &mut Reading<'_>, typed: At<Ec2File>) -> Option<Ec2Set
     }
     let credentials_file = typed.credentials_file.as_ref().map(|path| reading.existing(path));
     let subnets = ids(reading, typed.subnets, "subnet-");
-    let security_groups = ids(reading, typed.security_groups, "sg-");
+    let security_groups = network::security_groups(reading, typed.security_groups);
+    let public_ip = typed.public_ip.as_ref();
+    let elastic_ips = network::elastic_ips(reading, typed.elastic_ip, public_ip, max_instances);
+    let ipv6 = network::ipv6(reading, typed.ipv6.as_ref());
     let market = market(reading, typed.market, typed.max_price.as_ref());
-    let root_disk = root_disk(reading, typed.volumes.unwrap_or_default());
+    let volumes = typed.volumes.unwrap_or_default();
+    let attach = typed.attach_volumes.unwrap_or_default();
+    let disks = disks::of(reading, volumes, attach, max_instances);
+    let beside = placement::Beside {
+        region: region.as_deref().unwrap_or_default(),
+        has_subnets: !subnets.is_empty(),
+        market,
+    };
+    let placement = placement::of(reading, typed.placement, &beside);
+    let At { id: types_at, value: instance_types } = typed.instance_types;
+    let credits = typed.cpu_credits.as_ref();
+    let cpu_credits = placement::cpu_credits(reading, credits, &instance_types, types_at);
     let tags = tags(reading, typed.tags);
     let prices = region.as_ref().and_then(|region| reading.prices.get(region)).cloned();
     let prices = prices.unwrap_or_default();
@@ -45,15 +61,21 @@ pub(super) fn of(reading: &mut Reading<'_>, typed: At<Ec2File>) -> Option<Ec2Set
         credentials_file,
         profile: typed.profile,
         image: typed.ami.0,
-        instance_types: typed.instance_types.value,
+        instance_types,
         subnets,
         market,
         max_price: typed.max_price.map(|price| price.value),
         security_groups,
         key_name: typed.key_name,
         instance_profile: typed.instance_profile,
-        public_ip: typed.public_ip,
-        root_disk,
+        public_ip: typed.public_ip.map(|typed| typed.value),
+        ipv6,
+        cpu_credits,
+        elastic_ips,
+        root_disk: disks.root,
+        disks: disks.beside,
+        attached: disks.attached,
+        placement,
         tags,
         prices,
     })
@@ -79,8 +101,7 @@ fn check_endpoint(text: &str) -> Result<(), String> {
 fn ids(reading: &mut Reading<'_>, typed: Option<Vec<At<String>>>, start: &str) -> Vec<String> {
     let mut ids = Vec::new();
     for At { id, value } in typed.unwrap_or_default() {
-        let digits = value.strip_prefix(start).unwrap_or_default();
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if !disks::has_digits(&value, start) {
             let what = format!("\"{value}\" is not an id of this kind");
             reading.wrong(id, what, format!("write one such as \"{start}0123456789abcdef0\""));
         }
@@ -119,24 +140,6 @@ fn market(
         }
     }
     market
-}
-
-fn root_disk(reading: &mut Reading<'_>, volumes: Vec<At<VolumeFile>>) -> RootDisk {
-    let mut disk = RootDisk::default();
-    for (At { id, value: volume }, index) in volumes.into_iter().zip(0..) {
-        if volume.device != "root" || index > 0 {
-            let hint = "write one entry with device = \"root\"";
-            reading.wrong(id, "volumes beside the root disk are not yet supported", hint);
-        }
-        if let Some(size) = volume.size_gb
-            && !(1..=DISK_GB_MAX).contains(&size)
-        {
-            let what = format!("a disk of {size} GiB cannot be made");
-            reading.wrong(id, what, format!("write a size from 1 to {DISK_GB_MAX}"));
-        }
-        disk = RootDisk { size_gb: volume.size_gb, volume_type: volume.volume_type };
-    }
-    disk
 }
 
 fn tags(reading: &mut Reading<'_>, typed: Option<Entries<String>>) -> BTreeMap<String, String> {

@@ -41,6 +41,10 @@ pub(super) struct Reading<'d> {
     pub(super) bootstrap_dir: Option<PathBuf>,
     /// What the admin says types cost, by region.
     pub(super) prices: BTreeMap<String, Prices>,
+    /// What instances and people use, where it is right.
+    pub(super) url: Option<String>,
+    /// Where the one port is, where it is right.
+    pub(super) listen: Option<SocketAddr>,
     /// Whether there is a `[mail]`.
     pub(super) has_mail: bool,
 }
@@ -129,7 +133,16 @@ pub(super) fn of(
 ) -> Option<Meaning> {
     let prices = BTreeMap::new();
     let has_mail = file.mail.is_some();
-    let mut reading = Reading { document, warnings, folder, bootstrap_dir: None, prices, has_mail };
+    let mut reading = Reading {
+        document,
+        warnings,
+        folder,
+        bootstrap_dir: None,
+        prices,
+        url: None,
+        listen: None,
+        has_mail,
+    };
     let budget_at = file.master.value.daily_budget.as_ref().map(|typed| typed.id);
     let regions = file.pool.iter().flatten().filter_map(|pool| pool.value.ec2.as_ref());
     let regions = regions.map(|ec2| ec2.value.region.value.clone()).collect();
@@ -189,6 +202,8 @@ fn master(reading: &mut Reading<'_>, typed: At<MasterFile>) -> Option<MasterConf
             None
         }
     };
+    reading.url.clone_from(&url);
+    reading.listen = listen;
     if let Some(id) = &typed.id {
         reading.refuse(id.id, words::check_name(&id.value));
     }

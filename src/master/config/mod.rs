@@ -4,13 +4,17 @@
 
 mod ami;
 pub mod bootstrap;
+mod disks;
 mod ec2;
 mod mail;
 mod meaning;
 mod money;
+mod network;
+mod placement;
 mod pool;
 mod project;
 mod typed;
+mod user_data_files;
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -28,6 +32,7 @@ use crate::master::domain::settings::ProjectSettings;
 use crate::master::domain::settings::Settings;
 use crate::master::mail::settings::MailSettings;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
+use crate::master::user_data::parts::Part;
 use crate::model::ids::ProjectName;
 use crate::model::money::Money;
 use crate::runtime::config_file::decode;
@@ -94,6 +99,8 @@ pub struct PoolConfig {
     pub bootstrap: Option<Bootstrap>,
     /// How its instances are asked for; only and always with the provisioner `ec2`.
     pub ec2: Option<Ec2Settings>,
+    /// What its instances are told besides, behind ours.
+    pub user_data: Vec<Part>,
     /// Whether steps on its instances may reach the metadata service, with the instance's rights.
     pub step_metadata: bool,
 }
@@ -198,5 +205,9 @@ pub fn schema() -> serde_json::Value {
     settings.into_generator().into_root_schema_for::<ConfigFile>().to_value()
 }
 
+#[cfg(test)]
+mod contradiction_tests;
+#[cfg(test)]
+mod instance_tests;
 #[cfg(test)]
 mod tests;

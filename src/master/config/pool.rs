@@ -12,11 +12,14 @@ use crate::master::config::money;
 use crate::master::config::typed::PoolFile;
 use crate::master::config::typed::ProvisionerWord;
 use crate::master::config::typed::WhenIdle;
+use crate::master::config::user_data_files;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProvisionerKind;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::master::user_data::BOOTSTRAP_SCRIPTS;
 use crate::model::ids::PoolName;
+use crate::runtime::config_file::duration::Span;
+use crate::runtime::config_file::duration::format_duration;
 use crate::runtime::config_file::placed::At;
 use crate::runtime::config_file::placed::Entries;
 use crate::runtime::config_file::placed::ScalarText;
@@ -61,8 +64,11 @@ pub(super) fn of(
     }
     let bootstrap = typed.bootstrap.map(|bootstrap| bootstrap.value);
     warn_of_remote_script(reading, &typed.name, bootstrap.as_ref());
-    let ec2 = match (typed.provisioner.value, typed.ec2) {
-        (ProvisionerWord::Ec2, Some(typed)) => ec2::of(reading, typed),
+    let mut ec2_file = typed.ec2;
+    let own_user_data = ec2_file.as_mut().and_then(|typed| typed.value.user_data.take());
+    let user_data = user_data_files::of(reading, own_user_data);
+    let ec2 = match (typed.provisioner.value, ec2_file) {
+        (ProvisionerWord::Ec2, Some(typed)) => ec2::of(reading, typed, max_instances),
         (ProvisionerWord::Ec2, None) if reading.document.has_entry(at, "ec2") => None,
         (ProvisionerWord::Ec2, None) => {
             let hint = "say how instances are asked for: region, ami, instance_types";
@@ -96,12 +102,14 @@ pub(super) fn of(
         let what = "look_ahead is about machines that are started";
         reading.wrong(id, what, "leave it out where provisioner is \"none\"");
     }
+    let (reconnect_grace, lease) = patience(reading, typed.reconnect_grace, typed.lease);
     let settings = PoolSettings {
         name: PoolName(typed.name.value),
         labels: labels.into_iter().map(|label| label.0).collect(),
         provisioner: provisioner.filter(|kind| *kind != ProvisionerKind::Ec2 || ec2.is_some())?,
         has_bootstrap: bootstrap.is_some(),
         candidates,
+        seats: ec2.as_ref().map_or(0, Ec2Settings::seats),
         max_instances,
         min_idle,
         jobs_per_instance: typed.jobs_per_instance.unwrap_or(0),
@@ -109,14 +117,14 @@ pub(super) fn of(
         idle_timeout: reading.duration(typed.idle_timeout, Duration::ZERO, 10 * MINUTE),
         look_ahead,
         boot_timeout: reading.duration(typed.boot_timeout, SECOND, 20 * MINUTE),
-        reconnect_grace: reading.duration(typed.reconnect_grace, SECOND, 2 * MINUTE),
-        lease: reading.duration(typed.lease, SECOND, 30 * MINUTE),
+        reconnect_grace,
+        lease,
         max_lifetime: reading.duration(typed.max_lifetime, SECOND, 24 * 60 * MINUTE),
         env,
         daily_budget,
         notify_on_missing,
     };
-    Some(PoolConfig { settings, bootstrap, ec2, step_metadata })
+    Some(PoolConfig { settings, bootstrap, ec2, user_data, step_metadata })
 }
 
 fn provisioner(
@@ -160,6 +168,28 @@ fn counts(
         reading.wrong(typed.id, what, "raise one or lower the other");
     }
     (most, least)
+}
+
+/// How long a lost agent is waited for, and how long a step goes on without its master. Whoever may
+/// call again must have something left to tell.
+fn patience(
+    reading: &mut Reading<'_>,
+    grace: Option<At<Span>>,
+    lease: Option<At<Span>>,
+) -> (Duration, Duration) {
+    let at = lease.as_ref().map(|typed| typed.id).or(grace.as_ref().map(|typed| typed.id));
+    let grace = reading.duration(grace, SECOND, 2 * MINUTE);
+    let lease = reading.duration(lease, SECOND, 30 * MINUTE);
+    if let Some(at) = at
+        && lease < grace
+    {
+        let (short, long) = (format_duration(lease), format_duration(grace));
+        let what = format!("lease = \"{short}\" is shorter than reconnect_grace = \"{long}\"");
+        let hint = "a step would end while its agent is still waited for: lengthen the lease, or \
+                    shorten the grace";
+        reading.wrong(at, what, hint);
+    }
+    (grace, lease)
 }
 
 fn variables(reading: &mut Reading<'_>, env: Option<Entries<ScalarText>>) -> Vec<(String, String)> {

@@ -153,13 +153,12 @@ fn mistakes_about_instances_are_told_before_anything_is_launched() {
         ("subnets = [\"sg-1\"]", "f:10:12: \"sg-1\" is not an id of this kind"),
         ("max_price = \"0.1\"", "f:10:13: max_price is for spot instances"),
         ("tags = { \"aws:x\" = \"\" }", "f:10:10: \"aws:x\" cannot be a tag"),
-        (
-            "elastic_ip = \"1.2.3.4\"",
-            "f:10:1: \"elastic_ip\" in ec2 in pool \"p\" is not yet supported",
-        ),
         ("market = \"cheap\"", "f:10:10: market in ec2 in pool \"p\" must be one of"),
         ("endpoint = \"x\"", "f:10:12: \"x\" is not an address"),
-        ("volumes = [{ device = \"/dev/sdf\" }]", "f:10:12: volumes beside the root disk"),
+        (
+            "volumes = [{ device = \"/dev/sdf\" }]",
+            "f:10:12: a disk beside the root disk needs a size",
+        ),
     ] {
         let found = ec2_mistakes(&format!("{right}{line}\n"));
         assert_eq!(found.len(), 1, "{found:#?}");

@@ -9,6 +9,7 @@ use crate::master::config::bootstrap::Bootstrap;
 use crate::runtime::config_file::decode::Later;
 use crate::runtime::config_file::duration::Span;
 use crate::runtime::config_file::globs::Pattern;
+use crate::runtime::config_file::one_or_more::OneOrMore;
 use crate::runtime::config_file::placed::At;
 use crate::runtime::config_file::placed::Entries;
 use crate::runtime::config_file::placed::ScalarText;
@@ -160,16 +161,28 @@ pub(super) struct Ec2File {
     pub market: Option<At<MarketWord>>,
     /// For spot: dollars per hour at most.
     pub max_price: Option<At<String>>,
-    /// Ids; default: the VPC's default group.
+    /// Ids or names; default: the VPC's default group.
     pub security_groups: Option<Vec<At<String>>>,
     /// A key pair, for admins.
     pub key_name: Option<String>,
     /// The name of an instance profile.
     pub instance_profile: Option<String>,
     /// Whether they get a public address; default: what the subnet says.
-    pub public_ip: Option<bool>,
-    /// The root disk, where it is to differ from the image's.
+    pub public_ip: Option<At<bool>>,
+    /// Whether they get an IPv6 address too.
+    pub ipv6: Option<At<bool>>,
+    /// What becomes of a T type that wants more than its share of a processor.
+    pub cpu_credits: Option<At<CpuCreditsWord>>,
+    /// An elastic IP that is there already, or one for each instance.
+    pub elastic_ip: Option<At<OneOrMore<String>>>,
+    /// The root disk, where it is to differ from the image's, and disks beside it.
     pub volumes: Option<Vec<At<VolumeFile>>>,
+    /// Volumes that are there already.
+    pub attach_volumes: Option<Vec<At<AttachFile>>>,
+    /// On which of Amazon's machines.
+    pub placement: Option<At<PlacementFile>>,
+    /// Files that go into the user-data behind Busybee's own.
+    pub user_data: Option<At<OneOrMore<UserDataFile>>>,
     /// Beside ours, on everything that a launch makes.
     pub tags: Option<Entries<String>>,
 }
@@ -186,17 +199,85 @@ pub(super) enum MarketWord {
     SpotThenOnDemand,
 }
 
+/// What becomes of a T type that wants more than its share of a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum CpuCreditsWord {
+    /// It is slowed down.
+    Standard,
+    /// It gets more, and one pays for it.
+    Unlimited,
+}
+
 /// An entry of `volumes`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VolumeFile {
-    /// `root`.
-    pub device: String,
+    /// `root`, or a device.
+    pub device: At<String>,
     /// GiB.
     pub size_gb: Option<u32>,
     /// As in `gp3`.
     #[serde(rename = "type")]
-    pub volume_type: Option<String>,
+    pub volume_type: Option<At<String>>,
+    /// Operations per second.
+    pub iops: Option<At<u32>>,
+    /// MiB per second.
+    pub throughput: Option<At<u32>>,
+    /// Whether what is on it is encrypted.
+    pub encrypted: Option<bool>,
+    /// With which key of KMS.
+    pub kms_key: Option<At<String>>,
+    /// What is on it at first.
+    pub snapshot: Option<At<String>>,
+}
+
+/// An entry of `attach_volumes`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AttachFile {
+    /// The volume, or one for each instance.
+    pub id: At<OneOrMore<String>>,
+    /// Where an instance finds it.
+    pub device: At<String>,
+}
+
+/// `placement`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PlacementFile {
+    /// As in `eu-west-1a`.
+    pub zone: Option<At<String>>,
+    /// With whom a machine is shared.
+    pub tenancy: Option<At<TenancyWord>>,
+    /// A placement group.
+    pub group: Option<String>,
+    /// Which part of a partition group.
+    pub partition: Option<At<u32>>,
+    /// A dedicated host.
+    pub host: Option<At<String>>,
+}
+
+/// With whom one of Amazon's machines is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TenancyWord {
+    /// With anybody.
+    Default,
+    /// With nobody.
+    Dedicated,
+    /// It is one of our own.
+    Host,
+}
+
+/// An entry of `user_data`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UserDataFile {
+    /// A file; its first line says what it is.
+    pub file: Option<String>,
+    /// The same, written out.
+    pub text: Option<String>,
 }
 
 /// How a pool's machines come to be.
@@ -253,6 +334,5 @@ pub(super) const LATER: Later = &[
     ("ConfigFile", &["forge", "github", "gitlab", "reporter", "oidc"]),
     ("MasterFile", &["agent_listen"]),
     ("PoolFile", &["user"]),
-    ("Ec2File", &["elastic_ip", "attach_volumes", "cpu_credits", "ipv6", "placement", "user_data"]),
     ("ProjectFile", &["forge"]),
 ];

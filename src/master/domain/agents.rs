@@ -80,14 +80,11 @@ impl Coordinator {
             self.attempt_vanished(name, "its agent no longer has it");
         }
         let Some(live) = self.workers.get(name) else { return };
-        let has_script = self.pool_of(name).is_some_and(|pool| pool.settings.has_bootstrap);
         match live.worker.status {
-            WorkerStatus::Starting | WorkerStatus::Bootstrapping if has_script && !bootstrapped => {
-                self.change_worker(name, |worker, _| worker.status = WorkerStatus::Bootstrapping);
-                self.watch_bootstrap(name);
-                self.tell(name, ToAgent::Bootstrap);
+            WorkerStatus::Starting if self.lacks_equipment(name) => self.wait_for_equipment(name),
+            WorkerStatus::Starting | WorkerStatus::Bootstrapping => {
+                self.begin_worker(name, bootstrapped);
             }
-            WorkerStatus::Starting | WorkerStatus::Bootstrapping => self.worker_ready(name),
             // Into the pool's idle set again, now that it is known to have nothing.
             WorkerStatus::Idle => self.free_worker(name),
             WorkerStatus::Draining if live.worker.attempt.is_none() => self.free_worker(name),
@@ -135,6 +132,7 @@ impl Coordinator {
             false => format!("the bootstrap script {how}; its last lines:\n{tail}"),
         };
         self.end_worker(name, &why);
+        self.mail_missing(&pool, name, &why);
         self.launch_went_wrong(&pool, &why);
     }
 
@@ -161,7 +159,9 @@ impl Coordinator {
             let unready = workers::is_coming(&live.worker).then(|| live.worker.pool.clone());
             self.end_worker(name, sentence);
             if let Some(pool) = unready {
-                self.launch_went_wrong(&pool, &format!("its agent left: {sentence}"));
+                let why = format!("its agent left: {sentence}");
+                self.mail_missing(&pool, name, &why);
+                self.launch_went_wrong(&pool, &why);
             }
         } else {
             self.worker_gone(name, sentence);

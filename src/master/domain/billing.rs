@@ -68,6 +68,7 @@ pub(super) mod tests {
             worker: format!("{pool}-{id}").as_str().into(),
             status: InstanceStatus::Running,
             candidate: 0,
+            seat: None,
             what: None,
             price_per_hour: Some(Money(micros)),
             request: None,

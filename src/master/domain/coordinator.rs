@@ -181,6 +181,10 @@ impl Coordinator {
             Event::LaunchFailed { instance, sentence, failure } => {
                 self.launch_failed(instance, &sentence, failure);
             }
+            Event::InstanceEquipped { instance } => self.instance_equipped(instance),
+            Event::EquipFailed { instance, sentence, failure } => {
+                self.equip_failed(instance, &sentence, failure);
+            }
             Event::InstanceEnded { instance, sentence } => {
                 self.instance_ended(instance, sentence.as_deref());
             }
@@ -212,6 +216,7 @@ impl Coordinator {
                 Timer::LeaseOver(worker) => self.lease_over(&worker),
                 Timer::Overdue(attempt) => self.attempt_overdue(attempt),
                 Timer::Settle(instance) => self.launch_again(instance),
+                Timer::Equip(instance) => self.equip(instance),
                 Timer::Terminate(instance) => self.terminate_again(instance),
                 Timer::Listing(pool) => self.list_instances(&pool),
                 Timer::Launch(pool) | Timer::LookAhead(pool) | Timer::Tell(pool) => {
@@ -263,6 +268,13 @@ impl Coordinator {
                 .values()
                 .filter(|live| &live.instance.pool == name && !live.instance.status.is_final());
             assert_eq!(pool.alive as usize, counted.count(), "every machine of {name} is counted");
+            let rows = self.instances.values().map(|live| &live.instance);
+            let mut seats: Vec<u32> =
+                rows.filter(|row| &row.pool == name).filter_map(|row| row.seat).collect();
+            let taken = seats.len();
+            seats.sort_unstable();
+            seats.dedup();
+            assert_eq!(seats.len(), taken, "no two machines of {name} have one seat");
             for worker in pool.idle.names() {
                 let live = self.workers.get(worker).expect("an idle worker is a worker");
                 assert!(live.worker.attempt.is_none(), "{worker} is idle and has an attempt");

@@ -103,6 +103,8 @@ pub enum Action {
         worker: WorkerName,
         /// Which of the pool's candidates.
         candidate: u32,
+        /// Whose address and volumes it gets, where its pool has any.
+        seat: Option<u32>,
         /// When nobody can want the machine any more.
         expires_at: Timestamp,
     },
@@ -117,6 +119,20 @@ pub enum Action {
         pool: PoolName,
         /// Under which name its agent calls.
         worker: WorkerName,
+        /// What `LaunchPrepared` brought.
+        request: String,
+    },
+    /// See to it that what was there before a machine, and stays when it is gone, belongs to it;
+    /// answered by `InstanceEquipped` or `EquipFailed`.
+    Equip {
+        /// The ledger's row.
+        instance: InstanceId,
+        /// The launch.
+        launch: LaunchId,
+        /// Of which pool.
+        pool: PoolName,
+        /// What the provisioner calls it.
+        cloud_id: CloudId,
         /// What `LaunchPrepared` brought.
         request: String,
     },

@@ -247,12 +247,14 @@ pub struct Instance {
     pub status: InstanceStatus,
     /// Which of the pool's candidates it is.
     pub candidate: u32,
+    /// Whose address and volumes it has, where its pool has any: no two instances have one seat.
+    pub seat: Option<u32>,
     /// What was asked for, for people: type, place, image.
     pub what: Option<String>,
     /// What an hour of it costs, as it was when it was asked for; nothing: not known.
     pub price_per_hour: Option<Money>,
     /// The whole request, until it is known what came of it: a try whose outcome is unknown is made
-    /// again with the same bytes.
+    /// again with the same bytes. With a seat: until all that belongs to it is there.
     pub request: Option<String>,
     /// What the provisioner calls it, once it has said so.
     pub cloud_id: Option<CloudId>,

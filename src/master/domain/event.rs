@@ -90,6 +90,20 @@ pub enum Event {
         /// What follows from it.
         failure: LaunchFailure,
     },
+    /// All that belongs to a machine is there.
+    InstanceEquipped {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// It is not, or not yet.
+    EquipFailed {
+        /// Which.
+        instance: InstanceId,
+        /// Why, in the provisioner's own words where it has any.
+        sentence: String,
+        /// What follows from it; `Unsettled`: it is asked for again.
+        failure: LaunchFailure,
+    },
     /// A provisioner has seen a machine end.
     InstanceEnded {
         /// Which.

@@ -13,6 +13,7 @@ use crate::master::domain::entities::Enrolment;
 use crate::master::domain::entities::Worker;
 use crate::master::domain::event::AgentHello;
 use crate::master::domain::event::Proof;
+use crate::master::domain::mail::Recipients;
 use crate::master::domain::timers::Timer;
 use crate::model::ids::ConnectionId;
 use crate::model::ids::WorkerName;
@@ -172,6 +173,7 @@ impl Coordinator {
             "ALARM: two agents know the password of worker {name}; it is ended, and what it built \
              is not to be trusted"
         );
+        self.mail(Recipients::Admins, format!("two agents know worker {name}"), sentence.clone());
         self.perform(Action::Alarm(sentence));
         self.change_worker(name, |worker, _| worker.enrolment = Enrolment::Alarmed);
         let connection = self.workers.get(name).and_then(|live| live.connection);
@@ -213,6 +215,7 @@ mod tests {
         let thief = AgentHello { public_key: b"another".to_vec(), ..rig::hello(Proof::Password) };
         assert!(is_refused(&rig.greet(&worker, thief).1));
         assert!(rig.done.iter().any(|action| matches!(action, Action::Alarm(_))));
+        assert!(rig.done.iter().any(|action| matches!(action, Action::Mail { .. })));
         assert!(rig.ends(instance));
         assert!(is_refused(&rig.greet(&worker, rig::hello(Proof::Key)).1), "nor may the first");
     }

@@ -69,6 +69,9 @@ impl Coordinator {
             }
             // The last master may have ended between the row and the call.
             InstanceStatus::Requested => self.timers.set(Timer::Settle(instance.id), self.now),
+            InstanceStatus::Pending | InstanceStatus::Running if instance.request.is_some() => {
+                self.timers.set(Timer::Equip(instance.id), self.now);
+            }
             _ => {}
         }
         self.instances.insert(instance.id, LiveInstance::new(instance));
@@ -90,6 +93,7 @@ impl Coordinator {
             self.instances.remove(&id);
             self.timers.clear(&Timer::Terminate(id));
             self.timers.clear(&Timer::Settle(id));
+            self.timers.clear(&Timer::Equip(id));
             if let Some(pool) = self.pools.get_mut(&instance.pool) {
                 pool.alive = pool.alive.saturating_sub(1);
                 self.unsettled.insert(instance.pool.clone());
@@ -101,7 +105,9 @@ impl Coordinator {
     pub(super) fn instance_accepted(&mut self, id: InstanceId, cloud_id: CloudId) {
         self.timers.clear(&Timer::Settle(id));
         self.change_instance(id, |instance, now| {
-            instance.request = None;
+            if instance.seat.is_none() {
+                instance.request = None;
+            }
             instance.cloud_id = Some(cloud_id);
             instance.accepted_at = instance.accepted_at.or(Some(now));
             if instance.status == InstanceStatus::Requested {
@@ -118,6 +124,7 @@ impl Coordinator {
             self.unsettled.insert(pool.clone());
             self.list_soon(&pool);
         }
+        self.equip(id);
         // It was given up while the provisioner was asked: now there is something to end.
         let live = self.instances.get(&id);
         if live.is_some_and(|live| live.instance.status == InstanceStatus::Terminating) {
@@ -248,6 +255,7 @@ impl Coordinator {
             self.room_in_quota();
         }
         if !was_asked && !was_ready {
+            self.mail_missing(&pool, &worker, &why);
             self.launch_ended(&pool, candidate, has_called, &why, cause);
         }
     }

@@ -48,6 +48,7 @@ impl Coordinator {
         let id = InstanceId(self.last_ids.instance);
         let launch = self.fresh_launch(id);
         let name = self.fresh_name(pool);
+        let Ok(seat) = self.free_seat(pool) else { return };
         let Some(known) = self.pools.get_mut(pool) else { return };
         let Some(candidate) = known.candidate(self.now) else { return };
         known.alive += 1;
@@ -59,6 +60,7 @@ impl Coordinator {
             worker: name.clone(),
             status: InstanceStatus::Requested,
             candidate,
+            seat,
             what: None,
             price_per_hour: None,
             request: None,
@@ -101,8 +103,8 @@ impl Coordinator {
             None => {
                 let life = self.pools.get(&pool).map(|pool| pool.settings.max_lifetime);
                 let expires_at = row.requested_at + life.unwrap_or_default() + EXPIRY_MARGIN;
-                let candidate = row.candidate;
-                Action::Prepare { instance: id, launch, pool, worker, candidate, expires_at }
+                let (candidate, seat) = (row.candidate, row.seat);
+                Action::Prepare { instance: id, launch, pool, worker, candidate, seat, expires_at }
             }
         };
         self.perform(action);

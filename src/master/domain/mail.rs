@@ -29,9 +29,10 @@ impl Coordinator {
         let to = Recipients::These(known.settings.notify_on_missing.clone());
         let subject = format!("pool {pool}: worker {worker} is missing");
         let text = format!(
-            "The worker {worker} of pool {pool} was started and never became ready: {why}.\n\
-             Its machine is being ended, and another is started for the jobs that wait.\n\n\
+            "The worker {worker} of pool {pool} was started and never became ready: {}.\n\n\
+             Its machine is ended, and another is started for the jobs that wait.\n\
              What it said while it booted: {}/workers/{worker}\n",
+            why.trim_end_matches('.'),
             self.settings.url
         );
         self.mail(to, subject, text);
@@ -59,12 +60,14 @@ impl Coordinator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::master::domain::event::AgentEvent;
     use crate::master::domain::event::Event;
     use crate::master::domain::event::LaunchFailure;
     use crate::master::domain::event::Request;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
     use crate::master::domain::settings::PoolSettings;
+    use crate::model::step::StepOutcome;
 
     fn told(addresses: &[&str]) -> Rig {
         let notify_on_missing = addresses.iter().map(|one| (*one).to_owned()).collect();
@@ -115,6 +118,48 @@ mod tests {
         assert!(told[0].2.contains("UnauthorizedOperation"), "{told:?}");
         assert!(told[0].2.contains("busybee pool resume linux"), "{told:?}");
         assert_eq!(mails(&rig.wait(3600)), []);
+    }
+
+    #[test]
+    fn a_machine_that_dies_and_a_script_that_fails_are_missed_too() {
+        let mut rig = told(&["ops@example.com"]);
+        let (instance, _, worker) = rig.launches()[0].clone();
+        rig.accept(instance);
+        let sentence = Some("EC2 ended it: Client.InvalidSnapshot.NotFound".to_owned());
+        rig.say(Event::InstanceEnded { instance, sentence });
+        let told = mails(&rig.done);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].1.contains(worker.as_str()) && told[0].2.contains("InvalidSnapshot"));
+
+        let addresses = vec!["ops@example.com".to_owned()];
+        let scripted = PoolSettings {
+            has_bootstrap: true,
+            notify_on_missing: addresses,
+            ..rig::pool("linux")
+        };
+        let mut rig = Rig::new(vec![scripted]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (_, worker, connection) = rig.arrive();
+        let (outcome, tail) = (StepOutcome::Exited(100), "no such package\n".to_owned());
+        rig.agent(AgentEvent::BootstrapFinished { worker, connection, outcome, tail });
+        let told = mails(&rig.done);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].2.contains("ended with 100; its last lines:\nno such package."),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn one_that_was_asked_to_end_is_not_missed() {
+        let mut rig = told(&["ops@example.com"]);
+        let (instance, _, worker) = rig.launches()[0].clone();
+        rig.accept(instance);
+        rig.ask(Request::StopWorker(worker));
+        let mut told = mails(&rig.done);
+        rig.say(Event::InstanceEnded { instance, sentence: None });
+        told.extend(mails(&rig.done));
+        assert_eq!(told, []);
     }
 
     #[test]

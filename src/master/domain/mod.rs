@@ -17,6 +17,7 @@ pub mod coordinator;
 pub mod decision;
 mod dice;
 pub mod entities;
+mod equipment;
 pub mod event;
 pub mod forecast;
 mod greetings;

@@ -73,6 +73,7 @@ impl Coordinator {
             worker: WorkerName(format!("{pool}-{name}")),
             status: InstanceStatus::Terminating,
             candidate: 0,
+            seat: None,
             what: None,
             price_per_hour: None,
             request: None,

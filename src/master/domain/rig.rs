@@ -55,6 +55,7 @@ pub(super) fn pool(name: &str) -> PoolSettings {
         has_bootstrap: false,
         candidates: Vec::new(),
         max_instances: 3,
+        seats: 0,
         min_idle: 0,
         jobs_per_instance: 0,
         shared: true,

@@ -45,6 +45,8 @@ pub struct PoolSettings {
     pub candidates: Vec<Candidate>,
     /// Never more machines than this are asked for at one time.
     pub max_instances: u32,
+    /// So many instances can have what is there before them: an address, volumes; 0: none is wanted.
+    pub seats: u32,
     /// This many are kept ready without work.
     pub min_idle: u32,
     /// A worker ends after this many jobs; 0: no limit.

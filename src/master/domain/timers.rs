@@ -29,6 +29,8 @@ pub(super) enum Timer {
     Overdue(AttemptId),
     /// A launch of unknown outcome is made again.
     Settle(InstanceId),
+    /// What belongs to a machine is asked for again.
+    Equip(InstanceId),
     /// A machine that was told to end is asked to again.
     Terminate(InstanceId),
     /// It is time to ask what exists.

@@ -51,6 +51,16 @@ pub trait Provisioner: Send + Sync {
         Box::pin(async move { prepared.await.map(drop) })
     }
 
+    /// Sees to it that all that belongs to a machine is there: an address, volumes. The same again
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// See [`LaunchError`]: [`LaunchFailure::Unsettled`] where it is worth another look later.
+    fn equip(&self, _order: EquipOrder) -> Call<'_, Result<(), LaunchError>> {
+        // Most clouds' machines have nothing that was there before them.
+        Box::pin(async { Ok(()) })
+    }
+
     /// Ends the machine of a launch, in order.
     ///
     /// # Errors
@@ -109,6 +119,8 @@ pub struct PrepareOrder {
     pub worker: WorkerName,
     /// Which of the pool's candidates.
     pub candidate: u32,
+    /// Whose address and volumes it gets, where its pool has any.
+    pub seat: Option<u32>,
     /// What it runs when it is up, but for its password.
     pub user_data: String,
     /// When nobody can want it any more.
@@ -142,6 +154,17 @@ impl LaunchOrder {
     pub fn fill_in(&self, user_data: &str) -> String {
         user_data.replacen(PASSWORD_PLACE, self.password.reveal(), 1)
     }
+}
+
+/// A machine that is to have all that belongs to it.
+#[derive(Clone, Debug)]
+pub struct EquipOrder {
+    /// The launch.
+    pub launch: LaunchId,
+    /// What the provisioner calls the machine.
+    pub cloud_id: CloudId,
+    /// What [`Provisioner::prepare`] gave.
+    pub request: String,
 }
 
 /// Why there is no machine, or none that is known of.

@@ -97,13 +97,13 @@ pub(super) fn write(connection: &Connection, instance: &Instance) -> rusqlite::R
     let mut statement = connection.prepare_cached(
         "INSERT INTO instances (id, launch, pool, worker, status, cloud_id, why_started, \
          why_ended, requested_at, accepted_at, running_at, contact_at, ready_at, ending_at, \
-         ended_at, candidate, what, request, price_per_hour) \
+         ended_at, candidate, what, request, price_per_hour, seat) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
          ?18, ?19) \
          ON CONFLICT (id) DO UPDATE SET launch = ?2, pool = ?3, worker = ?4, status = ?5, \
          cloud_id = ?6, why_started = ?7, why_ended = ?8, requested_at = ?9, accepted_at = ?10, \
          running_at = ?11, contact_at = ?12, ready_at = ?13, ending_at = ?14, ended_at = ?15, \
-         candidate = ?16, what = ?17, request = ?18, price_per_hour = ?19",
+         candidate = ?16, what = ?17, request = ?18, price_per_hour = ?19, seat = ?20",
     )?;
     statement.execute(params![
         columns::put(instance.id.0),
@@ -125,6 +125,7 @@ pub(super) fn write(connection: &Connection, instance: &Instance) -> rusqlite::R
         instance.what,
         instance.request,
         columns::put_opt(instance.price_per_hour.map(|price| price.0)),
+        instance.seat,
     ])?;
     Ok(())
 }
@@ -137,6 +138,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Instance> {
         worker: WorkerName(row.get("worker")?),
         status: columns::word(row, "status")?,
         candidate: row.get("candidate")?,
+        seat: row.get("seat")?,
         what: row.get("what")?,
         request: row.get("request")?,
         price_per_hour: columns::number_opt(row, "price_per_hour")?.map(Money),

@@ -19,6 +19,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_what_resumes_a_pool.sql"),
     include_str!("migrations/0006_prices.sql"),
     include_str!("migrations/0007_forecasts.sql"),
+    include_str!("migrations/0008_seats.sql"),
 ];
 
 /// Applies those of `migrations` that the file at `path` has not seen.

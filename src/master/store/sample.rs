@@ -170,6 +170,7 @@ pub(super) fn instance(id: u64, status: InstanceStatus) -> Instance {
         worker: "w-1".into(),
         status,
         candidate: 2,
+        seat: Some(1),
         what: Some("c7i.large in subnet-a, ami-1".into()),
         price_per_hour: Some(Money(89_250)),
         request: Some("a=1".into()),

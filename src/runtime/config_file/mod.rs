@@ -8,6 +8,7 @@ pub mod decode;
 pub mod duration;
 pub mod globs;
 pub mod node;
+pub mod one_or_more;
 pub mod placed;
 pub mod problem;
 pub mod schema;

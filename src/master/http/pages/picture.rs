@@ -181,6 +181,7 @@ mod tests {
             worker: "linux-1".into(),
             status: if ended { InstanceStatus::Terminated } else { InstanceStatus::Running },
             candidate: 0,
+            seat: None,
             what: None,
             price_per_hour: None,
             request: None,

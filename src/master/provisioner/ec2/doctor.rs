@@ -72,17 +72,18 @@ impl Ec2Provisioner {
             }
         };
         let (places, port) = (self.subnet_choice(&mut found).await, around.master_port);
-        let (listing, choices, ways_out, groups, dry_runs, endings, account) = tokio::join!(
+        let (listing, choices, ways_out, groups, belongings, dry_runs, endings, account) = tokio::join!(
             self.listing(),
             self.choices(&image, &places, around),
             self.ways_out(&places, port),
             self.groups(&places, port),
+            self.belongings_found(),
             self.dry_runs(order),
             self.endings(),
             self.account(around),
         );
         found.push(listing);
-        for part in [choices, ways_out, groups, account, dry_runs, endings] {
+        for part in [choices, ways_out, groups, belongings, account, dry_runs, endings] {
             found.extend(part);
         }
         found

@@ -5,12 +5,17 @@
 //! instance. What is ours is known by its tags.
 
 mod answers;
+mod belongings;
 pub mod budget;
 mod causes;
 mod client;
 mod credentials;
+mod disks;
 pub mod doctor;
+mod doctor_belongings;
+mod equip;
 mod error;
+mod kept;
 mod listing;
 pub mod marked;
 mod open_requests;
@@ -20,6 +25,7 @@ mod run_instances;
 pub mod settings;
 mod spot_prices;
 mod stop_and_start;
+mod surroundings;
 
 pub use crate::master::provisioner::ec2::client::Patience;
 
@@ -33,6 +39,7 @@ use crate::master::domain::event::Machine;
 use crate::master::domain::event::MachineState;
 use crate::master::provisioner::Call;
 use crate::master::provisioner::Ending;
+use crate::master::provisioner::EquipOrder;
 use crate::master::provisioner::LaunchError;
 use crate::master::provisioner::LaunchOrder;
 use crate::master::provisioner::PrepareOrder;
@@ -47,8 +54,10 @@ use crate::master::provisioner::ec2::answers::Launched;
 use crate::master::provisioner::ec2::budget::Budgets;
 use crate::master::provisioner::ec2::client::Client;
 use crate::master::provisioner::ec2::credentials::CredentialsFrom;
+use crate::master::provisioner::ec2::equip::Belongings;
 use crate::master::provisioner::ec2::error::CallError;
 use crate::master::provisioner::ec2::error::ErrorClass;
+use crate::master::provisioner::ec2::kept::Kept;
 use crate::master::provisioner::ec2::query::Query;
 use crate::master::provisioner::ec2::run_instances::Facts;
 use crate::master::provisioner::ec2::settings::Candidate;
@@ -124,15 +133,20 @@ impl Ec2Provisioner {
             sentence: format!("pool \"{}\" names no instance type", self.pool),
             failure: LaunchFailure::Invalid,
         })?;
-        let image = self.image().await.map_err(|error| match error.class {
+        let image = self.image_for(&candidate.instance_type).await;
+        let image = image.map_err(|error| match error.class {
             // It was looked up just now.
             ErrorClass::BadImage => invalid(error.sentence),
             _ => launch_error(error),
         })?;
+        let Belongings { equipment, zone, names } = self.belongings(order.seat).await?;
+        let surroundings = self.surroundings(candidate, zone).await?;
         let query = run_instances::request(&Facts {
             settings: &self.settings,
             candidate,
             image: &image,
+            groups: &surroundings.groups,
+            zone: surroundings.zone.as_deref(),
             master: &self.master,
             pool: &self.pool,
             launch: &order.launch,
@@ -140,11 +154,11 @@ impl Ec2Provisioner {
             expires_at: order.expires_at,
             user_data: &order.user_data,
         });
-        let request = serde_json::to_string(&query).map_err(|why| LaunchError {
-            sentence: format!("cannot write the request down: {why}"),
-            failure: LaunchFailure::Other,
-        })?;
-        let what = format!("{candidate}, {}", image.image_id);
+        let request = Kept::new(query, equipment).write();
+        let request =
+            request.map_err(|sentence| LaunchError { sentence, failure: LaunchFailure::Other })?;
+        let what = std::iter::once(format!("{candidate}, {}", image.image_id)).chain(names);
+        let what = what.collect::<Vec<_>>().join(", ");
         let price_per_hour = self.price_per_hour(candidate).await;
         Ok(Prepared { request, what, price_per_hour })
     }
@@ -163,8 +177,7 @@ impl Ec2Provisioner {
     }
 
     async fn launch_now(&self, order: LaunchOrder) -> Result<CloudId, LaunchError> {
-        let stored: Query = serde_json::from_str(&order.request)
-            .map_err(|why| invalid(format!("cannot read the request that was kept: {why}")))?;
+        let (stored, _) = Kept::read(&order.request).map_err(invalid)?.into_parts();
         let query = run_instances::ready(stored, |text| order.fill_in(text)).map_err(invalid)?;
         let answer: Result<Launched, CallError> = self.client.call(&query).await;
         match answer {
@@ -262,8 +275,14 @@ impl Ec2Provisioner {
         }
     }
 
-    /// The image that a launch is to use now.
+    /// The image that the most preferred way to launch is to use now.
     async fn image(&self) -> Result<FoundImage, CallError> {
+        let first = self.candidates.first().map(|candidate| candidate.instance_type.as_str());
+        self.image_for(first.unwrap_or_default()).await
+    }
+
+    /// The image that a launch of this type is to use now.
+    async fn image_for(&self, instance_type: &str) -> Result<FoundImage, CallError> {
         let query = Query::new("DescribeImages");
         let query = match &self.settings.image {
             Image::Id(id) => query.with_list("ImageId", [id.as_str()]),
@@ -273,7 +292,7 @@ impl Ec2Provisioner {
                 .with_filter(2, "state", &["available"]),
         };
         let found: Images = self.client.call(&query).await?;
-        newest(found.images_set.item).ok_or_else(|| CallError {
+        newest(found.images_set.item, architecture_of(instance_type)).ok_or_else(|| CallError {
             class: ErrorClass::Invalid,
             code: String::new(),
             sentence: match &self.settings.image {
@@ -313,6 +332,10 @@ impl Provisioner for Ec2Provisioner {
 
     fn probe(&self, order: PrepareOrder) -> Call<'_, Result<(), LaunchError>> {
         Box::pin(self.probe_now(order))
+    }
+
+    fn equip(&self, order: EquipOrder) -> Call<'_, Result<(), LaunchError>> {
+        Box::pin(async move { self.equip_now(&order).await })
     }
 
     fn terminate_by(
@@ -363,11 +386,28 @@ fn invalid(sentence: String) -> LaunchError {
     LaunchError { sentence, failure: LaunchFailure::Invalid }
 }
 
-/// The image that was made last. Dates are RFC 3339 in UTC, so their order is that of their text.
-fn newest(images: Vec<FoundImage>) -> Option<FoundImage> {
+/// The image that was made last, of those for this architecture where there is any: a name may stand for
+/// several. Dates are RFC 3339 in UTC, so their order is that of their text.
+fn newest(images: Vec<FoundImage>, architecture: &str) -> Option<FoundImage> {
     images.into_iter().max_by(|one, other| {
-        (&one.creation_date, &one.image_id).cmp(&(&other.creation_date, &other.image_id))
+        let key = |image: &FoundImage| image.architecture == architecture;
+        (key(one), &one.creation_date, &one.image_id).cmp(&(
+            key(other),
+            &other.creation_date,
+            &other.image_id,
+        ))
     })
+}
+
+/// What a type's processor is, by its name: a `g` behind the generation is Amazon's own (EC2 user guide,
+/// "Naming conventions").
+fn architecture_of(instance_type: &str) -> &'static str {
+    let family = instance_type.split('.').next().unwrap_or_default();
+    let (_, capabilities) = family.split_once(|c: char| c.is_ascii_digit()).unwrap_or_default();
+    match family == "a1" || capabilities.contains('g') {
+        true => "arm64",
+        false => "x86_64",
+    }
 }
 
 /// What a failed call means for a launch.
@@ -395,6 +435,7 @@ fn launch_error(error: CallError) -> LaunchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::master::provisioner::ec2::answers::Items;
 
     #[test]
     fn the_power_is_cut_where_nothing_is_trusted_and_forced_where_a_shutdown_hangs() {
@@ -403,5 +444,35 @@ mod tests {
         assert_eq!(asked(Urgency::AtOnce).get("SkipOsShutdown"), Some("true"));
         assert_eq!(asked(Urgency::AtOnce).get("Force"), None);
         assert_eq!(asked(Urgency::Forced).get("Force"), Some("true"));
+    }
+
+    #[test]
+    fn the_newest_image_is_one_that_the_type_can_run() {
+        let image = |id: &str, date: &str, architecture: &str| FoundImage {
+            image_id: id.to_owned(),
+            creation_date: date.to_owned(),
+            image_state: "available".to_owned(),
+            architecture: architecture.to_owned(),
+            name: String::new(),
+            root_device_name: None,
+            block_device_mapping: Items::default(),
+        };
+        let images = vec![
+            image("ami-1", "2026-01-01T00:00:00.000Z", "x86_64"),
+            image("ami-2", "2026-02-01T00:00:00.000Z", "x86_64"),
+            image("ami-3", "2026-03-01T00:00:00.000Z", "arm64"),
+        ];
+        let of = |kind: &str| {
+            let found = newest(images.clone(), architecture_of(kind));
+            found.map(|image| image.image_id).unwrap_or_default()
+        };
+        for kind in ["c7i.large", "m5dn.xlarge", "g5.xlarge", "t3a.small", "p4d.24xlarge"] {
+            assert_eq!(of(kind), "ami-2", "{kind}");
+        }
+        for kind in ["c7g.large", "t4g.small", "im4gn.large", "g5g.xlarge", "a1.large"] {
+            assert_eq!(of(kind), "ami-3", "{kind}");
+        }
+        let only = newest(images[..1].to_vec(), "arm64").map(|image| image.image_id);
+        assert_eq!(only.as_deref(), Some("ami-1"), "a doctor says what is wrong with it");
     }
 }

@@ -5,9 +5,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::master::provisioner::ec2::answers::FoundImage;
+use crate::master::provisioner::ec2::disks;
 use crate::master::provisioner::ec2::query::Query;
 use crate::master::provisioner::ec2::settings::Candidate;
+use crate::master::provisioner::ec2::settings::CpuCredits;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
+use crate::master::provisioner::ec2::settings::Tenancy;
+use crate::master::provisioner::ec2::settings::has_cpu_credits;
 use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
 use crate::model::ids::WorkerName;
@@ -45,6 +49,10 @@ pub(super) struct Facts<'f> {
     pub(super) settings: &'f Ec2Settings,
     pub(super) candidate: &'f Candidate,
     pub(super) image: &'f FoundImage,
+    /// The ids of its security groups; empty: the VPC's default group.
+    pub(super) groups: &'f [String],
+    /// The zone that what belongs to it binds it to.
+    pub(super) zone: Option<&'f str>,
     pub(super) master: &'f str,
     pub(super) pool: &'f PoolName,
     pub(super) launch: &'f LaunchId,
@@ -69,10 +77,13 @@ pub(super) fn request(facts: &Facts<'_>) -> Query {
         .with("MetadataOptions.HttpEndpoint", "enabled")
         .with("MetadataOptions.HttpTokens", "required")
         .with("MetadataOptions.HttpPutResponseHopLimit", "1")
+        .with_opt("MetadataOptions.HttpProtocolIpv6", settings.ipv6.then_some("enabled"))
         .with_opt("KeyName", settings.key_name.as_deref())
-        .with_opt("IamInstanceProfile.Name", settings.instance_profile.as_deref());
-    let query = with_network(query, settings, candidate);
-    let query = with_disks(query, settings, image);
+        .with_opt("IamInstanceProfile.Name", settings.instance_profile.as_deref())
+        .with_opt("CreditSpecification.CpuCredits", cpu_credits(settings, candidate));
+    let query = with_placement(query, facts);
+    let query = with_network(query, facts);
+    let query = disks::with_disks(query, settings, image);
     let query = with_market(query, settings, candidate);
     with_tags(query, facts).with("UserData", facts.user_data)
 }
@@ -94,44 +105,35 @@ pub(super) fn ready(stored: Query, fill_in: impl FnOnce(&str) -> String) -> Resu
     }
 }
 
-fn with_network(query: Query, settings: &Ec2Settings, candidate: &Candidate) -> Query {
-    let public_ip = settings.public_ip.map(|public| if public { "true" } else { "false" });
+/// Said always, as an account's default may be either.
+fn cpu_credits(settings: &Ec2Settings, candidate: &Candidate) -> Option<&'static str> {
+    let credits = settings.cpu_credits.unwrap_or(CpuCredits::Unlimited);
+    has_cpu_credits(&candidate.instance_type).then_some(credits.as_str())
+}
+
+fn with_placement(query: Query, facts: &Facts<'_>) -> Query {
+    let placement = &facts.settings.placement;
+    let partition = placement.partition.map(|number| number.to_string());
+    query
+        .with_opt("Placement.AvailabilityZone", placement.zone.as_deref().or(facts.zone))
+        .with_opt("Placement.Tenancy", placement.tenancy.map(Tenancy::as_str))
+        .with_opt("Placement.GroupName", placement.group.as_deref())
+        .with_opt("Placement.PartitionNumber", partition.as_deref())
+        .with_opt("Placement.HostId", placement.host.as_deref())
+}
+
+fn with_network(query: Query, facts: &Facts<'_>) -> Query {
+    let Facts { settings, candidate, groups, .. } = facts;
+    // One that gets an address of ours must not call under another before it has it.
+    let public_ip = settings.public_ip.or((!settings.elastic_ips.is_empty()).then_some(false));
+    let public_ip = public_ip.map(|public| if public { "true" } else { "false" });
     query
         .with("NetworkInterface.1.DeviceIndex", "0")
         .with("NetworkInterface.1.DeleteOnTermination", "true")
         .with_opt("NetworkInterface.1.SubnetId", candidate.subnet.as_deref())
         .with_opt("NetworkInterface.1.AssociatePublicIpAddress", public_ip)
-        .with_list(
-            "NetworkInterface.1.SecurityGroupId",
-            settings.security_groups.iter().map(String::as_str),
-        )
-}
-
-/// Every disk of the image goes with the instance, whatever the image says.
-fn with_disks(query: Query, settings: &Ec2Settings, image: &FoundImage) -> Query {
-    let of_image = image.block_device_mapping.item.iter();
-    let of_image =
-        of_image.filter_map(|disk| Some((disk.device_name.as_str(), disk.ebs.as_ref()?)));
-    let mut disks: Vec<(&str, Option<u32>)> =
-        of_image.map(|(name, ebs)| (name, ebs.volume_size)).collect();
-    let root = image.root_device_name.as_deref();
-    if let Some(root) = root.filter(|root| !disks.iter().any(|(name, _)| name == root)) {
-        disks.insert(0, (root, None));
-    }
-    let mut query = query;
-    for ((name, size), index) in disks.into_iter().zip(1..) {
-        let key = |part: &str| format!("BlockDeviceMapping.{index}.{part}");
-        let is_root = Some(name) == root;
-        let wanted = if is_root { settings.root_disk.size_gb } else { None };
-        let size = wanted.or(size).map(|gb| gb.to_string());
-        let kind = settings.root_disk.volume_type.as_deref().filter(|_| is_root);
-        query = query
-            .with(key("DeviceName"), name)
-            .with(key("Ebs.DeleteOnTermination"), "true")
-            .with_opt(key("Ebs.VolumeSize"), size.as_deref())
-            .with_opt(key("Ebs.VolumeType"), kind);
-    }
-    query
+        .with_opt("NetworkInterface.1.Ipv6AddressCount", settings.ipv6.then_some("1"))
+        .with_list("NetworkInterface.1.SecurityGroupId", groups.iter().map(String::as_str))
 }
 
 /// One-time requests only: a persistent one would start instances that nobody asked for.
@@ -177,35 +179,22 @@ fn with_tags(query: Query, facts: &Facts<'_>) -> Query {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::master::provisioner::ec2::answers::Device;
-    use crate::master::provisioner::ec2::answers::Ebs;
-    use crate::master::provisioner::ec2::answers::Items;
-    use crate::master::provisioner::ec2::settings::RootDisk;
+    use crate::master::provisioner::ec2::disks::tests::image;
+    use crate::master::provisioner::ec2::settings::ElasticIp;
+    use crate::master::provisioner::ec2::settings::Placement;
     use crate::master::provisioner::ec2::settings::tests::sample;
 
-    fn image() -> FoundImage {
-        let device = |name: &str, ebs| Device { device_name: name.to_owned(), ebs };
-        FoundImage {
-            image_id: "ami-1".to_owned(),
-            creation_date: String::new(),
-            image_state: "available".to_owned(),
-            architecture: "x86_64".to_owned(),
-            name: String::new(),
-            root_device_name: Some("/dev/xvda".to_owned()),
-            block_device_mapping: Items {
-                item: vec![
-                    device("/dev/xvda", Some(Ebs { volume_size: Some(8) })),
-                    device("/dev/sdb", None),
-                ],
-            },
-        }
+    fn asked(settings: &Ec2Settings, candidate: usize) -> Query {
+        asked_in(settings, candidate, None)
     }
 
-    fn asked(settings: &Ec2Settings, candidate: usize) -> Query {
+    fn asked_in(settings: &Ec2Settings, candidate: usize, zone: Option<&str>) -> Query {
         request(&Facts {
             settings,
             candidate: &settings.candidates()[candidate],
             image: &image(),
+            groups: &["sg-1".to_owned(), "sg-2".to_owned()],
+            zone,
             master: "prod",
             pool: &"linux".into(),
             launch: &"L1".into(),
@@ -252,13 +241,73 @@ mod tests {
     }
 
     #[test]
-    fn the_root_disk_is_found_by_its_role_and_not_by_its_name() {
-        let root_disk = RootDisk { size_gb: Some(40), volume_type: Some("gp3".to_owned()) };
-        let query = asked(&Ec2Settings { root_disk, ..sample() }, 0);
-        assert_eq!(query.get("BlockDeviceMapping.1.Ebs.VolumeSize"), Some("40"));
-        assert_eq!(query.get("BlockDeviceMapping.1.Ebs.VolumeType"), Some("gp3"));
-        let as_the_image = asked(&sample(), 0);
-        assert_eq!(as_the_image.get("BlockDeviceMapping.1.Ebs.VolumeSize"), Some("8"));
+    fn everything_that_an_instance_can_be_told_is_told() {
+        let settings = Ec2Settings {
+            instance_types: vec!["t3.small".to_owned()],
+            key_name: Some("ops".to_owned()),
+            instance_profile: Some("worker".to_owned()),
+            ipv6: true,
+            cpu_credits: Some(CpuCredits::Standard),
+            placement: Placement {
+                zone: Some("eu-west-1b".to_owned()),
+                tenancy: Some(Tenancy::Host),
+                group: Some("near".to_owned()),
+                partition: Some(3),
+                host: Some("h-1".to_owned()),
+            },
+            ..sample()
+        };
+        let query = asked(&settings, 0);
+        for (name, value) in [
+            ("KeyName", "ops"),
+            ("IamInstanceProfile.Name", "worker"),
+            ("MetadataOptions.HttpProtocolIpv6", "enabled"),
+            ("NetworkInterface.1.Ipv6AddressCount", "1"),
+            ("NetworkInterface.1.SecurityGroupId.2", "sg-2"),
+            ("CreditSpecification.CpuCredits", "standard"),
+            ("Placement.AvailabilityZone", "eu-west-1b"),
+            ("Placement.Tenancy", "host"),
+            ("Placement.GroupName", "near"),
+            ("Placement.PartitionNumber", "3"),
+            ("Placement.HostId", "h-1"),
+        ] {
+            assert_eq!(query.get(name), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_is_left_to_ec2_but_for_credits() {
+        let query = asked(&sample(), 0);
+        for name in [
+            "MetadataOptions.HttpProtocolIpv6",
+            "NetworkInterface.1.Ipv6AddressCount",
+            "NetworkInterface.1.AssociatePublicIpAddress",
+            "CreditSpecification.CpuCredits",
+            "Placement.AvailabilityZone",
+            "Placement.Tenancy",
+        ] {
+            assert_eq!(query.get(name), None, "{name}");
+        }
+        let small = Ec2Settings { instance_types: vec!["t3.small".to_owned()], ..sample() };
+        let credits = asked(&small, 0);
+        assert_eq!(credits.get("CreditSpecification.CpuCredits"), Some("unlimited"));
+    }
+
+    #[test]
+    fn an_instance_that_gets_an_address_of_ours_has_no_other_before() {
+        let address = ElasticIp::Allocation("eipalloc-1".to_owned());
+        let settings = Ec2Settings { elastic_ips: vec![address], ..sample() };
+        let query = asked(&settings, 0);
+        let public_ip = query.get("NetworkInterface.1.AssociatePublicIpAddress");
+        assert_eq!(public_ip, Some("false"));
+    }
+
+    #[test]
+    fn an_instance_is_where_its_volumes_are() {
+        let settings = Ec2Settings { subnets: Vec::new(), ..sample() };
+        let query = asked_in(&settings, 0, Some("eu-west-1c"));
+        assert_eq!(query.get("Placement.AvailabilityZone"), Some("eu-west-1c"));
+        assert_eq!(query.get("NetworkInterface.1.SubnetId"), None);
     }
 
     #[test]
