@@ -124,6 +124,8 @@ fn settings(policy: &Policy) -> Settings {
         provisioner: ProvisionerKind::Ec2,
         has_bootstrap: false,
         candidates: Vec::new(),
+        spot: Default::default(),
+        stopping: None,
         max_instances: MAX_INSTANCES,
         min_idle: policy.min_idle,
         jobs_per_instance: policy.jobs_per_instance,
@@ -323,7 +325,10 @@ impl World<'_> {
                 self.at(self.now + arrival.runs, Happening::Finishes(worker.clone(), attempt));
                 self.agent(AgentEvent::AttemptAccepted(worker, attempt));
             }
-            Action::Tell { .. }
+            // No pool here keeps machines stopped.
+            Action::Stop { .. }
+            | Action::Start { .. }
+            | Action::Tell { .. }
             | Action::ResolveChange(_)
             | Action::LoadBuild { .. }
             | Action::KeepConsole { .. }

@@ -44,6 +44,9 @@ pub struct Worker {
     pub idle_until: Option<String>,
     /// When it ended.
     pub ended_at: Option<String>,
+    /// The last that its agent had to say of the machine: disk, memory, spot.
+    #[serde(default)]
+    pub notice: Option<String>,
 }
 
 /// A machine of one's own, to be added.
@@ -100,6 +103,9 @@ pub struct Pool {
     pub workers: u32,
     /// Those of them that are idle.
     pub idle: u32,
+    /// Those of them whose machine is stopped, and is started again when it is needed.
+    #[serde(default)]
+    pub stopped: u32,
     /// Never more than this.
     pub max_instances: u32,
     /// This many are kept ready without work.
@@ -163,6 +169,23 @@ pub struct Instance {
     pub ending_at: Option<String>,
     /// When it was gone.
     pub ended_at: Option<String>,
-    /// How long it has run, or ran, in whole seconds begun: what one pays for.
+    /// How many seconds of it one pays for until now: whole seconds begun, of all its starts, each of them
+    /// for as long at least as its cloud bills.
     pub seconds: u64,
+    /// Its launch, and each start after it was stopped.
+    #[serde(default)]
+    pub runs: Vec<InstanceRun>,
+}
+
+/// A stretch in which an instance ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRun {
+    /// When it was asked for.
+    pub asked_at: String,
+    /// When the machine was first seen up.
+    pub started_at: Option<String>,
+    /// When its worker was ready.
+    pub ready_at: Option<String>,
+    /// When it was first seen not to run any more.
+    pub ended_at: Option<String>,
 }

@@ -111,6 +111,8 @@ fn settings(furniture: &Furniture) -> Settings {
             provisioner: ProvisionerKind::None,
             has_bootstrap: furniture.bootstrap.is_some(),
             candidates: Vec::new(),
+            spot: Default::default(),
+            stopping: None,
             max_instances: 2,
             min_idle: 0,
             jobs_per_instance: 0,

@@ -31,6 +31,7 @@ fn worker() -> Worker {
         idle_since: Some("2026-01-31T12:05:00.000Z".into()),
         idle_until: None,
         ended_at: None,
+        notice: None,
     }
 }
 
@@ -52,6 +53,7 @@ fn instance(id: u64) -> Instance {
         ending_at: None,
         ended_at: None,
         seconds: 754,
+        runs: Vec::new(),
     }
 }
 
@@ -131,6 +133,7 @@ fn a_paused_pool_says_why() {
         failures: 3,
         workers: 1,
         idle: 0,
+        stopped: 0,
         max_instances: 10,
         min_idle: 0,
     };

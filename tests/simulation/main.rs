@@ -102,6 +102,8 @@ fn the_faults_do_happen() {
         "log sync failed",
         "log write failed",
         "machine reboots",
+        "machine started again",
+        "machine stopped",
         "machine unclean",
         "machine vanishes",
         "master crashes",
@@ -110,8 +112,13 @@ fn the_faults_do_happen() {
         "preparation failed",
         "repository down",
         "shutdown ignored",
+        "spot notice",
         "spot taken",
         "stall",
+        "start refused",
+        "start's answer lost",
+        "stop lost",
+        "stop refused",
         "step hangs",
         "supervisor killed",
         "termination lost",
@@ -167,6 +174,11 @@ fn an_end_that_is_not_told_would_be_noticed() {
 #[test]
 fn a_machine_that_is_never_ended_would_be_noticed() {
     assert!(caught(Planted::TerminationForgotten).is_some());
+}
+
+#[test]
+fn a_stopped_machine_that_is_kept_for_ever_would_be_noticed() {
+    assert!(caught(Planted::StoppedForgotten).is_some());
 }
 
 #[test]

@@ -274,6 +274,8 @@ impl World {
                 Action::Launch { instance, launch, pool, worker, .. } => {
                     self.launch(instance, launch, pool, worker);
                 }
+                Action::Stop { instance, launch, .. } => self.stop(instance, launch),
+                Action::Start { instance, launch, .. } => self.start(instance, launch),
                 Action::Terminate { instance, launch, .. } => self.terminate(instance, launch),
                 Action::KeepConsole { .. } => {}
                 Action::ListInstances(pool) => self.list(pool),

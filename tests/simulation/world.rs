@@ -2,18 +2,21 @@
 //! from it. Who acts stands in files of their own.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use busybee::master::domain::settings::PoolSettings;
 use busybee::master::domain::settings::ProjectSettings;
 use busybee::master::domain::settings::ProvisionerKind;
 use busybee::master::domain::settings::Settings;
+use busybee::master::domain::settings::Stopping;
 use busybee::model::ids::ConnectionId;
 use busybee::model::ids::WorkerName;
 use busybee::model::time::Timestamp;
 
 use crate::cloud::Cloud;
 use crate::cloud::CloudStep;
+use crate::cloud::STOPPED_MAX_AGE;
 use crate::disk::Disk;
 use crate::hosts::Host;
 use crate::hosts::HostStep;
@@ -137,6 +140,8 @@ impl World {
             provisioner: ProvisionerKind::Local,
             has_bootstrap: false,
             candidates: Vec::new(),
+            spot: Default::default(),
+            stopping: None,
             max_instances: 3,
             min_idle: 0,
             jobs_per_instance: 0,
@@ -150,6 +155,14 @@ impl World {
             env: Vec::new(),
         };
         let shared = self.random(2) == 0;
+        let max_stopped = 1 + self.random(3) as u32;
+        let max_age = match self.planted {
+            Planted::StoppedForgotten => 100 * STOPPED_MAX_AGE,
+            _ => STOPPED_MAX_AGE,
+        };
+        let stops = self.random(3) > 0;
+        let stopping = stops.then_some(Stopping { max_stopped, max_age });
+        let spot = if self.random(2) == 0 { BTreeSet::from([0]) } else { BTreeSet::new() };
         let min_idle = self.random(2) as u32;
         let project = |name: &str| ProjectSettings { name: name.into(), repo: "repo".into() };
         Settings {
@@ -157,6 +170,8 @@ impl World {
                 PoolSettings {
                     provisioner: ProvisionerKind::Ec2,
                     candidates: vec!["here".to_owned(), "there".to_owned()],
+                    spot,
+                    stopping,
                     has_bootstrap: true,
                     jobs_per_instance,
                     shared,

@@ -8,6 +8,7 @@ mod ec2;
 mod meaning;
 mod pool;
 mod project;
+mod stopping;
 mod typed;
 
 use std::fs::File;

@@ -7,9 +7,9 @@ use crate::master::config::PoolConfig;
 use crate::master::config::bootstrap::Bootstrap;
 use crate::master::config::ec2;
 use crate::master::config::meaning::Reading;
+use crate::master::config::stopping;
 use crate::master::config::typed::PoolFile;
 use crate::master::config::typed::ProvisionerWord;
-use crate::master::config::typed::WhenIdle;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProvisionerKind;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
@@ -47,10 +47,6 @@ pub(super) fn of(
     let provisioner = provisioner(reading, &typed.provisioner, unsafe_local);
     let (max_instances, min_idle) =
         counts(reading, typed.max_instances.as_ref(), typed.min_idle.as_ref());
-    if let Some(At { id, value: WhenIdle::Stop }) = typed.when_idle {
-        let hint = "write \"terminate\", or take the key out";
-        reading.wrong(id, "when_idle = \"stop\" is not yet supported", hint);
-    }
     let env = variables(reading, typed.env);
     if let Some(At { id, value: Bootstrap::File(script) }) = &typed.bootstrap {
         let found = find_script(reading.bootstrap_dir.as_deref(), script);
@@ -73,8 +69,21 @@ pub(super) fn of(
         }
         (ProvisionerWord::Local | ProvisionerWord::None, None) => None,
     };
-    let candidates = ec2.iter().flat_map(Ec2Settings::candidates);
-    let candidates = candidates.map(|candidate| candidate.to_string()).collect();
+    let jobs_per_instance = typed.jobs_per_instance.unwrap_or(0);
+    let keys = stopping::Typed {
+        provisioner: typed.provisioner.value,
+        when_idle: typed.when_idle.as_ref(),
+        max_stopped: typed.max_stopped.as_ref(),
+        stopped_max_age: typed.stopped_max_age,
+        max_instances,
+        jobs_per_instance,
+        ec2: ec2.as_ref(),
+    };
+    let stopping = stopping::of(reading, keys);
+    let candidates: Vec<_> = ec2.iter().flat_map(Ec2Settings::candidates).collect();
+    let spot = (0..).zip(&candidates).filter(|(_, candidate)| candidate.is_spot);
+    let spot = spot.map(|(index, _)| index).collect();
+    let candidates = candidates.iter().map(ToString::to_string).collect();
     let labels = typed.labels.unwrap_or_default();
     let step_metadata = typed.step_metadata.as_ref().is_some_and(|typed| typed.value);
     if let Some(At { id, value: true }) = typed.step_metadata
@@ -89,9 +98,11 @@ pub(super) fn of(
         provisioner: provisioner.filter(|kind| *kind != ProvisionerKind::Ec2 || ec2.is_some())?,
         has_bootstrap: bootstrap.is_some(),
         candidates,
+        spot,
+        stopping,
         max_instances,
         min_idle,
-        jobs_per_instance: typed.jobs_per_instance.unwrap_or(0),
+        jobs_per_instance,
         shared: typed.shared.unwrap_or(false),
         idle_timeout: reading.duration(typed.idle_timeout, Duration::ZERO, 10 * MINUTE),
         boot_timeout: reading.duration(typed.boot_timeout, SECOND, 20 * MINUTE),

@@ -86,6 +86,10 @@ pub(super) struct PoolFile {
     pub boot_timeout: Option<At<Span>>,
     /// What becomes of a machine without a job.
     pub when_idle: Option<At<WhenIdle>>,
+    /// With `stop`: never more stopped machines than this; default: as many as `max_instances`.
+    pub max_stopped: Option<At<u32>>,
+    /// With `stop`: none is kept that was launched longer ago.
+    pub stopped_max_age: Option<At<Span>>,
     /// Variables for every step on its workers.
     pub env: Option<Entries<ScalarText>>,
     /// As in `[master]`, for this pool alone.
@@ -173,7 +177,7 @@ pub(super) enum ProvisionerWord {
 pub(super) enum WhenIdle {
     /// It ends.
     Terminate,
-    /// Not yet.
+    /// It is stopped: its disk is kept, and it is started again for the next job.
     Stop,
 }
 

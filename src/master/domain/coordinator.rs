@@ -160,6 +160,7 @@ impl Coordinator {
             Event::LaunchFailed { instance, sentence, failure } => {
                 self.launch_failed(instance, &sentence, failure);
             }
+            Event::StopFailed { instance, sentence } => self.stop_failed(instance, &sentence),
             Event::InstanceEnded { instance, sentence } => {
                 self.instance_ended(instance, sentence.as_deref());
             }
@@ -190,6 +191,9 @@ impl Coordinator {
                 Timer::Overdue(attempt) => self.attempt_overdue(attempt),
                 Timer::Settle(instance) => self.launch_again(instance),
                 Timer::Terminate(instance) => self.terminate_again(instance),
+                Timer::Taken(worker) => self.taken_soon(&worker),
+                Timer::Stop(instance) => self.stop_again(instance),
+                Timer::StoppedTooLong(instance) => self.stopped_too_long(instance),
                 Timer::Listing(pool) => self.list_instances(&pool),
                 Timer::Launch(pool) => {
                     self.unsettled.insert(pool);
@@ -236,7 +240,7 @@ impl Coordinator {
             let counted = self
                 .instances
                 .values()
-                .filter(|live| &live.instance.pool == name && !live.instance.status.is_final());
+                .filter(|live| &live.instance.pool == name && live.instance.status.may_run());
             assert_eq!(pool.alive as usize, counted.count(), "every machine of {name} is counted");
             for worker in pool.idle.values().flatten() {
                 let live = self.workers.get(worker).expect("an idle worker is a worker");

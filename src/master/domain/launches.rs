@@ -11,10 +11,12 @@ use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Record;
 use crate::master::domain::entities::Enrolment;
 use crate::master::domain::entities::Instance;
+use crate::master::domain::entities::InstanceRun;
 use crate::master::domain::entities::Worker;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::instances::LiveInstance;
 use crate::master::domain::pool;
+use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::timers::Timer;
 use crate::model::backoff::Backoff;
 use crate::model::ids::InstanceId;
@@ -32,7 +34,7 @@ const SETTLE: Backoff = match Backoff::new(Duration::from_secs(5), Duration::fro
     None => unreachable!(),
 };
 
-/// Nobody can want a machine that is older than its lifetime by this.
+/// Nobody can want a machine that is older than it may get by this.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(10 * 60);
 
 impl Coordinator {
@@ -42,8 +44,8 @@ impl Coordinator {
         let id = InstanceId(self.last_ids.instance);
         let launch = LaunchId(format!("{:016x}{:016x}", self.dice.roll(), self.dice.roll()));
         let name = self.fresh_name(pool);
+        let Some(candidate) = self.next_candidate(pool) else { return };
         let Some(known) = self.pools.get_mut(pool) else { return };
-        let Some(candidate) = known.candidate(self.now) else { return };
         known.alive += 1;
         let expires_at = Some(self.now + known.settings.boot_timeout);
         let instance = Instance {
@@ -65,6 +67,7 @@ impl Coordinator {
             ready_at: None,
             ending_at: None,
             ended_at: None,
+            runs: vec![InstanceRun::asked(self.now)],
         };
         let worker = Worker {
             instance: Some(id),
@@ -86,11 +89,13 @@ impl Coordinator {
             return;
         }
         let (launch, pool, worker) = (row.launch.clone(), row.pool.clone(), row.worker.clone());
-        let action = match row.request.clone() {
-            Some(request) => Action::Launch { instance: id, launch, pool, worker, request },
-            None => {
-                let life = self.pools.get(&pool).map(|pool| pool.settings.max_lifetime);
-                let expires_at = row.requested_at + life.unwrap_or_default() + EXPIRY_MARGIN;
+        let action = match (row.cloud_id.clone(), row.request.clone()) {
+            (Some(cloud_id), _) => Action::Start { instance: id, launch, pool, cloud_id },
+            (None, Some(request)) => Action::Launch { instance: id, launch, pool, worker, request },
+            (None, None) => {
+                let settings = self.pools.get(&pool).map(|pool| &pool.settings);
+                let life = settings.map_or(Duration::ZERO, PoolSettings::longest_life);
+                let expires_at = row.requested_at + life + EXPIRY_MARGIN;
                 let candidate = row.candidate;
                 Action::Prepare { instance: id, launch, pool, worker, candidate, expires_at }
             }
@@ -121,6 +126,9 @@ impl Coordinator {
             return;
         }
         match status {
+            InstanceStatus::Requested if live.instance.cloud_id.is_some() => {
+                return self.start_failed(id, why, failure);
+            }
             InstanceStatus::Requested => {}
             // It was given up meanwhile, and now it is known that nothing was ever there.
             InstanceStatus::Terminating if live.instance.cloud_id.is_none() => {
@@ -132,6 +140,7 @@ impl Coordinator {
             row.status = InstanceStatus::Failed;
             row.why_ended = Some(why.to_owned());
             row.ended_at = Some(now);
+            row.run_ends(now);
         });
         self.worker_gone(&worker, why);
         match failure {
@@ -170,7 +179,7 @@ impl Coordinator {
         }
     }
 
-    fn note_failure(&mut self, name: &PoolName, why: &str) {
+    pub(super) fn note_failure(&mut self, name: &PoolName, why: &str) {
         if let Some(pool) = self.pools.get_mut(name) {
             pool.last_failure = Some(why.to_owned());
             self.unsettled.insert(name.clone());
@@ -239,6 +248,8 @@ impl Coordinator {
             jobs_given: 0,
             attempt: None,
             fate: WorkerFate::Serves,
+            taken_at: None,
+            notice: None,
             created_at: self.now,
             idle_since: None,
             ended_at: None,
@@ -263,7 +274,6 @@ mod tests {
     use crate::master::domain::event::Request;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
-    use crate::master::domain::settings::PoolSettings;
     use crate::model::ids::CloudId;
     use crate::model::status::JobStatus;
 

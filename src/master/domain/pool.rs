@@ -104,6 +104,14 @@ impl Pool {
         (0..count).find(|index| !is_cooling(index))
     }
 
+    /// The same of those that are not on spot.
+    pub(super) fn on_demand_candidate(&self, now: Timestamp) -> Option<u32> {
+        let count = u32::try_from(self.settings.candidates.len().max(1)).unwrap_or(u32::MAX);
+        let is_cooling =
+            |index: &u32| self.cooling.get(index).is_some_and(|cooling| cooling.until > now);
+        (0..count).find(|index| !self.settings.is_spot(*index) && !is_cooling(index))
+    }
+
     /// Leaves a candidate alone.
     pub(super) fn cool(&mut self, candidate: u32, now: Timestamp, is_for_long: bool) {
         let cooling = self.cooling.entry(candidate);
@@ -143,10 +151,15 @@ impl Pool {
 
     /// An idle worker for a job of this project: one that knows it, a fresh one, or, where workers
     /// are shared, any.
-    pub(super) fn idle_worker_for(&self, project: &ProjectName) -> Option<WorkerName> {
-        let first = |key: &Option<ProjectName>| self.idle.get(key)?.first().cloned();
+    pub(super) fn idle_worker_for(
+        &self,
+        project: &ProjectName,
+        fits: impl Fn(&WorkerName) -> bool,
+    ) -> Option<WorkerName> {
+        let first =
+            |key: &Option<ProjectName>| self.idle.get(key)?.iter().find(|name| fits(name)).cloned();
         first(&Some(project.clone())).or_else(|| first(&None)).or_else(|| {
-            let any = self.idle.values().flatten().next();
+            let any = self.idle.values().flatten().find(|name| fits(name));
             any.filter(|_| self.settings.shared).cloned()
         })
     }

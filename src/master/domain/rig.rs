@@ -52,6 +52,8 @@ pub(super) fn pool(name: &str) -> PoolSettings {
         provisioner: ProvisionerKind::Local,
         has_bootstrap: false,
         candidates: Vec::new(),
+        spot: std::collections::BTreeSet::new(),
+        stopping: None,
         max_instances: 3,
         min_idle: 0,
         jobs_per_instance: 0,

@@ -1,5 +1,6 @@
 //! What the domain must know of the master's file. `master/config.rs` makes it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::ids::PoolName;
@@ -40,6 +41,10 @@ pub struct PoolSettings {
     /// The ways to ask for a machine, the most preferred first, by names for people. Empty: one, that
     /// has no name.
     pub candidates: Vec<String>,
+    /// Which of the candidates may be taken away at any time.
+    pub spot: BTreeSet<u32>,
+    /// How machines without a job are kept; nothing: they are ended.
+    pub stopping: Option<Stopping>,
     /// Never more machines than this are asked for at one time.
     pub max_instances: u32,
     /// This many are kept ready without work.
@@ -62,6 +67,29 @@ pub struct PoolSettings {
     pub env: Vec<(String, String)>,
 }
 
+impl PoolSettings {
+    /// Whether a candidate may be taken away at any time.
+    pub fn is_spot(&self, candidate: u32) -> bool {
+        self.spot.contains(&candidate)
+    }
+
+    /// How old a machine may get: for so long it may run in all, and before its last start it may be stopped
+    /// until it is of the age at which none is kept.
+    pub fn longest_life(&self) -> Duration {
+        let kept = self.stopping.map_or(Duration::ZERO, |stopping| stopping.max_age);
+        self.max_lifetime.saturating_add(kept)
+    }
+}
+
+/// How machines are kept that have no job: without running, with their disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopping {
+    /// Never more than this are kept.
+    pub max_stopped: u32,
+    /// None is kept that was launched longer ago than this.
+    pub max_age: Duration,
+}
+
 /// How a pool's machines come to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProvisionerKind {
@@ -81,6 +109,15 @@ impl ProvisionerKind {
         match self {
             ProvisionerKind::Local => true,
             ProvisionerKind::Ec2 | ProvisionerKind::None => false,
+        }
+    }
+
+    /// Seconds that one pays for at each start of a machine, at least (EC2: Amazon Linux, Ubuntu, RHEL and
+    /// whatever else is billed by the second).
+    pub fn billed_secs_min(self) -> u64 {
+        match self {
+            ProvisionerKind::Ec2 => 60,
+            ProvisionerKind::Local | ProvisionerKind::None => 0,
         }
     }
 }

@@ -3,14 +3,18 @@
 use crate::api;
 use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Instance;
+use crate::master::domain::entities::InstanceRun;
 use crate::master::domain::entities::Job;
 use crate::master::domain::entities::PoolState;
 use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
+use crate::master::domain::settings::ProvisionerKind;
 use crate::master::http::HttpConfig;
 use crate::master::http::PoolView;
 use crate::master::http::links;
 use crate::master::http::words;
+use crate::model::ids::PoolName;
+use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
 use crate::model::step::StepOutcome;
 use crate::model::time::Timestamp;
@@ -91,6 +95,7 @@ pub fn worker(config: &HttpConfig, worker: &Worker) -> api::fleet::Worker {
         idle_since: text(worker.idle_since),
         idle_until: text(idle_until(config, worker)),
         ended_at: text(worker.ended_at),
+        notice: worker.notice.as_ref().map(|(_, text)| text.clone()),
     }
 }
 
@@ -106,7 +111,8 @@ pub fn idle_until(config: &HttpConfig, worker: &Worker) -> Option<Timestamp> {
 /// A pool, with what lives of it.
 pub fn pool(view: &PoolView, state: Option<&PoolState>, alive: &[Worker]) -> api::fleet::Pool {
     let of_pool = || alive.iter().filter(|worker| worker.pool == view.name);
-    let idle = of_pool().filter(|worker| worker.status == WorkerStatus::Idle).count();
+    let rests = |worker: &&Worker| worker.fate == WorkerFate::Rests;
+    let idle = of_pool().filter(|one| one.status == WorkerStatus::Idle && !rests(one)).count();
     let paused = state.and_then(|state| state.paused.clone());
     api::fleet::Pool {
         name: view.name.to_string(),
@@ -117,13 +123,20 @@ pub fn pool(view: &PoolView, state: Option<&PoolState>, alive: &[Worker]) -> api
         failures: state.map_or(0, |state| state.failures),
         workers: count(of_pool().count()),
         idle: count(idle),
+        stopped: count(of_pool().filter(rests).count()),
         max_instances: view.max_instances,
         min_idle: view.min_idle,
     }
 }
 
 /// A row of the ledger.
-pub fn instance(instance: &Instance, now: Timestamp) -> api::fleet::Instance {
+pub fn instance(config: &HttpConfig, instance: &Instance, now: Timestamp) -> api::fleet::Instance {
+    let run = |run: &InstanceRun| api::fleet::InstanceRun {
+        asked_at: run.asked_at.to_string(),
+        started_at: text(run.started_at),
+        ready_at: text(run.ready_at),
+        ended_at: text(run.ended_at),
+    };
     api::fleet::Instance {
         id: instance.id.0,
         pool: instance.pool.to_string(),
@@ -140,15 +153,19 @@ pub fn instance(instance: &Instance, now: Timestamp) -> api::fleet::Instance {
         ready_at: text(instance.ready_at),
         ending_at: text(instance.ending_at),
         ended_at: text(instance.ended_at),
-        seconds: seconds(instance, now),
+        seconds: instance.billed_secs(provisioner(config, &instance.pool), now),
+        runs: instance.runs.iter().map(run).collect(),
     }
 }
 
-/// From accepted to gone, each second begun counted whole: as clouds bill.
-fn seconds(instance: &Instance, now: Timestamp) -> u64 {
-    let Some(accepted_at) = instance.accepted_at else { return 0 };
-    let ran = instance.ended_at.unwrap_or(now).since(accepted_at);
-    u64::try_from(ran.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
+/// How a pool's machines come to be. One that is no longer in the file had machines that were paid for.
+fn provisioner(config: &HttpConfig, pool: &PoolName) -> ProvisionerKind {
+    let known = config.pools.iter().find(|known| &known.name == pool);
+    match known.map(|pool| pool.provisioner) {
+        Some("local") => ProvisionerKind::Local,
+        Some("none") => ProvisionerKind::None,
+        Some(_) | None => ProvisionerKind::Ec2,
+    }
 }
 
 /// A repository's URL without the password that it may carry.

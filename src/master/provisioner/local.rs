@@ -165,7 +165,13 @@ impl LocalProvisioner {
                 continue;
             }
             let state = if alive { MachineState::Running } else { MachineState::Ended };
-            machines.push(Machine { cloud_id: cloud_id(&launch), launch, state, reason: None });
+            machines.push(Machine {
+                cloud_id: cloud_id(&launch),
+                launch,
+                state,
+                started: None,
+                reason: None,
+            });
         }
         Ok(machines)
     }

@@ -8,6 +8,7 @@ use rusqlite::params;
 use crate::master::domain::entities::Instance;
 use crate::master::store::Store;
 use crate::master::store::columns;
+use crate::master::store::instance_runs;
 use crate::master::store::rows_max;
 use crate::model::ids::CloudId;
 use crate::model::ids::InstanceId;
@@ -36,7 +37,7 @@ impl Store {
                 "SELECT * FROM instances WHERE id < ?1 ORDER BY id DESC LIMIT ?2",
             )?;
             let rows = statement.query_map(params![before, rows_max(limit)], from_row)?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            Ok(with_runs(connection, rows.collect::<Result<_, _>>()?)?)
         })
         .await
     }
@@ -46,7 +47,9 @@ impl Store {
         self.read(move |connection| {
             let mut statement =
                 connection.prepare_cached("SELECT * FROM instances WHERE id = ?1")?;
-            Ok(statement.query_row([columns::put(id.0)], from_row).optional()?)
+            let row = statement.query_row([columns::put(id.0)], from_row).optional()?;
+            let row = row.map_or_else(Vec::new, |row| vec![row]);
+            Ok(with_runs(connection, row)?.pop())
         })
         .await
     }
@@ -56,7 +59,16 @@ impl Store {
 pub(super) fn present(connection: &Connection) -> rusqlite::Result<Vec<Instance>> {
     let sql =
         format!("SELECT * FROM instances INDEXED BY instances_present WHERE {PRESENT} ORDER BY id");
-    connection.prepare_cached(&sql)?.query_map([], from_row)?.collect()
+    let rows =
+        connection.prepare_cached(&sql)?.query_map([], from_row)?.collect::<Result<_, _>>()?;
+    with_runs(connection, rows)
+}
+
+fn with_runs(connection: &Connection, mut rows: Vec<Instance>) -> rusqlite::Result<Vec<Instance>> {
+    for row in &mut rows {
+        row.runs = instance_runs::of(connection, row.id)?;
+    }
+    Ok(rows)
 }
 
 /// Writes a row of the ledger over the one before.
@@ -92,9 +104,10 @@ pub(super) fn write(connection: &Connection, instance: &Instance) -> rusqlite::R
         instance.what,
         instance.request,
     ])?;
-    Ok(())
+    instance_runs::write(connection, instance)
 }
 
+/// Without its runs, which are rows of their own.
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Instance> {
     Ok(Instance {
         id: InstanceId(columns::number(row, "id")?),
@@ -115,6 +128,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Instance> {
         ready_at: columns::time_opt(row, "ready_at")?,
         ending_at: columns::time_opt(row, "ending_at")?,
         ended_at: columns::time_opt(row, "ended_at")?,
+        runs: Vec::new(),
     })
 }
 

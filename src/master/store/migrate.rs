@@ -16,6 +16,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_launch_requests.sql"),
     include_str!("migrations/0003_worker_fate.sql"),
     include_str!("migrations/0004_build_inputs.sql"),
+    include_str!("migrations/0005_stop_and_start.sql"),
 ];
 
 /// Applies those of `migrations` that the file at `path` has not seen.

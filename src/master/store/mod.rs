@@ -11,6 +11,7 @@ mod columns;
 mod counters;
 pub mod counts;
 mod data_dir_lock;
+mod instance_runs;
 mod instances;
 mod job_spec;
 mod jobs;

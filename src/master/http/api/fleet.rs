@@ -168,7 +168,7 @@ pub async fn instances(
     rows.truncate(limit as usize);
     let next = rows.last().filter(|_| rows.len() == limit as usize).map(|last| last.id.0);
     let now = clock::now();
-    let instances = rows.iter().map(|row| convert::instance(row, now)).collect();
+    let instances = rows.iter().map(|row| convert::instance(&web.config, row, now)).collect();
     Ok(Json(InstanceList { instances, next }))
 }
 
@@ -180,5 +180,5 @@ pub async fn instance(
     let no_such = || Problem::not_found(format!("the ledger has no instance {id}"));
     let number = id.parse().map_err(|_| no_such())?;
     let found = web.store.instance(InstanceId(number)).await?.ok_or_else(no_such)?;
-    Ok(Json(convert::instance(&found, clock::now())))
+    Ok(Json(convert::instance(&web.config, &found, clock::now())))
 }

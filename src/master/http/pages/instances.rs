@@ -194,7 +194,7 @@ fn spans(instance: &Instance, now: Timestamp) -> Vec<Span> {
 }
 
 fn life(instance: &Instance) -> Vec<Turn> {
-    let turns = [
+    let mut turns = vec![
         ("Asked for", Some(instance.requested_at)),
         ("Accepted", instance.accepted_at),
         ("Running", instance.running_at),
@@ -203,6 +203,15 @@ fn life(instance: &Instance) -> Vec<Turn> {
         ("Told to end", instance.ending_at),
         ("Gone", instance.ended_at),
     ];
+    for (number, run) in instance.runs.iter().enumerate() {
+        if number > 0 {
+            turns.extend([("Started again", Some(run.asked_at)), ("Ready again", run.ready_at)]);
+        }
+        let is_last = number + 1 == instance.runs.len();
+        let was_stopped = !is_last || instance.status == InstanceStatus::Stopped;
+        turns.extend(was_stopped.then_some(("Stopped", run.ended_at)));
+    }
+    turns.sort_by_key(|(_, at)| *at);
     let mut before: Option<Timestamp> = None;
     let mut life = Vec::new();
     for (word, at) in turns {

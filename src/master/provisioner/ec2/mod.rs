@@ -30,6 +30,7 @@ use crate::master::provisioner::LaunchOrder;
 use crate::master::provisioner::PrepareOrder;
 use crate::master::provisioner::Prepared;
 use crate::master::provisioner::Provisioner;
+use crate::master::provisioner::StopError;
 use crate::master::provisioner::ec2::answers::Console;
 use crate::master::provisioner::ec2::answers::FoundImage;
 use crate::master::provisioner::ec2::answers::Images;
@@ -265,6 +266,14 @@ impl Provisioner for Ec2Provisioner {
         Box::pin(async move { self.terminate_now(&launch, cloud_id).await })
     }
 
+    fn stop(&self, cloud_id: CloudId) -> Call<'_, Result<(), StopError>> {
+        Box::pin(async move { self.stop_now(&cloud_id).await })
+    }
+
+    fn start(&self, cloud_id: CloudId) -> Call<'_, Result<(), LaunchError>> {
+        Box::pin(async move { self.start_now(&cloud_id).await })
+    }
+
     fn list(&self) -> Call<'_, Result<Vec<Machine>, String>> {
         Box::pin(async move { self.list_now().await.map_err(|error| error.sentence) })
     }
@@ -286,6 +295,7 @@ fn machine(instance: &Instance) -> Option<Machine> {
         cloud_id: CloudId(instance.instance_id.clone()),
         launch: LaunchId::from(launch),
         state,
+        started: instance.launch_time.clone(),
         reason: (state != MachineState::Running).then(|| ended_because(instance)).flatten(),
     })
 }
@@ -295,7 +305,8 @@ fn state_of(instance: &Instance) -> MachineState {
     match instance.instance_state.name.as_str() {
         "pending" => MachineState::Starting,
         "shutting-down" => MachineState::Ending,
-        "stopping" | "stopped" => MachineState::Stopped,
+        "stopping" => MachineState::Stopping,
+        "stopped" => MachineState::Stopped,
         "terminated" => MachineState::Ended,
         _ => MachineState::Running,
     }
@@ -349,6 +360,7 @@ mod tests {
         Instance {
             instance_id: "i-1".to_owned(),
             instance_state: State { name: state.to_owned() },
+            launch_time: None,
             state_reason: reason.map(|code| StateReason {
                 code: code.to_owned(),
                 message: format!("{code}: so it is"),
