@@ -179,6 +179,19 @@ impl Coordinator {
             row.run_ends(now);
         });
         self.set_age_timer(id);
+        self.hang_up_on_stopped(id);
+    }
+
+    /// A machine whose power was cut hangs up on nobody: its silence must not count against its next start.
+    fn hang_up_on_stopped(&mut self, id: InstanceId) {
+        let worker = self.instances.get(&id).map(|live| live.instance.worker.clone());
+        let Some(worker) = worker else { return };
+        let connection = self.workers.get(&worker).and_then(|live| live.connection);
+        if let Some(connection) = connection {
+            let sentence = "its machine is stopped".to_owned();
+            self.perform(Action::Disconnect { connection, sentence });
+            self.connection_lost(&worker);
+        }
     }
 
     /// A listing shows a machine up that we have stopped. Whether anything is wrong with that.

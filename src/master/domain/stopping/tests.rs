@@ -442,3 +442,17 @@ fn a_listing_that_names_the_new_start_is_not_behind() {
     listed_as(&mut rig, instance, MachineState::Stopped, "10:05");
     assert_eq!(row(&rig, instance).status, InstanceStatus::Terminating, "somebody has stopped it");
 }
+
+#[test]
+fn a_connection_that_the_stop_left_open_does_not_count_against_the_start() {
+    let mut rig =
+        Rig::new(vec![PoolSettings { boot_timeout: Duration::from_secs(900), ..keeping(2) }]);
+    let (instance, worker, _) = stopping(&mut rig, "app");
+    listed(&mut rig, instance, MachineState::Stopped);
+    rig.build("app", vec![rig::job("again", &[])]);
+    accept_start(&mut rig, instance);
+    let done = rig.wait(800);
+    assert!(!rig::ends(&done, instance), "it has its boot time");
+    rig.connect(&worker, booted_again(), &[]);
+    rig.given();
+}
