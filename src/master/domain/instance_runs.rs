@@ -8,11 +8,11 @@ use crate::master::domain::settings::ProvisionerKind;
 use crate::model::time::Timestamp;
 
 impl Instance {
-    /// How many seconds of it one pays for, up to `now`: each stretch in which it ran, in whole seconds
+    /// How many seconds of it one pays for, up to a moment, which may be long over: each stretch in which it ran, in whole seconds
     /// begun, and never less than its cloud bills for a start. The only place that says so.
-    pub fn billed_secs(&self, provisioner: ProvisionerKind, now: Timestamp) -> u64 {
+    pub fn billed_secs(&self, provisioner: ProvisionerKind, until: Timestamp) -> u64 {
         let least = provisioner.billed_secs_min();
-        let billed = self.runs.iter().filter_map(|run| run.ran(now));
+        let billed = self.runs.iter().filter_map(|run| run.ran(until));
         billed.map(|ran| secs_begun(ran).max(least)).fold(0, u64::saturating_add)
     }
 
@@ -24,7 +24,8 @@ impl Instance {
     /// The same without its present stretch.
     pub(super) fn ran_before(&self) -> Duration {
         let before = self.runs.split_last().map_or(&[][..], |(_, before)| before);
-        before.iter().filter_map(|run| run.ran(self.requested_at)).sum()
+        let ran = |run: &InstanceRun| run.ended_at.and_then(|ended| run.ran(ended));
+        before.iter().filter_map(ran).sum()
     }
 
     /// When its present stretch was asked for: its launch, or its last start.
@@ -65,9 +66,10 @@ impl InstanceRun {
         InstanceRun { asked_at: now, started_at: None, ready_at: None, ended_at: None }
     }
 
-    /// For how long it has run until now; nothing: it never did.
-    fn ran(&self, now: Timestamp) -> Option<Duration> {
-        self.started_at.map(|started| self.ended_at.unwrap_or(now).since(started))
+    /// For how long it had run at this moment; nothing: it had not begun to.
+    fn ran(&self, until: Timestamp) -> Option<Duration> {
+        let started = self.started_at.filter(|started| *started <= until)?;
+        Some(self.ended_at.map_or(until, |ended| ended.min(until)).since(started))
     }
 }
 
@@ -111,6 +113,9 @@ mod tests {
         check(vec![run(Some(10), Some(11))], ProvisionerKind::Ec2, 60);
         check(vec![run(Some(10), Some(11))], ProvisionerKind::Local, 1);
         let twice = vec![run(Some(10), Some(20)), run(Some(100), Some(170)), run(None, None)];
-        check(twice, ProvisionerKind::Ec2, 60 + 70);
+        check(twice.clone(), ProvisionerKind::Ec2, 60 + 70);
+        let row = Instance { runs: twice, ..row };
+        let at = |secs: u64| row.billed_secs(ProvisionerKind::Ec2, Timestamp(secs * 1000));
+        assert_eq!([at(5), at(12), at(50), at(99), at(165)], [0, 60, 60, 60, 60 + 65]);
     }
 }
