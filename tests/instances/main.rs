@@ -14,6 +14,7 @@ mod house;
 mod images;
 mod killers;
 mod rig;
+mod stop_and_start;
 
 /// Ends idle instances soon, so that a test sees their end. No bootstrap: ready on connect.
 pub(crate) const POOL: &str = "max_instances = 3\nidle_timeout = \"5s\"\nboot_timeout = \"5m\"";
