@@ -14,6 +14,7 @@ mod house;
 mod images;
 mod killers;
 mod rig;
+mod spot;
 mod stop_and_start;
 
 /// Ends idle instances soon, so that a test sees their end. No bootstrap: ready on connect.
