@@ -87,13 +87,9 @@ put_agent() {
 # --- Its settings: in a file of mode 0600, never in arguments or environment. The agent takes the
 # --- password out once the master has bound it to the agent's key.
 
-# Uptime begins anew at each boot; the machine's life does not, so its end is a time of day.
-find_life_end() {
-    life_ends=''
-    [ -n "$on_cloud" ] && [ -n "${BB_LIFE_LIMIT:-}" ] || return 0
-    read -r up _ </proc/uptime
-    life_ends=$(($(date +%s) - ${up%.*} + BB_LIFE_LIMIT))
-}
+# Uptime begins anew at each boot; the machine's life, which is the time that it runs, does not. The
+# dead-man's unit writes there what it ran before, in which boot it is now, and for how long.
+LIVED=$AGENT_HOME/lived
 
 write_settings() {
     settings=$BB_HOME/agent.env
@@ -108,7 +104,7 @@ BB_RUNURL=$BB_HOME/runurl
 END
     if [ -n "$on_cloud" ]; then
         echo "BB_USER=$BUILDER" >>"$settings.new"
-        [ -z "$life_ends" ] || echo "BB_LIFE_ENDS=$life_ends" >>"$settings.new"
+        [ -z "${BB_LIFE_LIMIT:-}" ] || printf '%s\n' "BB_LIFE_LIMIT=$BB_LIFE_LIMIT" "BB_LIVED=$LIVED" >>"$settings.new"
         echo "BB_STEP_METADATA=${BB_STEP_METADATA:-}" >>"$settings.new"
     fi
     mv -f "$settings.new" "$settings"
@@ -205,9 +201,16 @@ write_deadman() {
 #!/bin/sh
 # Powers this machine off when the second of uptime that stands in the file has come, or its life is over.
 [ -f $BB_DEADMAN ] || echo $BB_BOOT_LIMIT >$BB_DEADMAN
-while read -r up _ </proc/uptime && read -r end <$BB_DEADMAN &&
-    [ "\${up%.*}" -lt "\$end" ] && [ "\${up%.*}" -lt $BB_LIFE_LIMIT ] &&
-    [ "\$(date +%s)" -lt $life_ends ]; do sleep 15; done
+before=0 boot='' ran=0
+[ ! -s $LIVED ] || read -r before boot ran <$LIVED || :
+read -r now </proc/sys/kernel/random/boot_id
+[ "\$boot" = "\$now" ] || before=\$((before + ran))
+while read -r up _ </proc/uptime && read -r end <$BB_DEADMAN && up=\${up%.*} &&
+    [ "\$up" -lt "\$end" ] && [ \$((before + up)) -lt $BB_LIFE_LIMIT ]; do
+    # A full disk is no reason to end.
+    { echo "\$before \$now \$up" >$LIVED.new && mv -f $LIVED.new $LIVED; } 2>/dev/null || :
+    sleep 15
+done
 poweroff; sleep 90; poweroff -ff; echo o >/proc/sysrq-trigger
 END
     cat >/etc/systemd/system/busybee-deadman.service <<END
@@ -337,7 +340,6 @@ check_environment
 choose_agent
 fetch_agent
 put_agent
-find_life_end
 write_settings
 cd "$BB_HOME"
 [ -z "$on_cloud" ] || { settle_machine; provide_builder; }

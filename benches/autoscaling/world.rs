@@ -147,6 +147,8 @@ fn settings(policy: &Policy) -> Settings {
         provisioner: ProvisionerKind::Ec2,
         has_bootstrap: false,
         candidates: Vec::new(),
+        spot: Default::default(),
+        stopping: None,
         max_instances: MAX_INSTANCES,
         seats: 0,
         min_idle: policy.min_idle,
@@ -391,7 +393,10 @@ impl World<'_> {
                 self.at(self.now + runs, Happening::Finishes(worker.clone(), attempt));
                 self.agent(AgentEvent::AttemptAccepted(worker, attempt));
             }
-            Action::Tell { .. }
+            // No pool here keeps machines stopped.
+            Action::Stop { .. }
+            | Action::Start { .. }
+            | Action::Tell { .. }
             | Action::ResolveChange(_)
             | Action::LoadBuild { .. }
             | Action::KeepConsole { .. }

@@ -63,6 +63,7 @@ fn check_from_agent(message: &FromAgent) {
         FromAgent::BootstrapResult { tail, .. } => assert!(tail.len() <= TAIL_BYTES_MAX),
         FromAgent::AttemptRejected { sentence, .. }
         | FromAgent::Notice(sentence)
+        | FromAgent::Interruption { sentence, .. }
         | FromAgent::Goodbye { sentence } => assert!(sentence.len() <= SENTENCE_BYTES_MAX),
         FromAgent::Inventory(inventory) => assert!(inventory.attempts.len() <= 1000),
         FromAgent::Hello(_)

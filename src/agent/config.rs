@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::agent::supervisor::StepsRunAs;
 use crate::model::secret::Secret;
-use crate::model::time::Timestamp;
 
 /// Where the machine comes from, and so what the agent may do to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,10 @@ pub struct Config {
     pub user: Option<String>,
     /// `BB_DEADMAN`: the file that the machine's own timer reads; absent: it has none.
     pub deadman: Option<PathBuf>,
-    /// `BB_LIFE_ENDS`: when this machine must end whatever happens; absent: nobody has limited it.
-    pub life_ends: Option<Timestamp>,
+    /// `BB_LIFE_LIMIT`: how many seconds this machine may run in all; absent: nobody has limited it.
+    pub life_limit: Option<Duration>,
+    /// `BB_LIVED`: the file in which its timer counts them over all boots.
+    pub lived: Option<PathBuf>,
     /// `BB_STEP_METADATA`: whether steps may reach the cloud's metadata service.
     pub step_metadata: bool,
     /// `BB_RUNURL`: where `runurl` lies.
@@ -122,7 +124,8 @@ impl Config {
             user: optional("BB_USER"),
             deadman: optional("BB_DEADMAN").map(PathBuf::from),
             step_metadata: optional("BB_STEP_METADATA").is_some_and(|word| word == "yes"),
-            life_ends: optional("BB_LIFE_ENDS").map(|text| life_ends(&text)).transpose()?,
+            life_limit: optional("BB_LIFE_LIMIT").map(|text| seconds(&text)).transpose()?,
+            lived: optional("BB_LIVED").map(PathBuf::from),
             runurl,
             home,
             file,
@@ -161,10 +164,7 @@ impl Config {
     }
 }
 
-/// Seconds since 1970.
-fn life_ends(text: &str) -> anyhow::Result<Timestamp> {
-    let seconds: Option<u64> = text.parse().ok();
-    let ms = seconds.and_then(|seconds| seconds.checked_mul(1000));
-    ms.map(Timestamp)
-        .with_context(|| format!("BB_LIFE_ENDS is \"{text}\"; it is seconds since 1970"))
+fn seconds(text: &str) -> anyhow::Result<Duration> {
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    seconds.with_context(|| format!("BB_LIFE_LIMIT is \"{text}\"; it is a number of seconds"))
 }

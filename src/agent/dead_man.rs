@@ -25,14 +25,19 @@ impl DeadMan {
     /// From now on the machine may run for so long.
     pub(crate) fn allow(&self, time: Duration) {
         let Some(path) = &self.path else { return };
-        // The clock that /proc/uptime shows: it counts the time asleep as well.
-        let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec;
-        let end = u64::try_from(up).unwrap_or(0) + time.as_secs();
+        let end = uptime_secs() + time.as_secs();
         // Aside and renamed: half a number would be the end.
         if let Err(why) = files::write_whole(path, format!("{end}\n").as_bytes()) {
             warn!("cannot keep this machine's timer from ending it: {why:#}");
         }
     }
+}
+
+/// For how many seconds this machine has been up, by the clock that /proc/uptime shows: it counts the time
+/// asleep as well.
+pub(crate) fn uptime_secs() -> u64 {
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec;
+    u64::try_from(up).unwrap_or(0)
 }
 
 #[cfg(test)]

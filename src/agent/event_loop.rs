@@ -25,6 +25,11 @@ use crate::agent::domain::agent::Action;
 use crate::agent::domain::agent::Agent;
 pub use crate::agent::domain::agent::End;
 use crate::agent::domain::agent::Event;
+use crate::agent::domain::interruption;
+use crate::agent::domain::interruption::Interruption;
+use crate::agent::domain::notices::Notices;
+use crate::agent::interruptions;
+use crate::agent::life;
 use crate::agent::log_shipper::Ack;
 use crate::agent::machine;
 use crate::model::attempt::LogChunk;
@@ -57,6 +62,12 @@ pub(crate) struct EventLoop {
     boot_running: bool,
     boot_done: (mpsc::Sender<FromAgent>, mpsc::Receiver<FromAgent>),
     dead_man: DeadMan,
+    /// When the machine's life is over, by the monotonic clock.
+    life_ends: Option<Duration>,
+    /// What was said of this machine.
+    notices: Notices,
+    /// Word that the cloud takes it away; nothing: there is no cloud.
+    interruptions: Option<mpsc::Receiver<Interruption>>,
 }
 
 impl EventLoop {
@@ -67,8 +78,12 @@ impl EventLoop {
         // A machine of one's own has a life besides ours, and waits for its master for ever.
         let domain = Agent::new(clock::monotonic(), &found, config.road != Road::Own).unfit(unfit);
         let dead_man = DeadMan::new(config.deadman.clone());
+        let life_ends = life::left(&config).map(|left| clock::monotonic() + left);
         EventLoop {
             dead_man,
+            life_ends,
+            notices: Notices::default(),
+            interruptions: (config.road == Road::Cloud).then(interruptions::watch),
             config,
             channel,
             domain,
@@ -90,8 +105,9 @@ impl EventLoop {
         loop {
             let due = self.domain.next_timeout();
             let wait = due.map(|due| due.saturating_sub(clock::monotonic())).unwrap_or_default();
-            let life_ends = self.config.life_ends.filter(|_| !self.domain.is_ending());
-            let life_left = life_ends.map(|ends| ends.since(clock::now())).unwrap_or_default();
+            let life_ends = self.life_ends.filter(|_| !self.domain.is_ending());
+            let life_left = life_ends.map(|ends| ends.saturating_sub(clock::monotonic()));
+            let life_left = life_left.unwrap_or_default();
             let end = tokio::select! {
                 event = self.channel.events.recv() => {
                     self.channel_event(event.context("the channel's task has ended")?).await
@@ -108,6 +124,12 @@ impl EventLoop {
                 }
                 _ = look.tick(), if self.domain.attempts().is_busy() => self.handle(None).await,
                 _ = end_look.tick(), if self.domain.is_ending() => self.handle(None).await,
+                Some(interruption) = next(&mut self.interruptions) => {
+                    warn!("{}", interruption.sentence);
+                    let at = clock::monotonic() + interruption::ends_in(&interruption, clock::now());
+                    let sentence = interruption.sentence;
+                    self.handle(Some(Event::Interrupted { at, sentence })).await
+                }
                 () = tokio::time::sleep(wait), if due.is_some() => {
                     self.handle(Some(Event::Tick)).await
                 }
@@ -172,6 +194,10 @@ impl EventLoop {
                     let spool = self.attempts.spool_bytes();
                     let heartbeat = machine::heartbeat(number, &self.config.home, spool);
                     self.send(FromAgent::Heartbeat(heartbeat)).await;
+                    for notice in self.notices.look(machine::figures(&self.config.home)) {
+                        warn!("{notice}");
+                        self.send(FromAgent::Notice(notice)).await;
+                    }
                 }
                 Action::ShipLogs => {
                     let logs = self.outgoing.as_ref().map(|outgoing| outgoing.logs.clone());
@@ -300,6 +326,14 @@ impl EventLoop {
             }
         };
         let _ends_without = tokio::time::timeout(FAREWELL, is_down).await;
+    }
+}
+
+/// Word that the machine is taken away; never, where nobody could say so.
+async fn next(found: &mut Option<mpsc::Receiver<Interruption>>) -> Option<Interruption> {
+    match found {
+        Some(found) => found.recv().await,
+        None => std::future::pending().await,
     }
 }
 

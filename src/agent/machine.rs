@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::agent::domain::notices::Figures;
 use crate::wire::message::Heartbeat;
 
 /// A heartbeat's figures. What the machine does not say counts as zero.
@@ -27,6 +28,22 @@ pub(crate) fn boot_id() -> String {
 pub(crate) fn disk_free(folder: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(folder).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// What a person may have to know of it.
+pub(crate) fn figures(home: &Path) -> Figures {
+    let disk = rustix::fs::statvfs(home).ok();
+    let bytes = |blocks: u64, size: u64| blocks.saturating_mul(size);
+    Figures {
+        disk_free: disk.as_ref().map(|disk| bytes(disk.f_bavail, disk.f_frsize)),
+        disk_size: disk.as_ref().map(|disk| bytes(disk.f_blocks, disk.f_frsize)),
+        oom_kills: oom_kills(),
+    }
+}
+
+fn oom_kills() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 
 fn memory_available() -> Option<u64> {

@@ -48,6 +48,9 @@ pub struct Worker {
     /// The ledger's row with its moments; only where one worker is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Instance>,
+    /// The last that its agent had to say of the machine: disk, memory, spot.
+    #[serde(default)]
+    pub notice: Option<String>,
 }
 
 /// A machine of one's own, to be added.
@@ -104,6 +107,9 @@ pub struct Pool {
     pub workers: u32,
     /// Those of them that are idle.
     pub idle: u32,
+    /// Those of them whose machine is stopped, and is started again when it is needed.
+    #[serde(default)]
+    pub stopped: u32,
     /// Never more than this.
     pub max_instances: u32,
     /// This many are kept ready without work.
@@ -192,15 +198,32 @@ pub struct Instance {
     pub ending_at: Option<String>,
     /// When it was gone.
     pub ended_at: Option<String>,
-    /// How long it has run, or ran, in whole seconds begun: what one pays for.
+    /// How many seconds of it one pays for until now: whole seconds begun, of all its starts, each of them
+    /// for as long at least as its cloud bills.
     pub seconds: u64,
     /// Dollars for an hour of it, exact, as it was when it was asked for; nothing: not known.
     pub price_per_hour: Option<String>,
     /// What it has cost so far, estimated: dollars, exact; nothing: not known.
     pub cost: Option<String>,
+    /// Its launch, and each start after it was stopped.
+    #[serde(default)]
+    pub runs: Vec<InstanceRun>,
     /// Its jobs, oldest first; of very many the newest.
     #[serde(default)]
     pub jobs: Vec<InstanceJob>,
+}
+
+/// A stretch in which an instance ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRun {
+    /// When it was asked for.
+    pub asked_at: String,
+    /// When the machine was first seen up.
+    pub started_at: Option<String>,
+    /// When its worker was ready.
+    pub ready_at: Option<String>,
+    /// When it was first seen not to run any more.
+    pub ended_at: Option<String>,
 }
 
 /// An attempt that ran on an instance.

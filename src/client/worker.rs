@@ -85,6 +85,7 @@ async fn show(
     let facts = [
         ("pool", Some(worker.pool.clone())),
         ("reason", worker.reason.clone()),
+        ("notice", worker.notice.clone()),
         ("instance", worker.instance.map(|id| id.to_string())),
         ("project", worker.project.clone()),
         ("jobs", Some(worker.jobs_given.to_string())),

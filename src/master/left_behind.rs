@@ -176,6 +176,7 @@ pub(super) mod tests {
             ready_at: None,
             ending_at: None,
             ended_at: None,
+            runs: Vec::new(),
         })
     }
 

@@ -29,6 +29,7 @@ use crate::master::provisioner::LaunchOrder;
 use crate::master::provisioner::PrepareOrder;
 use crate::master::provisioner::Prepared;
 use crate::master::provisioner::Provisioner;
+use crate::master::provisioner::StopError;
 use crate::master::store::Store;
 use crate::model::ids::BuildNumber;
 use crate::model::ids::CloudId;
@@ -87,6 +88,12 @@ impl Performer {
             }
             Action::Equip { instance, launch, pool, cloud_id, request } => {
                 self.equip(instance, &pool, EquipOrder { launch, cloud_id, request });
+            }
+            Action::Stop { instance, launch, pool, cloud_id } => {
+                self.stop(instance, launch, &pool, cloud_id);
+            }
+            Action::Start { instance, launch, pool, cloud_id } => {
+                self.start(instance, launch, &pool, cloud_id);
             }
             Action::Terminate { instance, launch, pool, cloud_id, console_for, urgency } => {
                 self.terminate(instance, launch, pool, (cloud_id, urgency), console_for);
@@ -204,6 +211,43 @@ impl Performer {
                         warn!("cannot give a machine what belongs to it: {sentence}");
                     }
                     Event::EquipFailed { instance, sentence, failure }
+                }
+            };
+            inbox.send(event).await;
+        });
+    }
+
+    fn stop(&self, instance: InstanceId, launch: LaunchId, pool: &PoolName, cloud_id: CloudId) {
+        let Some(provisioner) = self.pools.get(pool).cloned() else {
+            // The domain asks again a few times, and then for its end.
+            error!("cannot stop launch {launch}: pool \"{pool}\" is no longer configured");
+            return;
+        };
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move {
+            let Err(StopError { sentence, is_final }) = provisioner.stop(cloud_id).await else {
+                return;
+            };
+            warn!("cannot stop launch {launch}: {sentence}");
+            if is_final {
+                inbox.send(Event::StopFailed { instance, sentence }).await;
+            }
+        });
+    }
+
+    fn start(&self, instance: InstanceId, launch: LaunchId, pool: &PoolName, cloud_id: CloudId) {
+        let inbox = self.inbox.clone();
+        let provisioner = self.provisioner(pool);
+        tokio::spawn(async move {
+            let started = match provisioner {
+                Ok(provisioner) => provisioner.start(cloud_id.clone()).await,
+                Err(why) => Err(why),
+            };
+            let event = match started {
+                Ok(()) => Event::InstanceAccepted { instance, cloud_id },
+                Err(LaunchError { sentence, failure }) => {
+                    warn!("cannot start launch {launch} again: {sentence}");
+                    Event::LaunchFailed { instance, sentence, failure }
                 }
             };
             inbox.send(event).await;

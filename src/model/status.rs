@@ -111,6 +111,8 @@ status!(
     WorkerFate {
         /// It takes jobs.
         Serves = "serves",
+        /// Its machine is kept without running, and is started again for it.
+        Rests = "rests",
         /// It finishes the job it has, and ends.
         Drains = "drains",
         /// It was told to end; only its lease, or its machine's end, is waited for.
@@ -178,6 +180,18 @@ impl InstanceStatus {
             | InstanceStatus::Stopping
             | InstanceStatus::Stopped
             | InstanceStatus::Terminating => false,
+        }
+    }
+
+    /// Whether a machine may run, or come to run without being asked: it counts against what a pool may have.
+    pub fn may_run(self) -> bool {
+        match self {
+            InstanceStatus::Stopped | InstanceStatus::Terminated | InstanceStatus::Failed => false,
+            InstanceStatus::Requested
+            | InstanceStatus::Pending
+            | InstanceStatus::Running
+            | InstanceStatus::Stopping
+            | InstanceStatus::Terminating => true,
         }
     }
 }

@@ -8,7 +8,7 @@
 pub struct FromAgent {
     #[prost(
         oneof = "from_agent::Message",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13"
     )]
     pub message: ::core::option::Option<from_agent::Message>,
 }
@@ -52,6 +52,9 @@ pub mod from_agent {
         /// The agent ends for good. A sentence for people; UTF-8.
         #[prost(string, tag = "12")]
         Goodbye(::prost::alloc::string::String),
+        /// The cloud takes the machine away soon. Sent again after every reconnect.
+        #[prost(message, tag = "13")]
+        Interruption(super::Interruption),
     }
 }
 /// One message of the master.
@@ -270,6 +273,16 @@ pub struct HeartbeatAck {
 /// Take no further attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Drain {}
+/// The cloud takes the machine away: its spot instance is wanted back, or what it runs on is retired.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Interruption {
+    /// How long it is there at least, from the sending of this; milliseconds.
+    #[prost(uint64, tag = "1")]
+    pub ends_in_ms: u64,
+    /// What the cloud says; for people, UTF-8.
+    #[prost(string, tag = "2")]
+    pub sentence: ::prost::alloc::string::String,
+}
 /// A bootstrap script to run.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Bootstrap {

@@ -61,6 +61,13 @@ pub enum FromAgent {
     },
     /// Something the master should know (memory, disk, spot); for people.
     Notice(String),
+    /// The cloud takes its machine away soon. Sent again after every reconnect.
+    Interruption {
+        /// How long the machine is there at least.
+        ends_in: Duration,
+        /// What the cloud says; for people.
+        sentence: String,
+    },
     /// It ends for good.
     Goodbye {
         /// Why; for people.

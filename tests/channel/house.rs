@@ -111,6 +111,7 @@ fn settings(furniture: &Furniture) -> Settings {
             provisioner: ProvisionerKind::None,
             has_bootstrap: furniture.bootstrap.is_some(),
             candidates: Vec::new(),
+            stopping: None,
             max_instances: 2,
             seats: 0,
             min_idle: 0,

@@ -34,6 +34,7 @@ fn worker() -> Worker {
         idle_until: None,
         ended_at: None,
         machine: None,
+        notice: None,
     }
 }
 
@@ -57,6 +58,7 @@ fn instance(id: u64) -> Instance {
         seconds: 754,
         price_per_hour: Some("0.08925".into()),
         cost: Some("0.018693".into()),
+        runs: Vec::new(),
         jobs: Vec::new(),
     }
 }
@@ -172,6 +174,7 @@ fn a_paused_pool_says_why() {
         failures: 3,
         workers: 1,
         idle: 0,
+        stopped: 0,
         max_instances: 10,
         min_idle: 0,
         daily_budget: Some("5.00".into()),

@@ -105,6 +105,8 @@ async fn pass(State(passing): State<Arc<Passing>>, headers: HeaderMap, body: Byt
         "DescribeImages" => "DescribeImages",
         "RunInstances" => "RunInstances",
         "TerminateInstances" => "TerminateInstances",
+        "StopInstances" => "StopInstances",
+        "StartInstances" => "StartInstances",
         _ => "",
     };
     if passing.shared.stops(Cut::Before(action)) {

@@ -206,7 +206,7 @@ fn reap_ends_what_has_neither_master_nor_agent_nor_timer() {
     for id in [&running, &stopped, &wanted] {
         house.eventually(60, "it runs", |house| is(house, id, "running"));
     }
-    runtime.block_on(provisioner.stop(&stopped)).expect("it can be stopped");
+    runtime.block_on(provisioner.stop(stopped.clone())).expect("it can be stopped");
     house.eventually(60, "it is stopped", |house| is(house, &stopped, "stopped"));
 
     let reaped = house.json(&["instance", "reap", "--expired"]);

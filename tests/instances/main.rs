@@ -14,6 +14,8 @@ mod house;
 mod images;
 mod killers;
 mod rig;
+mod spot;
+mod stop_and_start;
 mod told;
 
 /// Ends idle instances soon, so that a test sees their end. No bootstrap: ready on connect.

@@ -84,6 +84,13 @@ impl Rig {
         rig(&["exec", id, "--", "sh", "-c", command]).status.success()
     }
 
+    /// A word to its fault layer.
+    pub(crate) fn fault(&self, arguments: &[&str]) {
+        let output = rig(&[&["fault"], arguments].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "rig fault {arguments:?}: {said}");
+    }
+
     /// From now on nothing gets from instances to this computer, as without a way out in their group.
     pub(crate) fn cut_off(&self) {
         let link = ["-n", "ec2rig", "link", "set", "host", "down"];

@@ -215,15 +215,15 @@ async fn an_instance_that_was_stopped_is_listed_so_and_can_be_started_again() {
         let machines = provisioner.list().await.expect("the listing works");
         machines.iter().any(|machine| machine.cloud_id == id && machine.state == state)
     };
-    provisioner.stop(&id).await.expect("what is there can be stopped");
+    provisioner.stop(id.clone()).await.expect("what is there can be stopped");
     contract::eventually("it is stopped", async || is(MachineState::Stopped).await).await;
-    provisioner.start(&id).await.expect("what is stopped can be started");
+    provisioner.start(id.clone()).await.expect("what is stopped can be started");
     contract::eventually("it starts", async || is(MachineState::Starting).await).await;
     provisioner.terminate(order.launch, Some(id.clone())).await.expect("it ends");
-    let gone = provisioner.start(&id).await.expect_err("it has ended");
+    let gone = provisioner.start(id.clone()).await.expect_err("it has ended");
     assert!(gone.sentence.contains("StartInstances"), "{gone}");
-    let unknown = provisioner.stop(&"i-0123456789abcdef0".into()).await.expect_err("there is none");
-    assert!(unknown.contains("InvalidInstanceID.NotFound"), "{unknown}");
+    let unknown = provisioner.stop("i-0123456789abcdef0".into()).await.expect_err("there is none");
+    assert!(unknown.sentence.contains("InvalidInstanceID.NotFound"), "{unknown}");
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ async fn reap_ends_what_is_ours_and_past_its_expiry_and_leaves_the_rest() {
     let ours = api.provisioner("AKIAANY", "any");
     let running = launched(&ours, 1, past).await;
     let stopped = launched(&ours, 2, past).await;
-    ours.stop(&stopped).await.expect("it can be stopped");
+    ours.stop(stopped.clone()).await.expect("it can be stopped");
     let young = launched(&ours, 3, later).await;
     let gone = launched(&ours, 4, past).await;
     ours.terminate(LaunchId(format!("{:032}", 4)), Some(gone)).await.expect("it ends");

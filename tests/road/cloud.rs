@@ -29,6 +29,7 @@ const PLACES: &[&str] = &[
     "/dev/console",
     "/proc/sysrq-trigger",
     "/proc/sys/kernel/panic",
+    "/proc/sys/kernel/random/boot_id",
     "/usr/local/lib/busybee",
     "/etc/systemd/system",
     "/etc/needrestart",
@@ -85,7 +86,7 @@ fn moved(machine: &Machine, text: &str) -> String {
 /// A machine with a root of its own, and the commands of a system.
 fn instance(shell: &'static str) -> Option<Machine> {
     let machine = Machine::new(shell, "curl")?;
-    for dir in ["var/log", "var/lib", "run", "etc", "proc/sys/kernel", "usr/local/lib"] {
+    for dir in ["var/log", "var/lib", "run", "etc", "proc/sys/kernel/random", "usr/local/lib"] {
         fs::create_dir_all(machine.path("root").join(dir)).expect("a fresh directory");
     }
     machine.command_script("id", ID);
@@ -159,10 +160,14 @@ fn an_instance_with_systemd_gets_units_and_user_data_ends() {
         let text = fs::read_to_string(&settings).expect("settings");
         assert!(text.contains(PASSWORD) && text.contains("\nBB_ROAD=cloud\n"), "{text}");
         assert!(text.contains("\nBB_USER=builder\n"), "{text}");
-        // The agent ends the machine at the very second at which its timer does.
-        let life_ends = text.lines().find_map(|line| line.strip_prefix("BB_LIFE_ENDS="));
-        let life_ends = life_ends.expect("its life is limited");
-        assert!(root_file(&machine, "usr/local/lib/busybee/deadman").contains(life_ends), "{text}");
+        // The agent ends the machine by the same count as its timer does.
+        let life = text.lines().find_map(|line| line.strip_prefix("BB_LIFE_LIMIT="));
+        let life = life.expect("its life is limited");
+        let lived = text.lines().find_map(|line| line.strip_prefix("BB_LIVED="));
+        let lived = lived.expect("it is counted over boots");
+        let deadman = root_file(&machine, "usr/local/lib/busybee/deadman");
+        assert!(deadman.contains(&format!("-lt {life} ")), "{deadman}");
+        assert!(deadman.contains(&format!("mv -f {lived}.new {lived};")), "{deadman}");
 
         let unit = root_file(&machine, "etc/systemd/system/busybee-agent.service");
         let start = format!("ExecStart={} run --config {}", agent.display(), settings.display());
@@ -343,5 +348,36 @@ fn a_dead_man_whose_file_is_gone_or_spoiled_ends_the_machine_and_a_later_time_do
             wait_until("the power to go", || calls(&machine).contains("poweroff"));
             running.kill_group();
         }
+    }
+}
+
+#[test]
+fn a_machines_life_is_what_it_runs_over_all_its_boots() {
+    let house = House::new();
+    for machine in every_instance() {
+        with_systemd(&machine);
+        boot(&house, &machine, |_| (), "0\n").finish().expect(&machine, 0, &[]);
+        let deadman = machine.path("root/usr/local/lib/busybee/deadman");
+        let lived = machine.path("root/usr/local/lib/busybee/lived");
+        let boot_id = machine.path("root/proc/sys/kernel/random/boot_id");
+        let boots = |before: &str, boot: &str| {
+            machine.write(&lived, before);
+            machine.write(&boot_id, &format!("{boot}\n"));
+            machine.sh(&deadman).env("CALLS", machine.path("calls")).start()
+        };
+        // The second time it is only the unit that is started again, in the same boot.
+        for before in ["100 first 50\n", "150 second 7\n"] {
+            let running = boots(before, "second");
+            wait_until("the count to go on", || {
+                let text = fs::read_to_string(&lived).unwrap_or_default();
+                text.starts_with("150 second ") && text != before
+            });
+            running.kill_group();
+        }
+        assert!(!calls(&machine).contains("poweroff"), "{}", calls(&machine));
+        // House's limit, less a second that is long over in this boot.
+        let running = boots("0 first 3999999999\n", "second");
+        wait_until("the power to go", || calls(&machine).contains("poweroff"));
+        running.kill_group();
     }
 }

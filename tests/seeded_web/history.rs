@@ -10,6 +10,7 @@ use busybee::master::domain::entities::AttemptState;
 use busybee::master::domain::entities::Build;
 use busybee::master::domain::entities::Enrolment;
 use busybee::master::domain::entities::Instance;
+use busybee::master::domain::entities::InstanceRun;
 use busybee::master::domain::entities::Job;
 use busybee::master::domain::entities::PoolState;
 use busybee::master::domain::entities::ProjectDay;
@@ -97,6 +98,8 @@ pub fn job(
         reason: None,
         attempts: u32::from(has_run),
         infra_failures: 0,
+        unstarted: 0,
+        avoids_spot: false,
         fence: Fence(1),
         attempt: has_run.then_some(AttemptId(id)),
         worker: has_run.then(|| "linux-7c2f".into()),
@@ -163,6 +166,8 @@ pub fn worker(name: &str, instance: Option<u64>, status: WorkerStatus, at: Times
         jobs_given: 3,
         attempt: None,
         fate: WorkerFate::Serves,
+        taken_at: None,
+        notice: None,
         created_at: at,
         idle_since: (status == WorkerStatus::Idle).then(|| Timestamp(at.0 + 60 * S)),
         ended_at: (status == WorkerStatus::Gone).then(|| Timestamp(at.0 + 600 * S)),
@@ -194,6 +199,12 @@ pub fn instance(id: u64, worker: &str, status: InstanceStatus, at: Timestamp) ->
         ready_at: after(19),
         ending_at: is_over.then(|| Timestamp(at.0 + 680 * S)),
         ended_at: is_over.then(|| Timestamp(at.0 + 684 * S)),
+        runs: vec![InstanceRun {
+            asked_at: at,
+            started_at: after(2),
+            ready_at: after(19),
+            ended_at: is_over.then(|| Timestamp(at.0 + 684 * S)),
+        }],
     }
 }
 

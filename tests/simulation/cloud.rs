@@ -35,6 +35,12 @@ const OWNERLESS_MAX: Duration = Duration::from_secs(20 * 60);
 /// The pools' `max_lifetime`.
 const LIFETIME: Duration = Duration::from_secs(2 * 3600);
 
+/// How old a machine may be that is kept stopped: the pools' `stopped_max_age`.
+pub(crate) const STOPPED_MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// A spot instance is told this long before it is taken, if it is told at all.
+const SPOT_NOTICE: Duration = Duration::from_secs(120);
+
 /// How long a machine may outlive that: a master that is down or cannot write, a clock that was set
 /// back by an hour, terminations that are lost.
 const OVERTIME_MAX: Duration = Duration::from_secs(2 * 3600);
@@ -48,6 +54,10 @@ pub(crate) struct Machine {
     pub(crate) is_alive: bool,
     /// Its address and volumes were given to it.
     is_equipped: bool,
+    /// What it was since when, the newest last: what a listing that is behind shows.
+    powers: Vec<(Timestamp, Power)>,
+    /// For how long it has run, by the minute.
+    ran: Duration,
     born_at: Timestamp,
     ended_at: Timestamp,
     /// Why it ended, in the cloud's words.
@@ -55,6 +65,44 @@ pub(crate) struct Machine {
     cause: EndCause,
     /// How long it has lived without an owner, while somebody could have ended it.
     pub(crate) ownerless: Duration,
+}
+
+/// Whether a machine that lives runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Power {
+    On,
+    Stopping,
+    Off,
+}
+
+impl Machine {
+    fn power(&self) -> Power {
+        self.powers.last().map_or(Power::On, |(_, power)| *power)
+    }
+
+    /// Whether it counts against what a pool may have.
+    pub(crate) fn may_run(&self) -> bool {
+        self.is_alive && self.power() != Power::Off
+    }
+
+    /// How often it was started, as somebody sees it who is behind.
+    fn starts(&self, as_of: Timestamp) -> usize {
+        let seen = self.powers.iter().filter(|(since, _)| *since <= as_of);
+        seen.filter(|(_, power)| *power == Power::On).count()
+    }
+
+    /// As somebody sees it who is behind.
+    fn state(&self, as_of: Timestamp) -> MachineState {
+        if !self.is_alive && self.ended_at <= as_of {
+            return MachineState::Ended;
+        }
+        let seen = self.powers.iter().rev().find(|(since, _)| *since <= as_of);
+        match seen.map(|(_, power)| power) {
+            Some(Power::Stopping) => MachineState::Stopping,
+            Some(Power::Off) => MachineState::Stopped,
+            Some(Power::On) | None => MachineState::Running,
+        }
+    }
 }
 
 /// A launch that the cloud has not answered.
@@ -91,6 +139,8 @@ pub(crate) enum CloudStep {
     Vanishes(LaunchId),
     /// The cloud takes it back.
     SpotTaken(LaunchId),
+    /// What was told to stop has, if it is still at it since then.
+    Stops(LaunchId, Timestamp),
 }
 
 fn cloud_id(launch: &LaunchId) -> CloudId {
@@ -192,6 +242,77 @@ impl World {
         self.later(takes, Happening::Cloud(CloudStep::Ends(launch, instance)));
     }
 
+    /// The call itself is at once, and the machine takes its time.
+    pub(crate) fn stop(&mut self, instance: InstanceId, launch: LaunchId) {
+        if self.fault("stop lost", 100) {
+            return;
+        }
+        if self.fault("stop refused", 40) {
+            let sentence = "not allowed".to_owned();
+            return self.tell_master(100, Event::StopFailed { instance, sentence });
+        }
+        let (now, takes) = (self.now, 500 + self.random(40_000));
+        let Some(machine) = self.cloud.machines.get_mut(&launch) else { return };
+        if machine.is_alive && machine.power() == Power::On {
+            machine.powers.push((now, Power::Stopping));
+            self.later(takes, Happening::Cloud(CloudStep::Stops(launch, now)));
+        }
+    }
+
+    fn stops(&mut self, launch: &LaunchId, since: Timestamp) {
+        let now = self.now;
+        let Some(machine) = self.cloud.machines.get_mut(launch) else { return };
+        if !machine.is_alive || machine.powers.last() != Some(&(since, Power::Stopping)) {
+            return;
+        }
+        machine.powers.push((now, Power::Off));
+        let worker = machine.worker.clone();
+        *self.counts.entry("machine stopped").or_default() += 1;
+        self.host_goes_down(&worker);
+    }
+
+    pub(crate) fn start(&mut self, instance: InstanceId, launch: LaunchId) {
+        let failed = |sentence: &str, failure| Event::LaunchFailed {
+            instance,
+            sentence: sentence.to_owned(),
+            failure,
+        };
+        let now = self.now;
+        let refused = self.fault("start refused", 100);
+        let failures = [
+            LaunchFailure::Capacity,
+            LaunchFailure::Capacity,
+            LaunchFailure::Quota,
+            LaunchFailure::Denied,
+            LaunchFailure::Other,
+        ];
+        let failure = failures[self.random(failures.len() as u64) as usize];
+        let Some(machine) = self.cloud.machines.get_mut(&launch).filter(|it| it.is_alive) else {
+            return self.tell_master(50, failed("there is none", LaunchFailure::Invalid));
+        };
+        match machine.power() {
+            Power::Off if refused => return self.tell_master(200, failed("refused", failure)),
+            Power::Off => {
+                machine.powers.push((now, Power::On));
+                let (worker, pool) = (machine.worker.clone(), machine.pool.clone());
+                *self.counts.entry("machine started again").or_default() += 1;
+                self.laws.machine_started(&self.settings, &self.cloud, &pool);
+                let hangs = self.fault("boot hangs", 60);
+                self.host_comes_up(&worker, hangs);
+            }
+            Power::Stopping => {
+                return self.tell_master(50, failed("it is stopping", LaunchFailure::Unsettled));
+            }
+            Power::On => {}
+        }
+        if self.fault("start's answer lost", 80) {
+            self.tell_master(200, failed("no answer", LaunchFailure::Unsettled));
+        } else {
+            let cloud_id = cloud_id(&launch);
+            self.tell_master(200, Event::InstanceAccepted { instance, cloud_id });
+        }
+    }
+
     pub(crate) fn list(&mut self, pool: PoolName) {
         let takes = 100 + self.random(40_000);
         if !self.cloud_is_down() && self.fault("cloud down", 1) {
@@ -209,18 +330,22 @@ impl World {
         let all = self.cloud.machines.iter();
         let all = all.filter(|(_, machine)| machine.pool == pool && machine.born_at <= as_of);
         let machines = all.map(|(launch, machine)| {
-            let has_ended = !machine.is_alive && machine.ended_at <= as_of;
+            let state = machine.state(as_of);
             Listed {
                 cloud_id: cloud_id(launch),
                 launch: launch.clone(),
-                state: if has_ended { MachineState::Ended } else { MachineState::Running },
-                reason: machine.reason.clone().filter(|_| has_ended),
-                cause: if has_ended { machine.cause } else { EndCause::Unknown },
+                state,
+                started: Some(machine.starts(as_of).to_string()),
+                reason: machine.reason.clone().filter(|_| state == MachineState::Ended),
+                cause: match state {
+                    MachineState::Ended => machine.cause,
+                    _ => EndCause::Unknown,
+                },
             }
         });
         let mut machines: Vec<Listed> = machines.collect();
         if self.random(2) == 0 {
-            machines.retain(|machine| machine.state == MachineState::Running);
+            machines.retain(|machine| machine.state != MachineState::Ended);
         }
         let asked_at = self.master_wall();
         let listed = Event::CloudListed { pool, asked_at, machines };
@@ -246,6 +371,7 @@ impl World {
                     self.tell_master(50, Event::InstanceEnded { instance, sentence: None });
                 }
             }
+            CloudStep::Stops(launch, since) => self.stops(&launch, since),
             CloudStep::Vanishes(launch) => {
                 let machine = self.cloud.machines.get(&launch);
                 let Some(machine) = machine.filter(|m| m.is_alive && self.faults) else { return };
@@ -318,6 +444,8 @@ impl World {
             worker: worker.clone(),
             is_alive: true,
             is_equipped: false,
+            powers: Vec::new(),
+            ran: Duration::ZERO,
             born_at: self.now,
             ended_at: self.now,
             reason: None,
@@ -337,6 +465,7 @@ impl World {
             let cloud_id = cloud_id(&launch);
             self.answer_master(loads, Event::InstanceAccepted { instance, cloud_id });
         }
+        let notified = worker.clone();
         if self.fault("boot hangs", 60) {
             self.note(|| format!("-- {worker} will never call"));
         } else {
@@ -347,7 +476,14 @@ impl World {
             let lives = self.random(1_800_000);
             let ends = match self.random(2) {
                 0 => CloudStep::Vanishes(launch),
-                _ => CloudStep::SpotTaken(launch),
+                _ => {
+                    let notice_ms = SPOT_NOTICE.as_millis() as u64;
+                    if lives > notice_ms && self.random(2) == 0 {
+                        let told = Happening::Host(notified, HostStep::Interrupted(SPOT_NOTICE));
+                        self.later(lives - notice_ms, told);
+                    }
+                    CloudStep::SpotTaken(launch)
+                }
             };
             self.later(lives, Happening::Cloud(ends));
         }
@@ -382,9 +518,15 @@ impl World {
                 "{machine:?} of {launch} has no owner for {:?}",
                 machine.ownerless
             );
+            if machine.may_run() {
+                machine.ran += FLEET_LOOK;
+            }
+            let is_old = machine.is_alive && machine.ran > LIFETIME + OVERTIME_MAX;
+            assert!(!is_old, "{machine:?} of {launch} has run for {:?}", machine.ran);
             let age = now.since(machine.born_at);
-            let is_old = machine.is_alive && age > LIFETIME + OVERTIME_MAX;
-            assert!(!is_old, "{machine:?} of {launch} has lived for {age:?}");
+            let is_kept = machine.is_alive && machine.power() == Power::Off;
+            let is_stale = is_kept && age > STOPPED_MAX_AGE + OVERTIME_MAX;
+            assert!(!is_stale, "{machine:?} of {launch} is kept stopped, {age:?} old");
         }
     }
 }

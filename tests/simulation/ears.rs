@@ -209,7 +209,7 @@ impl World {
                 ear.reports.push_back(report);
                 self.work_reports(connection);
             }
-            Belongs::Notice(_) => {}
+            Belongs::Notice(event, _) => self.post_event(Event::Agent(event)),
             Belongs::Farewell(event) => {
                 self.post_event(Event::Agent(event));
                 self.ear_ends(connection, "it said goodbye");

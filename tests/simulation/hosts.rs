@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use busybee::agent::domain::agent::Event;
 use busybee::agent::domain::attempts::Found;
 use busybee::model::attempt::AttemptRef;
 use busybee::model::attempt::AttemptSpec;
@@ -71,6 +72,8 @@ pub(crate) struct Host {
     pub(crate) disk_is_full: bool,
     /// It was told to end, and has.
     pub(crate) is_off: bool,
+    /// Its machine is stopped: nothing happens on it.
+    pub(crate) is_down: bool,
     pub(crate) projects: BTreeSet<ProjectName>,
 }
 
@@ -89,6 +92,8 @@ pub(crate) enum HostStep {
     StepEnds(AttemptRef, u32, StepOutcome),
     Supervises(AttemptRef),
     DiskHasRoom,
+    /// The cloud says that it takes the machine away.
+    Interrupted(Duration),
 }
 
 impl Host {
@@ -147,13 +152,17 @@ impl World {
             offline_until: self.now,
             disk_is_full: false,
             is_off: false,
+            is_down: false,
             projects: BTreeSet::new(),
         };
         self.hosts.insert(name.clone(), host);
     }
 
     pub(crate) fn host_step(&mut self, name: &WorkerName, step: HostStep) {
-        let Some(host) = self.hosts.get_mut(name).filter(|host| !host.is_off) else { return };
+        let Some(host) = self.hosts.get_mut(name).filter(|host| !host.is_off && !host.is_down)
+        else {
+            return;
+        };
         let present = host.process.as_ref().map(|_| host.epoch);
         match step {
             HostStep::Starts => self.process_starts(name),
@@ -173,6 +182,14 @@ impl World {
             }
             HostStep::Supervises(attempt) => self.supervises(name, attempt),
             HostStep::DiskHasRoom => host.disk_is_full = false,
+            HostStep::Interrupted(ends_in) => {
+                let at = host.monotonic(self.now) + ends_in;
+                if present.is_some() && self.faults {
+                    *self.counts.entry("spot notice").or_default() += 1;
+                    let sentence = "taken back".to_owned();
+                    self.decides(name, Event::Interrupted { at, sentence });
+                }
+            }
         }
     }
 
@@ -222,6 +239,28 @@ impl World {
             host.dirs.clear();
         }
         self.later(down, Happening::Host(name.clone(), HostStep::Starts));
+    }
+
+    /// The machine is stopped: its disk is kept.
+    pub(crate) fn host_goes_down(&mut self, name: &WorkerName) {
+        self.process_dies(name, self.n_events.is_multiple_of(2));
+        self.supervisors_die(name);
+        if let Some(host) = self.hosts.get_mut(name) {
+            host.is_down = true;
+        }
+    }
+
+    /// It boots again.
+    pub(crate) fn host_comes_up(&mut self, name: &WorkerName, hangs: bool) {
+        let takes = 5_000 + self.random(60_000);
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        host.is_down = false;
+        host.boot += 1;
+        host.booted_at = self.now + Duration::from_millis(takes);
+        host.clock_at_boot = Duration::from_millis(3_000);
+        if !hangs {
+            self.later(takes, Happening::Host(name.clone(), HostStep::Starts));
+        }
     }
 
     /// The machine ends. Nobody hangs up.

@@ -67,7 +67,7 @@ impl Laws {
     }
 
     pub(crate) fn machine_started(&self, settings: &Settings, cloud: &Cloud, pool: &PoolName) {
-        let alive = cloud.machines.values().filter(|m| m.is_alive && m.pool == *pool).count();
+        let alive = cloud.machines.values().filter(|m| m.may_run() && m.pool == *pool).count();
         let max = settings.pools.iter().find(|known| known.name == *pool).map(|p| p.max_instances);
         assert!(alive <= max.unwrap_or(0) as usize, "pool {pool} has {alive} machines of {max:?}");
     }

@@ -108,6 +108,8 @@ fn the_faults_do_happen() {
         "log sync failed",
         "log write failed",
         "machine reboots",
+        "machine started again",
+        "machine stopped",
         "machine unclean",
         "machine vanishes",
         "master crashes",
@@ -116,11 +118,16 @@ fn the_faults_do_happen() {
         "preparation failed",
         "repository down",
         "shutdown ignored",
+        "spot notice",
         "spot taken",
         "stall",
         "started ahead",
         "started ahead and served",
         "started ahead in vain",
+        "start refused",
+        "start's answer lost",
+        "stop lost",
+        "stop refused",
         "step hangs",
         "supervisor killed",
         "termination lost",
@@ -182,6 +189,11 @@ fn a_machine_that_is_never_ended_would_be_noticed() {
 #[test]
 fn a_budget_that_is_not_kept_would_be_noticed() {
     assert!(caught(Planted::BudgetForgotten).is_some());
+}
+
+#[test]
+fn a_stopped_machine_that_is_kept_for_ever_would_be_noticed() {
+    assert!(caught(Planted::StoppedForgotten).is_some());
 }
 
 #[test]

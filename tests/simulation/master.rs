@@ -280,6 +280,8 @@ impl World {
                     self.launch(instance, launch, pool, worker);
                 }
                 Action::Equip { instance, launch, .. } => self.equip(instance, &launch),
+                Action::Stop { instance, launch, .. } => self.stop(instance, launch),
+                Action::Start { instance, launch, .. } => self.start(instance, launch),
                 Action::Terminate { instance, launch, .. } => self.terminate(instance, launch),
                 Action::KeepConsole { .. } => {}
                 Action::ListInstances(pool) => self.list(pool),

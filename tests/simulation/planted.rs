@@ -27,4 +27,6 @@ pub(crate) enum Planted {
     NoticeDropped,
     /// The end of a worker is decided, and its machine is not ended.
     TerminationForgotten,
+    /// Machines that are stopped are kept for ever.
+    StoppedForgotten,
 }

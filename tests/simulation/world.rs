@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use busybee::master::domain::candidates::Candidate;
 use busybee::master::domain::settings::PoolSettings;
 use busybee::master::domain::settings::ProjectSettings;
 use busybee::master::domain::settings::ProvisionerKind;
 use busybee::master::domain::settings::Settings;
+use busybee::master::domain::settings::Stopping;
 use busybee::model::ids::ConnectionId;
 use busybee::model::ids::WorkerName;
 use busybee::model::time::Timestamp;
@@ -15,6 +17,7 @@ use busybee::model::time::Timestamp;
 use crate::budgets;
 use crate::cloud::Cloud;
 use crate::cloud::CloudStep;
+use crate::cloud::STOPPED_MAX_AGE;
 use crate::disk::Disk;
 use crate::hosts::Host;
 use crate::hosts::HostStep;
@@ -141,6 +144,7 @@ impl World {
             provisioner: ProvisionerKind::Local,
             has_bootstrap: false,
             candidates: Vec::new(),
+            stopping: None,
             max_instances: 3,
             seats: 0,
             min_idle: 0,
@@ -158,6 +162,14 @@ impl World {
             notify_on_missing: vec!["ops@example.com".to_owned()],
         };
         let shared = self.random(2) == 0;
+        let max_stopped = 1 + self.random(3) as u32;
+        let max_age = match self.planted {
+            Planted::StoppedForgotten => 100 * STOPPED_MAX_AGE,
+            _ => STOPPED_MAX_AGE,
+        };
+        let stops = self.random(3) > 0;
+        let stopping = stops.then_some(Stopping { max_stopped, max_age });
+        let is_spot = self.random(2) == 0;
         let min_idle = self.random(2) as u32;
         let look_ahead = self.random(3) > 0;
         // As many as it may have instances, or none.
@@ -170,7 +182,8 @@ impl World {
                 PoolSettings {
                     provisioner: ProvisionerKind::Ec2,
                     daily_budget: of_cloud,
-                    candidates: vec!["here".into(), "there".into()],
+                    candidates: vec![Candidate { is_spot, ..Candidate::from("here") }, "there".into()],
+                    stopping,
                     has_bootstrap: true,
                     seats,
                     jobs_per_instance,

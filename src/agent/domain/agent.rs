@@ -47,6 +47,13 @@ pub enum Event {
     Bootstrapped(FromAgent),
     /// The machine's life is over: nothing extends it.
     LifeEnds,
+    /// The cloud takes the machine away.
+    Interrupted {
+        /// When.
+        at: Duration,
+        /// What it says; for people.
+        sentence: String,
+    },
     /// A timeout came.
     Tick,
 }
@@ -126,6 +133,8 @@ pub struct Agent {
     /// The result of the bootstrap script, told again in each session until a job comes.
     boot_result: Option<FromAgent>,
     boot_running: bool,
+    /// When the cloud takes the machine away, and what it said: told again in each session.
+    interrupted: Option<(Duration, String)>,
     ending: Option<Ending>,
 }
 
@@ -151,6 +160,7 @@ impl Agent {
             was_busy: false,
             boot_result: None,
             boot_running: false,
+            interrupted: None,
             ending: None,
         }
     }
@@ -217,6 +227,7 @@ impl Agent {
             | Event::Started(..)
             | Event::Bootstrapped(_)
             | Event::LifeEnds
+            | Event::Interrupted { .. }
             | Event::Tick => {}
         }
     }
@@ -258,8 +269,22 @@ impl Agent {
                 let sentence = "this machine's lifetime is over".to_owned();
                 self.end(now, End::Told, Some(sentence), actions);
             }
+            Event::Interrupted { at, sentence } => {
+                let is_sooner = self.interrupted.as_ref().is_none_or(|(known, _)| at < *known);
+                if is_sooner {
+                    self.interrupted = Some((at, sentence));
+                    actions.extend(self.interruption(now));
+                }
+            }
             Event::Tick => self.tick(now, actions),
         }
+    }
+
+    /// Says until when the machine is there. Counted anew each time: clocks need not agree.
+    fn interruption(&self, now: Duration) -> Option<Action> {
+        let (at, sentence) = self.interrupted.clone()?;
+        let ends_in = at.saturating_sub(now);
+        Some(Action::Send(FromAgent::Interruption { ends_in, sentence }))
     }
 
     fn up(
@@ -281,6 +306,7 @@ impl Agent {
         let inventory = FromAgent::Inventory(Inventory { bootstrapped, attempts });
         let heartbeat = Action::Heartbeat(self.pulse.beat(now));
         actions.extend([Action::Send(inventory), Action::ShipLogs, heartbeat]);
+        actions.extend(self.interruption(now));
         actions.extend(self.boot_result.clone().map(Action::Send));
         actions.push(Action::Look);
     }
@@ -329,6 +355,12 @@ impl Agent {
     /// Carries out an attempt, once, however often the master says so.
     fn run(&mut self, now: Duration, spec: Box<AttemptSpec>) -> Action {
         let attempt = spec.id;
+        // What it has goes on; nothing new begins.
+        if let Some((_, sentence)) = self.interrupted.clone()
+            && !self.attempts.is_here(attempt)
+        {
+            return Action::Send(FromAgent::AttemptRejected { attempt, sentence });
+        }
         match self.attempts.run(attempt) {
             Ordered::Accepted => Action::Send(FromAgent::AttemptAccepted(attempt)),
             Ordered::Rejected(sentence) => {

@@ -83,6 +83,11 @@ impl Attempts {
         !self.held.is_empty()
     }
 
+    /// Whether it was taken already.
+    pub(super) fn is_here(&self, id: AttemptRef) -> bool {
+        self.held.contains_key(&id)
+    }
+
     /// Those that run.
     pub(super) fn running(&self) -> Vec<AttemptRef> {
         let running = self.held.iter().filter(|(_, held)| !held.is_over);

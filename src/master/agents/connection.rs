@@ -121,8 +121,9 @@ impl Listener<'_> {
                 logs.take(chunk).await;
             }
             Belongs::Report(report) => self.report(report, tasks).await,
-            Belongs::Notice(text) => {
+            Belongs::Notice(event, text) => {
                 tracing::warn!(worker.id = %worker, "worker {worker} says: {text:?}");
+                self.tell_domain(event).await;
             }
             Belongs::Farewell(event) => {
                 self.tell_domain(event).await;

@@ -13,6 +13,7 @@ mod network;
 mod placement;
 mod pool;
 mod project;
+mod stopping;
 mod typed;
 mod user_data_files;
 

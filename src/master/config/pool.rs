@@ -9,9 +9,9 @@ use crate::master::config::ec2;
 use crate::master::config::mail;
 use crate::master::config::meaning::Reading;
 use crate::master::config::money;
+use crate::master::config::stopping;
 use crate::master::config::typed::PoolFile;
 use crate::master::config::typed::ProvisionerWord;
-use crate::master::config::typed::WhenIdle;
 use crate::master::config::user_data_files;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProvisionerKind;
@@ -52,10 +52,6 @@ pub(super) fn of(
     let provisioner = provisioner(reading, &typed.provisioner, unsafe_local);
     let (max_instances, min_idle) =
         counts(reading, typed.max_instances.as_ref(), typed.min_idle.as_ref());
-    if let Some(At { id, value: WhenIdle::Stop }) = typed.when_idle {
-        let hint = "write \"terminate\", or take the key out";
-        reading.wrong(id, "when_idle = \"stop\" is not yet supported", hint);
-    }
     let env = variables(reading, typed.env);
     let notify_on_missing = notified(reading, typed.notify_on_missing, typed.provisioner.value);
     if let Some(At { id, value: Bootstrap::File(script) }) = &typed.bootstrap {
@@ -83,6 +79,17 @@ pub(super) fn of(
         (ProvisionerWord::Local | ProvisionerWord::None, None) => None,
     };
     let daily_budget = money::pool_budget(reading, typed.daily_budget.as_ref(), ec2.as_ref());
+    let jobs_per_instance = typed.jobs_per_instance.unwrap_or(0);
+    let keys = stopping::Typed {
+        provisioner: typed.provisioner.value,
+        when_idle: typed.when_idle.as_ref(),
+        max_stopped: typed.max_stopped.as_ref(),
+        stopped_max_age: typed.stopped_max_age,
+        max_instances,
+        jobs_per_instance,
+        ec2: ec2.as_ref(),
+    };
+    let stopping = stopping::of(reading, keys);
     let candidates = ec2.iter().flat_map(Ec2Settings::candidates);
     let candidates = candidates.map(|candidate| candidate.for_domain()).collect();
     let labels = typed.labels.unwrap_or_default();
@@ -110,9 +117,10 @@ pub(super) fn of(
         has_bootstrap: bootstrap.is_some(),
         candidates,
         seats: ec2.as_ref().map_or(0, Ec2Settings::seats),
+        stopping,
         max_instances,
         min_idle,
-        jobs_per_instance: typed.jobs_per_instance.unwrap_or(0),
+        jobs_per_instance,
         shared: typed.shared.unwrap_or(false),
         idle_timeout: reading.duration(typed.idle_timeout, Duration::ZERO, 10 * MINUTE),
         look_ahead,

@@ -210,7 +210,6 @@ fn every_mistake_is_told_with_its_place_and_a_hint() {
         "f:9:1: unknown key \"idel_timeout\" in pool \"Linux\"; did you mean \"idle_timeout\"?",
         "f:10:9: \"soon\" is not a duration",
         "f:13:15: a pool of ec2 needs a [pool.ec2]",
-        "f:14:13: when_idle = \"stop\" is not yet supported",
         "f:15:12: min_idle = 20 is more than max_instances = 10",
         "f:18:15: provisioner in pool \"cloud\" must be one of local, none, ec2, not \"docker\"",
         "f:19:13: \"../x\" is not a file of bootstrap_dir",
@@ -288,4 +287,36 @@ fn a_file_that_is_not_there_says_what_to_do() {
     let text = problems.to_string();
     assert!(text.starts_with("/nowhere/busybee.toml: cannot be read: "), "{text}");
     assert!(text.contains("busybee init"), "{text}");
+}
+
+#[test]
+fn what_contradicts_stopping_is_refused_and_its_defaults_are_a_week_and_max_instances() {
+    let pool = |keys: &str, ec2: &str| {
+        format!(
+            "[master]\nurl = \"https://h\"\n[[pool]]\nname = \"p\"\nprovisioner = \"ec2\"\n{keys}\n\
+             [pool.ec2]\nregion = \"eu-west-1\"\nami = \"ami-0123456789abcdef0\"\n\
+             instance_types = [\"c7i.large\"]\n{ec2}\n"
+        )
+    };
+    let stop = "when_idle = \"stop\"";
+    let kept = parse(&pool(&format!("max_instances = 7\n{stop}"), "")).pools[0].settings.stopping;
+    let kept = kept.expect("they are stopped");
+    assert_eq!((kept.max_stopped, kept.max_age.as_secs()), (7, 7 * 24 * 3600));
+    let mixed = parse(&pool(stop, "market = \"spot-then-on-demand\"")).pools.remove(0).settings;
+    assert!(mixed.is_spot(0) && !mixed.is_spot(1), "{:?}", mixed.candidates);
+    for (keys, ec2, expected) in [
+        (stop, "market = \"spot\"", "f:6:13: spot instances cannot be stopped"),
+        ("max_stopped = 2", "", "f:6:15: max_stopped is about machines that are kept stopped"),
+        ("stopped_max_age = \"2d\"", "", "f:6:19: stopped_max_age is about machines"),
+        ("when_idle = \"stop\"\nmax_stopped = 0", "", "f:7:15: max_stopped must be from 1"),
+        ("when_idle = \"stop\"\nstopped_max_age = \"5s\"", "", "f:7:19: this is too short"),
+    ] {
+        let found = mistakes(&pool(keys, ec2));
+        assert!(found[0].starts_with(expected), "{found:?}\n instead of\n{expected}");
+    }
+    let local = "[master]\nurl = \"https://h\"\nunsafe_local = true\n\
+                 [[pool]]\nname = \"p\"\nprovisioner = \"local\"\nwhen_idle = \"stop\"\n";
+    assert!(mistakes(local)[0].contains("only instances of ec2 can be stopped"));
+    let once = parse(&pool(&format!("{stop}\njobs_per_instance = 1"), ""));
+    assert!(once.warnings.to_string().contains("no instance is ever idle"));
 }

@@ -129,6 +129,10 @@ pub(super) struct PoolFile {
     pub when_idle: Option<At<WhenIdle>>,
     /// What it may spend in a day, in dollars; default: no limit.
     pub daily_budget: Option<At<String>>,
+    /// With `stop`: never more stopped machines than this; default: as many as `max_instances`.
+    pub max_stopped: Option<At<u32>>,
+    /// With `stop`: none is kept that was launched longer ago.
+    pub stopped_max_age: Option<At<Span>>,
     /// Variables for every step on its workers.
     pub env: Option<Entries<ScalarText>>,
     /// Who is told by mail of a machine that never became a worker.
@@ -298,7 +302,7 @@ pub(super) enum ProvisionerWord {
 pub(super) enum WhenIdle {
     /// It ends.
     Terminate,
-    /// Not yet.
+    /// It is stopped: its disk is kept, and it is started again for the next job.
     Stop,
 }
 

@@ -58,11 +58,12 @@ impl Coordinator {
         live.connection = None;
         live.is_known = false;
         let (status, pool) = (live.worker.status, live.worker.pool.clone());
+        let rests = live.worker.fate == WorkerFate::Rests;
         self.timers.clear(&Timer::Silence(name.clone()));
         let grace = self.pools.get(&pool).map(|pool| pool.settings.reconnect_grace);
         let grace = grace.unwrap_or(GRACE_AFTER_START);
         let at = (self.now + grace).max(self.loaded_at + GRACE_AFTER_START);
-        if status != WorkerStatus::Lost {
+        if status != WorkerStatus::Lost && !rests {
             self.timers.set(Timer::Lost(name.clone()), at);
             self.say_away(name);
         }

@@ -9,6 +9,7 @@ use crate::master::domain::workers;
 use crate::model::attempt::AttemptRef;
 use crate::model::ids::ConnectionId;
 use crate::model::ids::WorkerName;
+use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
 use crate::model::step::StepOutcome;
 
@@ -53,6 +54,16 @@ impl Coordinator {
                     self.connection_lost(&worker);
                 }
             }
+            AgentEvent::Noticed { worker, connection, sentence } => {
+                if self.is_current(&worker, connection) {
+                    self.noticed(&worker, sentence);
+                }
+            }
+            AgentEvent::Interrupted { worker, connection, ends_in, sentence } => {
+                if self.is_current(&worker, connection) {
+                    self.interrupted(&worker, ends_in, &sentence);
+                }
+            }
             AgentEvent::Leaving { worker, sentence } => self.leaving(&worker, &sentence),
         }
     }
@@ -65,6 +76,9 @@ impl Coordinator {
         let Some(live) = self.workers.get_mut(name) else { return };
         live.is_known = true;
         live.seen_at = self.now;
+        if live.worker.fate == WorkerFate::Rests {
+            return; // Its machine goes down just now.
+        }
         let present = live.worker.attempt;
         self.say_here(name);
         for item in items {

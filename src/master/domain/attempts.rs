@@ -27,7 +27,7 @@ const ACCEPT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Attempts that were given out and never started, until the job is called off: they cost the user
 /// nothing, and yet must not go on for ever.
-const UNSTARTED_MAX: u64 = 5;
+const UNSTARTED_MAX: u32 = 5;
 
 impl Coordinator {
     /// Gives a queued job to an idle worker.
@@ -135,13 +135,22 @@ impl Coordinator {
                     self.end_attempt(id.attempt, AttemptState::Passed, JobStatus::Passed, None);
                 }
                 AttemptOutcome::Failed => {
-                    self.end_attempt(id.attempt, AttemptState::Failed, JobStatus::Failed, None);
+                    let why = self.explained_by_notice(id.attempt);
+                    self.end_attempt(id.attempt, AttemptState::Failed, JobStatus::Failed, why);
+                }
+                AttemptOutcome::Cancelled if self.was_taken(id.attempt) => {
+                    let why = format!("the cloud took the machine of worker {worker}");
+                    self.attempt_broke(id.attempt, &why);
                 }
                 AttemptOutcome::Cancelled => {
                     let state = AttemptState::Cancelled;
                     self.end_attempt(id.attempt, state, JobStatus::Cancelled, None);
                 }
-                AttemptOutcome::Infra(why) => self.attempt_broke(id.attempt, &why),
+                AttemptOutcome::Infra(why) => {
+                    let said = self.explained_by_notice(id.attempt);
+                    let why = said.map_or(why.clone(), |said| format!("{why}; {said}"));
+                    self.attempt_broke(id.attempt, &why);
+                }
             }
             self.free_worker(worker);
         }
@@ -172,9 +181,12 @@ impl Coordinator {
             let reason = Some(format!("cancelled; {why}"));
             return self.end_attempt(id, state, JobStatus::Cancelled, reason);
         }
+        let is_taken = self.is_taken(attempt);
         let Some(known) = self.jobs.get(&job) else { return };
-        let failures = known.infra_failures + u32::from(has_started);
-        let unstarted = known.fence.0.saturating_sub(u64::from(known.attempts));
+        // The first loss to the cloud costs no try, unless the job may not be run twice.
+        let is_free = is_taken && !known.avoids_spot && known.spec.infra_retries > 0;
+        let failures = known.infra_failures + u32::from(has_started && !is_free);
+        let unstarted = known.unstarted + u32::from(!has_started);
         let retries = known.spec.infra_retries;
         if failures > retries || unstarted > UNSTARTED_MAX {
             let reason = match failures {
@@ -182,12 +194,15 @@ impl Coordinator {
                 1 => why.to_owned(),
                 _ => format!("{why} (tried {failures} times)"),
             };
-            self.change_job(job, |job, _| job.infra_failures = failures);
+            self.change_job(job, |job, _| {
+                (job.infra_failures, job.unstarted) = (failures, unstarted);
+            });
             return self.end_attempt(id, state, JobStatus::Infra, Some(reason));
         }
         self.close_attempt(id, state);
         self.change_job(job, |job, now| {
-            job.infra_failures = failures;
+            job.avoids_spot |= is_taken;
+            (job.infra_failures, job.unstarted) = (failures, unstarted);
             job.status = JobStatus::Queued;
             job.reason = Some(format!("queued again: {why}"));
             job.queued_at = job.queued_at.or(Some(now));

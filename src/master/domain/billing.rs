@@ -3,24 +3,17 @@
 use std::time::Duration;
 
 use crate::master::domain::entities::Instance;
+use crate::master::domain::settings::ProvisionerKind;
 use crate::model::money::Money;
 use crate::model::time::Timestamp;
 
 /// A day, in milliseconds.
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-/// How many seconds of an instance are billed until then, each one that has begun counted whole: as
-/// clouds bill. The one place that says so.
-pub fn billed_seconds(instance: &Instance, until: Timestamp) -> u64 {
-    let Some(accepted_at) = instance.accepted_at else { return 0 };
-    let until = instance.ended_at.map_or(until, |ended| ended.min(until));
-    let ran = until.since(accepted_at);
-    u64::try_from(ran.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
-}
-
 /// What an instance has cost until then; nothing: its price is not known.
 pub fn cost(instance: &Instance, until: Timestamp) -> Option<Money> {
-    let seconds = billed_seconds(instance, until);
+    // Whatever has a price is a cloud's.
+    let seconds = instance.billed_secs(ProvisionerKind::Ec2, until);
     Some(instance.price_per_hour?.per_hour_for(Duration::from_secs(seconds)))
 }
 
@@ -50,6 +43,7 @@ pub fn first_of_month(day: u64) -> u64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::master::domain::entities::InstanceRun;
     use crate::model::ids::InstanceId;
     use crate::model::status::InstanceStatus;
 
@@ -82,22 +76,36 @@ pub(super) mod tests {
             ready_at: None,
             ending_at: None,
             ended_at: None,
+            runs: vec![InstanceRun {
+                asked_at: accepted_at,
+                started_at: Some(accepted_at),
+                ready_at: None,
+                ended_at: None,
+            }],
         }
+    }
+
+    /// The same, gone at this moment.
+    fn gone(instance: &Instance, at: Timestamp) -> Instance {
+        let mut gone = Instance { ended_at: Some(at), ..instance.clone() };
+        for run in &mut gone.runs {
+            run.ended_at = Some(at);
+        }
+        gone
     }
 
     #[test]
     fn what_is_billed_ends_with_the_instance_and_is_not_known_without_a_price() {
         let hour = 3_600_000;
         let running = instance(1, "linux", 89_250, 0);
-        assert_eq!(billed_seconds(&running, Timestamp(1)), 1);
         assert_eq!(cost(&running, Timestamp(2 * hour)), Some(Money(178_500)));
-        let ended = Instance { ended_at: Some(Timestamp(hour)), ..running.clone() };
+        let ended = gone(&running, Timestamp(hour));
         assert_eq!(cost(&ended, Timestamp(2 * hour)), Some(Money(89_250)));
         assert_eq!(cost_between(&ended, Timestamp(hour / 2), Timestamp(2 * hour)), Money(44_625));
         let unknown = Instance { price_per_hour: None, ..running };
         assert_eq!(cost(&unknown, Timestamp(hour)), None);
-        let not_accepted = Instance { accepted_at: None, ..ended };
-        assert_eq!(billed_seconds(&not_accepted, Timestamp(hour)), 0);
+        let never_up = Instance { runs: Vec::new(), ..ended };
+        assert_eq!(cost(&never_up, Timestamp(hour)), Some(Money::ZERO));
     }
 
     #[test]

@@ -63,7 +63,12 @@ pub(super) struct Coolings(BTreeMap<u32, Cooling>);
 impl Coolings {
     /// The first of so many candidates that is not left alone just now.
     pub(super) fn first_free(&self, count: u32, now: Timestamp) -> Option<u32> {
-        (0..count).find(|index| self.0.get(index).is_none_or(|cooling| cooling.until <= now))
+        (0..count).find(|index| self.is_free(*index, now))
+    }
+
+    /// Whether a candidate is not left alone just now.
+    pub(super) fn is_free(&self, candidate: u32, now: Timestamp) -> bool {
+        self.0.get(&candidate).is_none_or(|cooling| cooling.until <= now)
     }
 
     pub(super) fn cool(&mut self, candidate: u32, now: Timestamp, why: Cool) {

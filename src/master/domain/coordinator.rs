@@ -185,6 +185,7 @@ impl Coordinator {
             Event::EquipFailed { instance, sentence, failure } => {
                 self.equip_failed(instance, &sentence, failure);
             }
+            Event::StopFailed { instance, sentence } => self.stop_failed(instance, &sentence),
             Event::InstanceEnded { instance, sentence } => {
                 self.instance_ended(instance, sentence.as_deref());
             }
@@ -218,6 +219,9 @@ impl Coordinator {
                 Timer::Settle(instance) => self.launch_again(instance),
                 Timer::Equip(instance) => self.equip(instance),
                 Timer::Terminate(instance) => self.terminate_again(instance),
+                Timer::Taken(worker) => self.taken_soon(&worker),
+                Timer::Stop(instance) => self.stop_again(instance),
+                Timer::StoppedTooLong(instance) => self.stopped_too_long(instance),
                 Timer::Listing(pool) => self.list_instances(&pool),
                 Timer::Launch(pool) | Timer::LookAhead(pool) | Timer::Tell(pool) => {
                     self.unsettled.insert(pool);
@@ -266,7 +270,7 @@ impl Coordinator {
             let counted = self
                 .instances
                 .values()
-                .filter(|live| &live.instance.pool == name && !live.instance.status.is_final());
+                .filter(|live| &live.instance.pool == name && live.instance.status.may_run());
             assert_eq!(pool.alive as usize, counted.count(), "every machine of {name} is counted");
             let rows = self.instances.values().map(|live| &live.instance);
             let mut seats: Vec<u32> =

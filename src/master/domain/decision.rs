@@ -136,6 +136,28 @@ pub enum Action {
         /// What `LaunchPrepared` brought.
         request: String,
     },
+    /// Stop a machine, and keep its disk. Answered by a listing that shows it so, or by `StopFailed`.
+    Stop {
+        /// The ledger's row.
+        instance: InstanceId,
+        /// The launch.
+        launch: LaunchId,
+        /// Of which pool.
+        pool: PoolName,
+        /// What the provisioner calls it.
+        cloud_id: CloudId,
+    },
+    /// Start a machine that was stopped; answered by `InstanceAccepted` or `LaunchFailed`.
+    Start {
+        /// The ledger's row.
+        instance: InstanceId,
+        /// The launch.
+        launch: LaunchId,
+        /// Of which pool.
+        pool: PoolName,
+        /// What the provisioner calls it.
+        cloud_id: CloudId,
+    },
     /// End a machine, whether or not we know what the provisioner calls it.
     /// Answered by `InstanceEnded`, or by a listing that shows it so.
     Terminate {
@@ -294,8 +316,6 @@ pub enum Answer {
 pub struct Welcome {
     /// The pool's lease: how long a running attempt outlives silence.
     pub lease: std::time::Duration,
-    /// The moment at which the master ends this worker whatever happens.
-    pub lifetime_ends_at: Option<Timestamp>,
 }
 
 /// Why something was refused.

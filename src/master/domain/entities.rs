@@ -99,6 +99,10 @@ pub struct Job {
     pub attempts: u32,
     /// How many of those ended as an infrastructure failure since somebody last asked for the job.
     pub infra_failures: u32,
+    /// How many attempts were given out and never began, since somebody last asked for the job.
+    pub unstarted: u32,
+    /// It has lost an attempt to the spot market: the next one is to run where that cannot happen.
+    pub avoids_spot: bool,
     /// The fence of the newest attempt.
     pub fence: Fence,
     /// The newest attempt; the logs that people see are its.
@@ -203,6 +207,10 @@ pub struct Worker {
     pub attempt: Option<AttemptRef>,
     /// What is to become of it.
     pub fate: WorkerFate,
+    /// When the cloud takes its machine away, once that is known.
+    pub taken_at: Option<Timestamp>,
+    /// The last that its agent had to say of the machine (disk, memory, spot), and when.
+    pub notice: Option<(Timestamp, String)>,
     /// When it came to be.
     pub created_at: Timestamp,
     /// Since when it is idle.
@@ -275,6 +283,21 @@ pub struct Instance {
     /// When we decided to end it.
     pub ending_at: Option<Timestamp>,
     /// When it was gone.
+    pub ended_at: Option<Timestamp>,
+    /// Its launch and each of its later starts, in order: what one pays for.
+    pub runs: Vec<InstanceRun>,
+}
+
+/// A stretch of an instance's life in which it ran: from its launch, or from a start after a stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceRun {
+    /// When it was asked for.
+    pub asked_at: Timestamp,
+    /// When the machine was first seen up.
+    pub started_at: Option<Timestamp>,
+    /// When its worker was ready for jobs.
+    pub ready_at: Option<Timestamp>,
+    /// When it was first seen not to run any more; of one that never ran: when that was given up.
     pub ended_at: Option<Timestamp>,
 }
 

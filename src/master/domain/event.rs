@@ -1,5 +1,7 @@
 //! Everything that can happen to a master: a closed set.
 
+use std::time::Duration;
+
 use crate::master::domain::decision::ReplyId;
 use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Job;
@@ -104,6 +106,13 @@ pub enum Event {
         /// What follows from it; `Unsettled`: it is asked for again.
         failure: LaunchFailure,
     },
+    /// A machine cannot be stopped; whether it will at all is not worth another try.
+    StopFailed {
+        /// Which.
+        instance: InstanceId,
+        /// Why, in the provisioner's own words.
+        sentence: String,
+    },
     /// A provisioner has seen a machine end.
     InstanceEnded {
         /// Which.
@@ -154,6 +163,8 @@ pub struct Machine {
     pub launch: LaunchId,
     /// Where it stands; ended ones may be listed for a while.
     pub state: MachineState,
+    /// When it was last started, in the provisioner's words: other words mean another start.
+    pub started: Option<String>,
     /// Why it is so, in the provisioner's words, where it is not as it should be.
     pub reason: Option<String>,
     /// Who or what ended it, where it has ended.
@@ -193,6 +204,8 @@ pub enum MachineState {
     Running,
     /// It is being ended.
     Ending,
+    /// It is being stopped.
+    Stopping,
     /// It is kept without running.
     Stopped,
     /// It is gone.
@@ -378,6 +391,26 @@ pub enum AgentEvent {
         worker: WorkerName,
         /// Which connection: an older one's end means nothing.
         connection: ConnectionId,
+    },
+    /// An agent has something to say of its machine (disk, memory).
+    Noticed {
+        /// Who.
+        worker: WorkerName,
+        /// On which connection.
+        connection: ConnectionId,
+        /// What; for people.
+        sentence: String,
+    },
+    /// An agent has heard that the cloud takes its machine away.
+    Interrupted {
+        /// Who.
+        worker: WorkerName,
+        /// On which connection.
+        connection: ConnectionId,
+        /// How long the machine is there at least.
+        ends_in: Duration,
+        /// What the cloud says; for people.
+        sentence: String,
     },
     /// An agent says that it ends for good (told so, or its timer came).
     Leaving {

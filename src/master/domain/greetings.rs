@@ -44,7 +44,7 @@ impl Coordinator {
         match self.judge(name, &hello) {
             Verdict::Accept => self.welcome(reply, name, connection, hello),
             Verdict::CallAgain => {
-                let sentence = "the launch is not settled yet".to_owned();
+                let sentence = "its machine is not settled yet".to_owned();
                 self.answer(reply, Answer::CallAgain(sentence));
             }
             Verdict::Refuse => {
@@ -65,7 +65,10 @@ impl Coordinator {
         }
         if let Some(instance) = worker.instance {
             match self.instances.get(&instance).map(|live| live.instance.status) {
-                Some(InstanceStatus::Requested) => return Verdict::CallAgain,
+                // Refused for good, its agent would end a machine that is to be kept.
+                Some(
+                    InstanceStatus::Requested | InstanceStatus::Stopping | InstanceStatus::Stopped,
+                ) => return Verdict::CallAgain,
                 Some(InstanceStatus::Pending | InstanceStatus::Running) => {}
                 Some(_) | None => return Verdict::Refuse,
             }
@@ -128,7 +131,7 @@ impl Coordinator {
         let silence = self.now + absence::SILENCE_BUSY;
         self.timers.set(Timer::Silence(name.clone()), silence);
         if has_rebooted {
-            self.attempt_vanished(name, "the machine was rebooted");
+            self.attempt_rebooted(name);
         }
         self.change_worker(name, |worker, _| {
             let highest = match &worker.enrolment {
@@ -151,8 +154,11 @@ impl Coordinator {
                 worker.reason = None;
             }
         });
-        if let Some(instance) = instance.filter(|_| is_new) {
+        let row = instance.and_then(|id| self.instances.get(&id)).map(|live| &live.instance);
+        let is_news = is_new || row.is_some_and(|row| row.status == InstanceStatus::Pending);
+        if let Some(instance) = instance.filter(|_| is_news) {
             self.change_instance(instance, |instance, now| {
+                instance.run_begins(now);
                 instance.contact_at = instance.contact_at.or(Some(now));
                 instance.running_at = instance.running_at.or(Some(now));
                 instance.status = InstanceStatus::Running;
@@ -162,10 +168,8 @@ impl Coordinator {
             // Its reboot ended the attempt, and with that the worker: it was drained or used up.
             return self.refuse(reply, RefusalKind::NotFound, UNKNOWN_WORKER.to_owned());
         };
-        let (lease, life) = (pool.settings.lease, pool.settings.max_lifetime);
-        let created = self.workers.get(name).map(|live| live.worker.created_at);
-        let lifetime_ends_at = instance.and(created).map(|at| at + life);
-        self.answer(reply, Answer::Welcome(Welcome { lease, lifetime_ends_at }));
+        let lease = pool.settings.lease;
+        self.answer(reply, Answer::Welcome(Welcome { lease }));
     }
 
     fn alarm(&mut self, name: &WorkerName) {
@@ -303,6 +307,19 @@ mod tests {
         assert!(rig.told().contains(&&ToAgent::Forget(old)));
         assert!(rig.given().fence > old.fence, "the job is given out again");
         assert_eq!(rig.job("test").infra_failures, 1);
+    }
+
+    // Found by the simulation: the log of its first run was mixed with that of its second.
+    #[test]
+    fn an_attempt_that_may_have_begun_before_a_reboot_is_not_begun_again() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (_, worker, _) = rig.arrive();
+        let old = rig.given();
+        let rebooted = AgentHello { boot_id: "boot 2".to_owned(), ..rig::hello(Proof::Key) };
+        rig.connect(&worker, rebooted, &[]);
+        assert!(rig.given().attempt > old.attempt);
+        assert_eq!(rig.job("test").infra_failures, 0, "it has not said that it began");
     }
 
     #[test]

@@ -66,12 +66,21 @@ impl IdleWorkers {
         self.places.keys()
     }
 
-    /// Whose job is wanted: one that knows the project, a fresh one, or, where workers are shared, any.
-    pub(super) fn for_project(&self, project: &ProjectName, shared: bool) -> Option<WorkerName> {
-        let newest = |key: &Option<ProjectName>| Some(self.bound.get(key)?.last()?.1.clone());
+    /// Whose job is wanted: one that knows the project, a fresh one, or, where workers are shared, any; of
+    /// those that fit.
+    pub(super) fn for_project(
+        &self,
+        project: &ProjectName,
+        shared: bool,
+        fits: impl Fn(&WorkerName) -> bool,
+    ) -> Option<WorkerName> {
+        let newest = |key: &Option<ProjectName>| {
+            let group = self.bound.get(key)?.iter().rev();
+            group.map(|(_, name)| name).find(|name| fits(name)).cloned()
+        };
         newest(&Some(project.clone())).or_else(|| newest(&None)).or_else(|| {
-            let any = self.bound.values().flatten().max();
-            any.filter(|_| shared).map(|(_, name)| name.clone())
+            let fitting = self.bound.values().flatten().filter(|(_, name)| fits(name));
+            fitting.max().filter(|_| shared).map(|(_, name)| name.clone())
         })
     }
 

@@ -1,4 +1,5 @@
-//! An instance's life: requested → pending → running → terminating → terminated, or failed.
+//! An instance's life: requested → pending → running → terminating → terminated, or failed; where its pool
+//! keeps idle ones, also stopping → stopped → requested again (`stopping.rs`).
 //!
 //! Each launch is a row of the ledger before it is a call to a provisioner, and a row ends only when
 //! the provisioner says so.
@@ -37,11 +38,15 @@ pub(super) struct LiveInstance {
     pub(super) is_distrusted: bool,
     /// Whether its provisioner will not end it, and a person was told.
     pub(super) is_end_refused: bool,
+    /// What its last start was called when it was last seen, and what the one before its present one.
+    pub(super) started: (Option<String>, Option<String>),
 }
 
 impl LiveInstance {
     pub(super) fn new(instance: Instance) -> LiveInstance {
-        LiveInstance { instance, misses: 0, tries: 0, is_distrusted: false, is_end_refused: false }
+        let (misses, tries, started) = (0, 0, (None, None));
+        let (is_distrusted, is_end_refused) = (false, false);
+        LiveInstance { instance, misses, tries, is_distrusted, is_end_refused, started }
     }
 }
 
@@ -60,10 +65,13 @@ impl Coordinator {
 
     pub(super) fn take_up_instance(&mut self, instance: Instance) {
         self.spending.priced(&instance);
-        if let Some(pool) = self.pools.get_mut(&instance.pool) {
+        if let Some(pool) = self.pools.get_mut(&instance.pool)
+            && instance.status.may_run()
+        {
             pool.alive += 1;
         }
-        match instance.status {
+        let (id, status) = (instance.id, instance.status);
+        match status {
             InstanceStatus::Terminating => {
                 self.timers.set(Timer::Terminate(instance.id), self.now);
             }
@@ -74,7 +82,8 @@ impl Coordinator {
             }
             _ => {}
         }
-        self.instances.insert(instance.id, LiveInstance::new(instance));
+        self.instances.insert(id, LiveInstance::new(instance));
+        self.take_up_stopped(id, status);
     }
 
     /// Changes a row of the ledger and remembers it; one that has ended leaves memory.
@@ -84,19 +93,24 @@ impl Coordinator {
         change: impl FnOnce(&mut Instance, Timestamp),
     ) {
         let Some(live) = self.instances.get_mut(&id) else { return };
+        let counted = live.instance.status.may_run();
         change(&mut live.instance, self.now);
         let instance = live.instance.clone();
+        if let Some(pool) = self.pools.get_mut(&instance.pool)
+            && instance.status.may_run() != counted
+        {
+            pool.alive = if counted { pool.alive.saturating_sub(1) } else { pool.alive + 1 };
+            self.unsettled.insert(instance.pool.clone());
+        }
         if instance.status.is_final() {
             self.note_ended(&instance);
             self.turn_day();
             self.spending.instance_ended(&instance);
             self.instances.remove(&id);
-            self.timers.clear(&Timer::Terminate(id));
-            self.timers.clear(&Timer::Settle(id));
-            self.timers.clear(&Timer::Equip(id));
-            if let Some(pool) = self.pools.get_mut(&instance.pool) {
-                pool.alive = pool.alive.saturating_sub(1);
-                self.unsettled.insert(instance.pool.clone());
+            for timer in
+                [Timer::Terminate, Timer::Settle, Timer::Equip, Timer::Stop, Timer::StoppedTooLong]
+            {
+                self.timers.clear(&timer(id));
             }
         }
         self.remember(Record::Instance(instance));
@@ -138,12 +152,14 @@ impl Coordinator {
         if live.instance.status == InstanceStatus::Terminating {
             return;
         }
-        if live.instance.status == InstanceStatus::Requested && live.instance.request.is_none() {
+        let is_unasked = live.instance.request.is_none() && live.instance.cloud_id.is_none();
+        if live.instance.status == InstanceStatus::Requested && is_unasked {
             // Nothing was asked for yet, and now nothing will be.
             return self.change_instance(id, |instance, now| {
                 instance.status = InstanceStatus::Failed;
                 instance.why_ended = Some(why.to_owned());
                 instance.ended_at = Some(now);
+                instance.run_ends(now);
             });
         }
         let is_silent = live.instance.contact_at.is_none();
@@ -222,6 +238,7 @@ impl Coordinator {
     /// The same, where it is known who or what ended it.
     pub(super) fn instance_ended_by(&mut self, id: InstanceId, why: Option<&str>, cause: EndCause) {
         let Some(live) = self.instances.get(&id) else { return };
+        let row = live.instance.clone();
         let worker = live.instance.worker.clone();
         let pool = live.instance.pool.clone();
         let was_asked = live.instance.status == InstanceStatus::Terminating;
@@ -244,10 +261,14 @@ impl Coordinator {
             }
             (None, false) => "the machine ended by itself".to_owned(),
         };
+        if !was_asked {
+            self.note_taken(&row);
+        }
         self.change_instance(id, |instance, now| {
             instance.status = InstanceStatus::Terminated;
             instance.why_ended = instance.why_ended.take().or_else(|| Some(why.clone()));
             instance.ended_at = Some(now);
+            instance.run_ends(now);
         });
         self.hang_up_on_gone(&worker, &why);
         self.worker_gone(&worker, &why);

@@ -35,6 +35,8 @@ impl Coordinator {
             reason: None,
             attempts: 0,
             infra_failures: 0,
+            unstarted: 0,
+            avoids_spot: false,
             fence: Fence(0),
             attempt: None,
             worker: None,

@@ -11,11 +11,13 @@ use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Record;
 use crate::master::domain::entities::Enrolment;
 use crate::master::domain::entities::Instance;
+use crate::master::domain::entities::InstanceRun;
 use crate::master::domain::entities::Resumes;
 use crate::master::domain::entities::Worker;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::instances::LiveInstance;
 use crate::master::domain::pool;
+use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::timers::Timer;
 use crate::master::domain::wait_reason::LaunchHold;
 use crate::model::backoff::Backoff;
@@ -35,7 +37,7 @@ const SETTLE: Backoff = match Backoff::new(Duration::from_secs(5), Duration::fro
     None => unreachable!(),
 };
 
-/// Nobody can want a machine that is older than its lifetime by this.
+/// Nobody can want a machine that is older than it may get by this.
 pub(super) const EXPIRY_MARGIN: Duration = Duration::from_secs(10 * 60);
 
 /// While nothing is to be launched at all, open launches are looked at this often.
@@ -49,8 +51,8 @@ impl Coordinator {
         let launch = self.fresh_launch(id);
         let name = self.fresh_name(pool);
         let Ok(seat) = self.free_seat(pool) else { return };
+        let Some(candidate) = self.next_candidate(pool) else { return };
         let Some(known) = self.pools.get_mut(pool) else { return };
-        let Some(candidate) = known.candidate(self.now) else { return };
         known.alive += 1;
         let expires_at = Some(self.now + known.settings.boot_timeout);
         let instance = Instance {
@@ -74,6 +76,7 @@ impl Coordinator {
             ready_at: None,
             ending_at: None,
             ended_at: None,
+            runs: vec![InstanceRun::asked(self.now)],
         };
         let worker = Worker {
             instance: Some(id),
@@ -98,11 +101,13 @@ impl Coordinator {
             return self.timers.set(Timer::Settle(id), self.now + BLIND_LOOK);
         }
         let (launch, pool, worker) = (row.launch.clone(), row.pool.clone(), row.worker.clone());
-        let action = match row.request.clone() {
-            Some(request) => Action::Launch { instance: id, launch, pool, worker, request },
-            None => {
-                let life = self.pools.get(&pool).map(|pool| pool.settings.max_lifetime);
-                let expires_at = row.requested_at + life.unwrap_or_default() + EXPIRY_MARGIN;
+        let action = match (row.cloud_id.clone(), row.request.clone()) {
+            (Some(cloud_id), _) => Action::Start { instance: id, launch, pool, cloud_id },
+            (None, Some(request)) => Action::Launch { instance: id, launch, pool, worker, request },
+            (None, None) => {
+                let settings = self.pools.get(&pool).map(|pool| &pool.settings);
+                let life = settings.map_or(Duration::ZERO, PoolSettings::longest_life);
+                let expires_at = row.requested_at + life + EXPIRY_MARGIN;
                 let (candidate, seat) = (row.candidate, row.seat);
                 Action::Prepare { instance: id, launch, pool, worker, candidate, seat, expires_at }
             }
@@ -144,6 +149,9 @@ impl Coordinator {
             return;
         }
         match status {
+            InstanceStatus::Requested if live.instance.cloud_id.is_some() => {
+                return self.start_failed(id, why, failure);
+            }
             InstanceStatus::Requested => {}
             // It was given up meanwhile, and now it is known that nothing was ever there.
             InstanceStatus::Terminating if live.instance.cloud_id.is_none() => {
@@ -155,6 +163,7 @@ impl Coordinator {
             row.status = InstanceStatus::Failed;
             row.why_ended = Some(why.to_owned());
             row.ended_at = Some(now);
+            row.run_ends(now);
         });
         self.worker_gone(&worker, why);
         self.launch_refused(&pool, candidate, why, failure);
@@ -235,6 +244,8 @@ impl Coordinator {
             jobs_given: 0,
             attempt: None,
             fate: WorkerFate::Serves,
+            taken_at: None,
+            notice: None,
             created_at: self.now,
             idle_since: None,
             ended_at: None,
@@ -265,7 +276,6 @@ mod tests {
     use crate::master::domain::event::Request;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
-    use crate::master::domain::settings::PoolSettings;
     use crate::model::ids::CloudId;
     use crate::model::status::JobStatus;
 

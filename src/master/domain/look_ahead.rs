@@ -300,20 +300,22 @@ impl Coordinator {
             "looking ahead: \"{}\" of {} #{} should begin in about {in_s} s",
             known.spec.name, build.project, build.number
         );
-        let before = self.last_ids.instance;
-        self.launch(name, why);
-        if self.last_ids.instance == before {
-            return;
-        }
-        let row = InstanceId(self.last_ids.instance);
-        let Some(worker) = self.instances.get(&row).map(|live| live.instance.worker.clone()) else {
-            return;
-        };
+        let project = build.project.clone();
+        let started = self.start_a_stopped_for(name, &project);
+        let Some(worker) = started.or_else(|| self.launch_ahead(name, why)) else { return };
         self.look_ahead.provided.insert(job);
         let pool = self.look_ahead.pool(name);
         pool.ahead.insert(worker);
         let pool = pool.clone();
         self.remember(Record::PoolForecast(pool));
+    }
+
+    fn launch_ahead(&mut self, pool: &PoolName, why: String) -> Option<WorkerName> {
+        let before = self.last_ids.instance;
+        self.launch(pool, why);
+        let row = InstanceId(self.last_ids.instance);
+        let live = self.instances.get(&row).filter(|_| row.0 != before)?;
+        Some(live.instance.worker.clone())
     }
 }
 

@@ -87,6 +87,7 @@ impl Coordinator {
             ready_at: None,
             ending_at: Some(self.now),
             ended_at: None,
+            runs: Vec::new(),
         };
         self.remember(Record::Instance(instance.clone()));
         self.instances.insert(id, LiveInstance::new(instance));

@@ -105,6 +105,12 @@ impl Pool {
         self.cooling.first_free(self.n_candidates(), now)
     }
 
+    /// The same of those that are not on spot.
+    pub(super) fn on_demand_candidate(&self, now: Timestamp) -> Option<u32> {
+        (0..self.n_candidates())
+            .find(|index| !self.settings.is_spot(*index) && self.cooling.is_free(*index, now))
+    }
+
     /// When the first of the candidates that are left alone may be tried again.
     pub(super) fn cool_until(&self) -> Option<Timestamp> {
         self.cooling.until()
@@ -134,9 +140,13 @@ impl Pool {
         self.idle.len()
     }
 
-    /// An idle worker for a job of this project.
-    pub(super) fn idle_worker_for(&self, project: &ProjectName) -> Option<WorkerName> {
-        self.idle.for_project(project, self.settings.shared)
+    /// An idle worker for a job of this project, of those that fit.
+    pub(super) fn idle_worker_for(
+        &self,
+        project: &ProjectName,
+        fits: impl Fn(&WorkerName) -> bool,
+    ) -> Option<WorkerName> {
+        self.idle.for_project(project, self.settings.shared, fits)
     }
 
     /// Idle workers that a job of any project could have.

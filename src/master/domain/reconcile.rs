@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Action;
 use crate::master::domain::event::EndCause;
+use crate::master::domain::entities::Instance;
 use crate::master::domain::event::Machine;
 use crate::master::domain::event::MachineState;
 use crate::master::domain::timers::Timer;
@@ -54,11 +55,12 @@ impl Coordinator {
             let row = &live.instance;
             &row.pool == pool
                 && match row.status {
-                    InstanceStatus::Pending | InstanceStatus::Terminating => true,
+                    InstanceStatus::Pending
+                    | InstanceStatus::Stopping
+                    | InstanceStatus::Terminating => true,
                     // It could still end before anybody has heard of it.
                     InstanceStatus::Running => row.contact_at.is_none(),
                     InstanceStatus::Requested
-                    | InstanceStatus::Stopping
                     | InstanceStatus::Stopped
                     | InstanceStatus::Terminated
                     | InstanceStatus::Failed => false,
@@ -92,8 +94,10 @@ impl Coordinator {
                 (Some(id), MachineState::Ended) => {
                     self.seen_ended(*id, asked_at, machine);
                 }
-                (Some(id), MachineState::Stopped) => self.seen_stopped(*id, machine),
-                (Some(id), _) => self.seen_alive(*id, machine),
+                (Some(id), MachineState::Stopped | MachineState::Stopping) => {
+                    self.seen_stopped(*id, asked_at, machine);
+                }
+                (Some(id), _) => self.seen_alive(*id, asked_at, machine),
                 (None, MachineState::Ended | MachineState::Ending) => {}
                 (None, _) => self.orphan(pool, asked_at, machine),
             }
@@ -105,24 +109,41 @@ impl Coordinator {
         }
     }
 
-    fn seen_alive(&mut self, id: InstanceId, machine: &Machine) {
+    fn seen_alive(&mut self, id: InstanceId, asked_at: Timestamp, machine: &Machine) {
+        let is_stale = self.is_sight_stale(id, asked_at, machine);
         let Some(live) = self.instances.get_mut(&id) else { return };
         live.misses = 0;
-        let status = live.instance.status;
+        let (status, state) = (live.instance.status, machine.state);
         match status {
-            InstanceStatus::Requested => self.instance_accepted(id, machine.cloud_id.clone()),
-            InstanceStatus::Pending if machine.state == MachineState::Running => self
+            InstanceStatus::Requested if !is_stale => {
+                self.instance_accepted(id, machine.cloud_id.clone());
+            }
+            InstanceStatus::Pending if state == MachineState::Running && !is_stale => self
                 .change_instance(id, |instance, now| {
                     instance.status = InstanceStatus::Running;
                     instance.running_at = instance.running_at.or(Some(now));
+                    instance.run_begins(now);
                 }),
-            InstanceStatus::Pending
+            InstanceStatus::Stopped => self.seen_up_though_stopped(id, asked_at),
+            InstanceStatus::Terminating if state == MachineState::Ending => {
+                self.seen_ending(id);
+            }
+            InstanceStatus::Requested
+            | InstanceStatus::Pending
             | InstanceStatus::Running
             | InstanceStatus::Stopping
-            | InstanceStatus::Stopped
             | InstanceStatus::Terminating
             | InstanceStatus::Terminated
             | InstanceStatus::Failed => {}
+        }
+    }
+
+    /// What is shutting down is not paid for any more.
+    fn seen_ending(&mut self, id: InstanceId) {
+        let live = self.instances.get(&id);
+        let runs = |row: &Instance| row.runs.last().is_some_and(|run| run.ended_at.is_none());
+        if live.is_some_and(|live| runs(&live.instance)) {
+            self.change_instance(id, |instance, now| instance.run_ends(now));
         }
     }
 
@@ -137,21 +158,6 @@ impl Coordinator {
         }
     }
 
-    /// We stop none, so somebody else has: what costs money and does nothing is ended.
-    fn seen_stopped(&mut self, id: InstanceId, machine: &Machine) {
-        let Some(live) = self.instances.get(&id) else { return };
-        if live.instance.status == InstanceStatus::Terminating {
-            return;
-        }
-        let worker = live.instance.worker.clone();
-        let why = match (machine.cause, &machine.reason) {
-            (EndCause::Unknown | EndCause::ByHand | EndCause::Itself, _) | (_, None) => {
-                "it was stopped, and not by us".to_owned()
-            }
-            (_, Some(reason)) => format!("it was stopped, and not by us: {reason}"),
-        };
-        self.end_worker(&worker, &why);
-        self.terminate(id, &why);
     }
 
     fn missing(&mut self, id: InstanceId, asked_at: Timestamp) {
@@ -179,7 +185,6 @@ impl Coordinator {
 mod tests {
     use super::*;
     use crate::master::domain::decision::Record;
-    use crate::master::domain::entities::Instance;
     use crate::master::domain::event::Event;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
@@ -200,6 +205,7 @@ mod tests {
             cloud_id: CloudId::from("i-1"),
             launch: launch.clone(),
             state,
+            started: None,
             reason: None,
             cause: EndCause::Unknown,
         }

@@ -162,7 +162,7 @@ impl Coordinator {
         }
     }
 
-    fn limit_met(&mut self, name: &PoolName, why: &str) {
+    pub(super) fn limit_met(&mut self, name: &PoolName, why: &str) {
         self.note_failure(name, why);
         let Some(pool) = self.pools.get_mut(name) else { return };
         let holds = pool.refusals.limit_holds;
@@ -200,7 +200,7 @@ impl Coordinator {
         }
     }
 
-    fn denied(&mut self, name: &PoolName, why: &str) {
+    pub(super) fn denied(&mut self, name: &PoolName, why: &str) {
         self.note_failure(name, why);
         let why = format!("{why}; every 5 min it is asked dry whether it may again");
         self.pause_itself(name, why, Resumes::WhenPermitted);

@@ -162,7 +162,8 @@ impl Coordinator {
             if chosen.contains(&job.spec.name) {
                 job.status = JobStatus::Waiting;
                 job.reason = None;
-                job.infra_failures = 0;
+                (job.infra_failures, job.unstarted) = (0, 0);
+                job.avoids_spot = false;
                 job.queued_at = None;
                 job.started_at = None;
                 job.finished_at = None;
@@ -367,6 +368,27 @@ mod tests {
             failed_only: false,
         };
         assert!(matches!(rig.ask(again), Some(Answer::Refused(_))), "it is not over");
+    }
+
+    #[test]
+    fn a_retry_begins_the_count_of_attempts_that_never_started_anew() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        for _ in 0..6 {
+            let (instance, worker, _) = rig.arrive();
+            let attempt = rig.given();
+            let sentence = "no room".to_owned();
+            rig.agent(AgentEvent::AttemptRejected { worker, attempt, sentence });
+            let launched = std::mem::take(&mut rig.done);
+            rig.say(Event::InstanceEnded { instance, sentence: None });
+            rig.done = launched;
+        }
+        assert_eq!(rig.status("test"), JobStatus::Infra);
+        retry(&mut rig, true, &["test"]);
+        rig.arrive();
+        let attempt = rig.given();
+        assert!(attempt.fence.0 > 6, "{attempt:?}");
+        assert_eq!(rig.job("test").unstarted, 0);
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub(super) fn pool(name: &str) -> PoolSettings {
         provisioner: ProvisionerKind::Local,
         has_bootstrap: false,
         candidates: Vec::new(),
+        stopping: None,
         max_instances: 3,
         seats: 0,
         min_idle: 0,

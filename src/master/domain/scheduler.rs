@@ -54,9 +54,11 @@ impl Coordinator {
     /// The oldest job that some idle worker may have, and that worker.
     fn next_pair(&self, name: &PoolName) -> Option<(JobId, WorkerName)> {
         let pool = self.pools.get(name).filter(|pool| pool.idle.len() > 0)?;
-        pool.queue.iter().find_map(|(_, job)| {
-            let build = self.builds.get(&self.jobs.get(job)?.build)?;
-            Some((*job, pool.idle_worker_for(&build.project)?))
+        pool.queue.iter().find_map(|(_, id)| {
+            let job = self.jobs.get(id)?;
+            let build = self.builds.get(&job.build)?;
+            let fits = |name: &WorkerName| self.may_have(pool, job, name);
+            Some((*id, pool.idle_worker_for(&build.project, fits)?))
         })
     }
 
@@ -69,15 +71,19 @@ impl Coordinator {
         if self.budget_hold(name).is_some() || self.timers.is_set(&Timer::Launch(name.clone())) {
             return;
         }
-        let Some(pool) = self.pools.get_mut(name) else { return };
-        if pool.candidate(self.now).is_none() {
-            // All of them were refused lately.
-            let again = pool.cool_until().unwrap_or(self.now);
-            pool.hold = Some(LaunchHold::NoRoom(pool.candidate_names()));
-            return self.timers.set(Timer::Launch(name.clone()), again);
-        }
         let counts = self.counts(name);
-        for _ in 0..autoscaler::launches(counts) {
+        let for_jobs = counts.queued.saturating_sub(counts.free + counts.coming);
+        for index in 0..autoscaler::launches(counts) {
+            if self.start_a_stopped(name, index < for_jobs) {
+                continue;
+            }
+            if self.next_candidate(name).is_none() {
+                // All of them were refused lately.
+                let Some(pool) = self.pools.get_mut(name) else { return };
+                let again = pool.cool_until().unwrap_or(self.now);
+                pool.hold = Some(LaunchHold::NoRoom(pool.candidate_names()));
+                return self.timers.set(Timer::Launch(name.clone()), again);
+            }
             let why = if counts.queued > counts.free + counts.coming {
                 format!("{} waiting for pool \"{name}\"", plural(counts.queued, "job"))
             } else {
@@ -89,8 +95,10 @@ impl Coordinator {
         if is_full && counts.queued > counts.free + counts.coming && counts.idle > counts.free {
             // What is ending already makes room as well.
             let ours = self.instances.values().filter(|live| &live.instance.pool == name);
-            let ending =
-                ours.filter(|live| live.instance.status == InstanceStatus::Terminating).count();
+            let is_ending = |status: InstanceStatus| {
+                matches!(status, InstanceStatus::Stopping | InstanceStatus::Terminating)
+            };
+            let ending = ours.filter(|live| is_ending(live.instance.status)).count();
             if counts.queued > counts.free + counts.coming + ending {
                 self.end_longest_idle(name);
             }
@@ -102,17 +110,19 @@ impl Coordinator {
     fn end_longest_idle(&mut self, name: &PoolName) {
         if let Some(worker) = self.pools.get(name).and_then(|pool| pool.idle.longest()) {
             let why = "idle, bound to another project, and its place was needed";
-            self.end_worker(&worker, why);
+            self.retire(&worker, why);
         }
     }
 
     pub(super) fn counts(&self, name: &PoolName) -> PoolCounts {
         let Some(pool) = self.pools.get(name) else { return PoolCounts::default() };
+        let coming = pool.coming.len() - self.n_coming_in_vain(name);
+        let useless = self.n_useless_on_spot(name, pool.n_free() + coming);
         PoolCounts {
             queued: pool.homed.len(),
-            free: pool.n_free(),
+            free: pool.n_free().saturating_sub(useless.saturating_sub(coming)),
             idle: pool.n_idle(),
-            coming: pool.coming.len(),
+            coming: coming.saturating_sub(useless),
             alive: pool.alive as usize,
             max_instances: pool.settings.max_instances as usize,
             min_idle: pool.settings.min_idle as usize,

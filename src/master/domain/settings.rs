@@ -43,6 +43,8 @@ pub struct PoolSettings {
     pub has_bootstrap: bool,
     /// The ways to ask for a machine, the most preferred first. Empty: one, that has no name.
     pub candidates: Vec<Candidate>,
+    /// How machines without a job are kept; nothing: they are ended.
+    pub stopping: Option<Stopping>,
     /// Never more machines than this are asked for at one time.
     pub max_instances: u32,
     /// So many instances can have what is there before them: an address, volumes; 0: none is wanted.
@@ -78,6 +80,22 @@ impl PoolSettings {
     pub fn is_spot(&self, candidate: u32) -> bool {
         self.candidates.get(candidate as usize).is_some_and(|candidate| candidate.is_spot)
     }
+
+    /// How old a machine may get: for so long it may run in all, and before its last start it may be stopped
+    /// until it is of the age at which none is kept.
+    pub fn longest_life(&self) -> Duration {
+        let kept = self.stopping.map_or(Duration::ZERO, |stopping| stopping.max_age);
+        self.max_lifetime.saturating_add(kept)
+    }
+}
+
+/// How machines are kept that have no job: without running, with their disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopping {
+    /// Never more than this are kept.
+    pub max_stopped: u32,
+    /// None is kept that was launched longer ago than this.
+    pub max_age: Duration,
 }
 
 /// How a pool's machines come to be.
@@ -99,6 +117,15 @@ impl ProvisionerKind {
         match self {
             ProvisionerKind::Local => true,
             ProvisionerKind::Ec2 | ProvisionerKind::None => false,
+        }
+    }
+
+    /// Seconds that one pays for at each start of a machine, at least (EC2: Amazon Linux, Ubuntu, RHEL and
+    /// whatever else is billed by the second).
+    pub fn billed_secs_min(self) -> u64 {
+        match self {
+            ProvisionerKind::Ec2 => 60,
+            ProvisionerKind::Local | ProvisionerKind::None => 0,
         }
     }
 }

@@ -71,6 +71,10 @@ impl ClockStep {
                 &mut row.ready_at,
                 &mut row.ending_at,
             ]);
+            for run in &mut row.runs {
+                self.carry(&mut run.asked_at);
+                self.carry_all([&mut run.started_at, &mut run.ready_at, &mut run.ended_at]);
+            }
         }
         let workers = snapshot.workers.iter().cloned().map(Record::Worker);
         workers.chain(snapshot.instances.iter().cloned().map(Record::Instance)).collect()

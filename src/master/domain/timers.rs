@@ -33,6 +33,12 @@ pub(super) enum Timer {
     Equip(InstanceId),
     /// A machine that was told to end is asked to again.
     Terminate(InstanceId),
+    /// The cloud takes a worker's machine away in a moment: what it has to tell must be told now.
+    Taken(WorkerName),
+    /// A machine that was told to stop is asked to again.
+    Stop(InstanceId),
+    /// A stopped machine is too old to be kept.
+    StoppedTooLong(InstanceId),
     /// It is time to ask what exists.
     Listing(PoolName),
     /// A pool may launch again after a failure.

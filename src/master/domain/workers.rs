@@ -34,6 +34,7 @@ impl Coordinator {
         let grace = grace.unwrap_or(GRACE_AFTER_START).max(GRACE_AFTER_START);
         match worker.status {
             WorkerStatus::Starting if worker.instance.is_some() => {}
+            _ if worker.fate == WorkerFate::Rests => {}
             WorkerStatus::Lost => {
                 if worker.attempt.is_some() {
                     self.set_lease_timer(&name, &worker);
@@ -48,18 +49,23 @@ impl Coordinator {
             }
             WorkerStatus::Gone => return,
         }
-        if worker.instance.is_some() {
+        let rests = worker.fate == WorkerFate::Rests;
+        if worker.instance.is_some() && !rests {
             self.set_life_timers(&worker);
         }
         if let Some(attempt) = worker.attempt {
             self.watch_attempt(attempt.attempt);
+            if let Some(at) = worker.taken_at {
+                self.set_taken_timer(&name, at);
+            }
         }
         let is_coming = is_coming(&worker) && worker.instance.is_some();
         if let Some(pool) = self.pools.get_mut(&worker.pool).filter(|_| is_coming) {
             pool.coming.insert(name.clone());
         }
         let seen_at = self.now;
-        let is_awaited = !matches!(worker.status, WorkerStatus::Starting | WorkerStatus::Lost);
+        let is_awaited =
+            !rests && !matches!(worker.status, WorkerStatus::Starting | WorkerStatus::Lost);
         let live = LiveWorker { worker, connection: None, seen_at, is_known: false };
         self.workers.insert(name.clone(), live);
         if is_awaited {
@@ -67,14 +73,19 @@ impl Coordinator {
         }
     }
 
-    /// Until when it must be ready, and until when it may live.
+    /// Until when it must be ready, and until when it may live: the time in which its machine is stopped
+    /// is no part of its life.
     pub(super) fn set_life_timers(&mut self, worker: &Worker) {
         let Some(pool) = self.pools.get(&worker.pool) else { return };
         let (boot, life) = (pool.settings.boot_timeout, pool.settings.max_lifetime);
+        let row = worker.instance.and_then(|id| self.instances.get(&id)).map(|live| &live.instance);
+        let asked_at = row.map_or(worker.created_at, |row| row.asked_at());
+        let ran = row.map_or(Duration::ZERO, |row| row.ran_before());
         if is_coming(worker) {
-            self.timers.set(Timer::Boot(worker.name.clone()), worker.created_at + boot);
+            self.timers.set(Timer::Boot(worker.name.clone()), asked_at + boot);
         }
-        self.timers.set(Timer::Lifetime(worker.name.clone()), worker.created_at + life);
+        let left = life.saturating_sub(ran);
+        self.timers.set(Timer::Lifetime(worker.name.clone()), asked_at + left);
     }
 
     pub(super) fn pool_of(&self, name: &WorkerName) -> Option<&Pool> {
@@ -137,7 +148,8 @@ impl Coordinator {
             return self.end_worker(name, "has run as many jobs as an instance of its pool may");
         }
         if is_ending {
-            return self.end_worker(name, "drained");
+            let why = absence::known_reason(worker).unwrap_or_else(|| "drained".to_owned());
+            return self.end_worker(name, &why);
         }
         // One that only called again has been idle all along (ec2-plugin 2020 counted anew, and
         // nothing ever ended).
@@ -170,6 +182,7 @@ impl Coordinator {
             self.learn_boot(instance);
             self.change_instance(instance, |instance, now| {
                 instance.ready_at = instance.ready_at.or(Some(now));
+                instance.run_is_ready(now);
             });
         }
         self.launch_succeeded(&pool);
@@ -219,6 +232,7 @@ impl Coordinator {
             self.timers.clear(&timer(name.clone()));
         }
         self.timers.clear(&Timer::LeaseOver(name.clone()));
+        self.timers.clear(&Timer::Taken(name.clone()));
         self.workers.remove(name);
     }
 
@@ -253,7 +267,17 @@ impl Coordinator {
     }
 
     pub(super) fn idle_timed_out(&mut self, name: &WorkerName) {
-        self.end_worker(name, "idle");
+        self.retire(name, "idle");
+    }
+
+    /// The machine of an attempt was rebooted. It may have begun, its word of that have been lost, and part
+    /// of its log be here: the same attempt is not begun again.
+    pub(super) fn attempt_rebooted(&mut self, name: &WorkerName) {
+        let attempt = self.workers.get(name).and_then(|live| live.worker.attempt);
+        if let Some(attempt) = attempt {
+            self.attempt_lost(attempt.attempt, "the machine was rebooted");
+            self.free_worker(name);
+        }
     }
 
     /// An attempt that was started is not among what its agent has.
@@ -262,6 +286,9 @@ impl Coordinator {
         let Some(attempt) = attempt else { return };
         let Some(known) = self.attempts.get(&attempt.attempt) else { return };
         if known.state == AttemptState::Assigned && !known.cancelling {
+            // It is given the whole time to take it again: its word that it has may be under way when
+            // that of the first telling is over (found by the simulation).
+            self.watch_attempt(attempt.attempt);
             return self.tell_to_run(attempt.attempt);
         }
         self.attempt_broke(attempt.attempt, why);

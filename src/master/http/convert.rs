@@ -4,17 +4,21 @@ use crate::api;
 use crate::master::domain::billing;
 use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Instance;
+use crate::master::domain::entities::InstanceRun;
 use crate::master::domain::entities::Job;
 use crate::master::domain::entities::PoolState;
 use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
 use crate::master::domain::forecast::PoolForecast;
+use crate::master::domain::settings::ProvisionerKind;
 use crate::master::http::HttpConfig;
 use crate::master::http::PoolView;
 use crate::master::http::costs;
 use crate::master::http::costs::SpentToday;
 use crate::master::http::links;
 use crate::master::http::words;
+use crate::model::ids::PoolName;
+use crate::model::status::WorkerFate;
 use crate::master::store::work::Work;
 use crate::model::money::Money;
 use crate::model::status::WorkerStatus;
@@ -102,6 +106,7 @@ pub fn worker(config: &HttpConfig, worker: &Worker) -> api::fleet::Worker {
         idle_until: text(idle_until(config, worker)),
         ended_at: text(worker.ended_at),
         machine: None,
+        notice: worker.notice.as_ref().map(|(_, text)| text.clone()),
     }
 }
 
@@ -124,7 +129,8 @@ pub fn pool(
 ) -> api::fleet::Pool {
     let today = spent.pool(&view.name);
     let of_pool = || alive.iter().filter(|worker| worker.pool == view.name);
-    let idle = of_pool().filter(|worker| worker.status == WorkerStatus::Idle).count();
+    let rests = |worker: &&Worker| worker.fate == WorkerFate::Rests;
+    let idle = of_pool().filter(|one| one.status == WorkerStatus::Idle && !rests(one)).count();
     let paused = state.and_then(|state| state.paused.clone());
     api::fleet::Pool {
         name: view.name.to_string(),
@@ -135,6 +141,7 @@ pub fn pool(
         failures: state.map_or(0, |state| state.failures),
         workers: count(of_pool().count()),
         idle: count(idle),
+        stopped: count(of_pool().filter(rests).count()),
         max_instances: view.max_instances,
         min_idle: view.min_idle,
         daily_budget: view.daily_budget.map(Money::decimal),
@@ -157,6 +164,12 @@ pub fn instance(
     work: &[Work],
     now: Timestamp,
 ) -> api::fleet::Instance {
+    let run = |run: &InstanceRun| api::fleet::InstanceRun {
+        asked_at: run.asked_at.to_string(),
+        started_at: text(run.started_at),
+        ready_at: text(run.ready_at),
+        ended_at: text(run.ended_at),
+    };
     api::fleet::Instance {
         id: instance.id.0,
         pool: instance.pool.to_string(),
@@ -173,10 +186,21 @@ pub fn instance(
         ready_at: text(instance.ready_at),
         ending_at: text(instance.ending_at),
         ended_at: text(instance.ended_at),
-        seconds: billing::billed_seconds(instance, now),
+        seconds: instance.billed_secs(provisioner(config, &instance.pool), now),
         price_per_hour: instance.price_per_hour.map(Money::decimal),
         cost: costs::of_instance(config, instance, now).decimal(),
+        runs: instance.runs.iter().map(run).collect(),
         jobs: work.iter().map(instance_job).collect(),
+    }
+}
+
+/// How a pool's machines come to be. One that is no longer in the file had machines that were paid for.
+fn provisioner(config: &HttpConfig, pool: &PoolName) -> ProvisionerKind {
+    let known = config.pools.iter().find(|known| &known.name == pool);
+    match known.map(|pool| pool.provisioner) {
+        Some("local") => ProvisionerKind::Local,
+        Some("none") => ProvisionerKind::None,
+        Some(_) | None => ProvisionerKind::Ec2,
     }
 }
 

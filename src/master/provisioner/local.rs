@@ -167,8 +167,9 @@ impl LocalProvisioner {
                 continue;
             }
             let state = if alive { MachineState::Running } else { MachineState::Ended };
-            let (cloud_id, reason, cause) = (cloud_id(&launch), None, EndCause::Unknown);
-            machines.push(Machine { cloud_id, launch, state, reason, cause });
+            let (cloud_id, cause) = (cloud_id(&launch), EndCause::Unknown);
+            let (started, reason) = (None, None);
+            machines.push(Machine { cloud_id, launch, state, started, reason, cause });
         }
         Ok(machines)
     }

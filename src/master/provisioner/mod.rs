@@ -84,6 +84,24 @@ pub trait Provisioner: Send + Sync {
         urgency: Urgency,
     ) -> Call<'_, Result<Ending, String>>;
 
+    /// Asks for a machine to be stopped, with its disk kept; a listing will show it so.
+    ///
+    /// # Errors
+    /// See [`StopError`].
+    fn stop(&self, _cloud_id: CloudId) -> Call<'_, Result<(), StopError>> {
+        let sentence = "machines of this provisioner cannot be stopped".to_owned();
+        Box::pin(async { Err(StopError { sentence, is_final: true }) })
+    }
+
+    /// Starts a machine that was stopped. One that runs already is no error.
+    ///
+    /// # Errors
+    /// See [`LaunchError`]: after any of them but [`LaunchFailure::Unsettled`] it has not started.
+    fn start(&self, _cloud_id: CloudId) -> Call<'_, Result<(), LaunchError>> {
+        let sentence = "machines of this provisioner cannot be started again".to_owned();
+        Box::pin(async { Err(LaunchError { sentence, failure: LaunchFailure::Other }) })
+    }
+
     /// All machines that are ours.
     ///
     /// # Errors
@@ -175,6 +193,16 @@ pub struct LaunchError {
     pub sentence: String,
     /// What follows from it.
     pub failure: LaunchFailure,
+}
+
+/// Why a machine was not stopped, or is not known to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{sentence}")]
+pub struct StopError {
+    /// What failed and why, in the provisioner's own words where it has any.
+    pub sentence: String,
+    /// Whether the same again would be refused again.
+    pub is_final: bool,
 }
 
 /// Something that a doctor looked at.

@@ -12,6 +12,7 @@ use crate::master::domain::entities::Instance;
 use crate::master::store::DATABASE_FILE;
 use crate::master::store::Store;
 use crate::master::store::columns;
+use crate::master::store::instance_runs;
 use crate::master::store::readers;
 use crate::master::store::rows_max;
 use crate::model::ids::CloudId;
@@ -57,7 +58,7 @@ impl Store {
                 "SELECT * FROM instances WHERE id < ?1 ORDER BY id DESC LIMIT ?2",
             )?;
             let rows = statement.query_map(params![before, rows_max(limit)], from_row)?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            Ok(with_runs(connection, rows.collect::<Result<_, _>>()?)?)
         })
         .await
     }
@@ -67,7 +68,9 @@ impl Store {
         self.read(move |connection| {
             let mut statement =
                 connection.prepare_cached("SELECT * FROM instances WHERE id = ?1")?;
-            Ok(statement.query_row([columns::put(id.0)], from_row).optional()?)
+            let row = statement.query_row([columns::put(id.0)], from_row).optional()?;
+            let row = row.map_or_else(Vec::new, |row| vec![row]);
+            Ok(with_runs(connection, row)?.pop())
         })
         .await
     }
@@ -77,7 +80,16 @@ impl Store {
 pub(super) fn present(connection: &Connection) -> rusqlite::Result<Vec<Instance>> {
     let sql =
         format!("SELECT * FROM instances INDEXED BY instances_present WHERE {PRESENT} ORDER BY id");
-    connection.prepare_cached(&sql)?.query_map([], from_row)?.collect()
+    let rows =
+        connection.prepare_cached(&sql)?.query_map([], from_row)?.collect::<Result<_, _>>()?;
+    with_runs(connection, rows)
+}
+
+fn with_runs(connection: &Connection, mut rows: Vec<Instance>) -> rusqlite::Result<Vec<Instance>> {
+    for row in &mut rows {
+        row.runs = instance_runs::of(connection, row.id)?;
+    }
+    Ok(rows)
 }
 
 /// The instances that have ended since then, in no order.
@@ -89,7 +101,8 @@ pub(super) fn ended_since(
         "SELECT * FROM instances INDEXED BY instances_ended \
          WHERE ended_at IS NOT NULL AND ended_at >= ?1",
     )?;
-    statement.query_map([columns::put(since.0)], from_row)?.collect()
+    let rows = statement.query_map([columns::put(since.0)], from_row)?.collect::<Result<_, _>>()?;
+    with_runs(connection, rows)
 }
 
 /// Writes a row of the ledger over the one before.
@@ -99,7 +112,7 @@ pub(super) fn write(connection: &Connection, instance: &Instance) -> rusqlite::R
          why_ended, requested_at, accepted_at, running_at, contact_at, ready_at, ending_at, \
          ended_at, candidate, what, request, price_per_hour, seat) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18, ?19) \
+         ?18, ?19, ?20) \
          ON CONFLICT (id) DO UPDATE SET launch = ?2, pool = ?3, worker = ?4, status = ?5, \
          cloud_id = ?6, why_started = ?7, why_ended = ?8, requested_at = ?9, accepted_at = ?10, \
          running_at = ?11, contact_at = ?12, ready_at = ?13, ending_at = ?14, ended_at = ?15, \
@@ -127,9 +140,10 @@ pub(super) fn write(connection: &Connection, instance: &Instance) -> rusqlite::R
         columns::put_opt(instance.price_per_hour.map(|price| price.0)),
         instance.seat,
     ])?;
-    Ok(())
+    instance_runs::write(connection, instance)
 }
 
+/// Without its runs, which are rows of their own.
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Instance> {
     Ok(Instance {
         id: InstanceId(columns::number(row, "id")?),
@@ -152,6 +166,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Instance> {
         ready_at: columns::time_opt(row, "ready_at")?,
         ending_at: columns::time_opt(row, "ending_at")?,
         ended_at: columns::time_opt(row, "ended_at")?,
+        runs: Vec::new(),
     })
 }
 

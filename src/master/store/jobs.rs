@@ -84,7 +84,7 @@ pub(super) fn write(connection: &Connection, job: &Job) -> anyhow::Result<()> {
     let mut update = connection.prepare_cached(
         "UPDATE jobs SET status = ?2, reason = ?3, attempts = ?4, infra_failures = ?5, \
          fence = ?6, attempt = ?7, worker = ?8, queued_at = ?9, started_at = ?10, \
-         finished_at = ?11 WHERE id = ?1",
+         finished_at = ?11, unstarted = ?12, avoids_spot = ?13 WHERE id = ?1",
     )?;
     let updated = update.execute(params![
         columns::put(job.id.0),
@@ -98,6 +98,8 @@ pub(super) fn write(connection: &Connection, job: &Job) -> anyhow::Result<()> {
         columns::put_time_opt(job.queued_at),
         columns::put_time_opt(job.started_at),
         columns::put_time_opt(job.finished_at),
+        job.unstarted,
+        job.avoids_spot,
     ])?;
     if updated == 0 {
         insert(connection, job)?;
@@ -108,8 +110,8 @@ pub(super) fn write(connection: &Connection, job: &Job) -> anyhow::Result<()> {
 fn insert(connection: &Connection, job: &Job) -> anyhow::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO jobs (id, build, spec, status, reason, attempts, infra_failures, fence, \
-         attempt, worker, queued_at, started_at, finished_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+         attempt, worker, queued_at, started_at, finished_at, unstarted, avoids_spot) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?;
     insert.execute(params![
         columns::put(job.id.0),
@@ -125,6 +127,8 @@ fn insert(connection: &Connection, job: &Job) -> anyhow::Result<()> {
         columns::put_time_opt(job.queued_at),
         columns::put_time_opt(job.started_at),
         columns::put_time_opt(job.finished_at),
+        job.unstarted,
+        job.avoids_spot,
     ])?;
     Ok(())
 }
@@ -141,6 +145,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         reason: row.get("reason")?,
         attempts: row.get("attempts")?,
         infra_failures: row.get("infra_failures")?,
+        unstarted: row.get("unstarted")?,
+        avoids_spot: row.get("avoids_spot")?,
         fence: Fence(columns::number(row, "fence")?),
         attempt: columns::number_opt(row, "attempt")?.map(AttemptId),
         worker: row.get::<_, Option<String>>("worker")?.map(WorkerName),

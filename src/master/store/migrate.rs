@@ -20,6 +20,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_prices.sql"),
     include_str!("migrations/0007_forecasts.sql"),
     include_str!("migrations/0008_seats.sql"),
+    include_str!("migrations/0009_stop_and_start.sql"),
 ];
 
 /// Applies those of `migrations` that the file at `path` has not seen.

@@ -12,6 +12,7 @@ mod counters;
 pub mod counts;
 mod data_dir_lock;
 mod forecasts;
+mod instance_runs;
 mod instances;
 mod job_spec;
 mod jobs;

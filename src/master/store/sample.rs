@@ -9,6 +9,7 @@ use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Change;
 use crate::master::domain::entities::Enrolment;
 use crate::master::domain::entities::Instance;
+use crate::master::domain::entities::InstanceRun;
 use crate::master::domain::entities::Job;
 use crate::master::domain::entities::StepRun;
 use crate::master::domain::entities::Worker;
@@ -100,6 +101,8 @@ pub(super) fn job(id: u64, build: u64) -> Job {
         reason: Some("w-1 has it".into()),
         attempts: 2,
         infra_failures: 1,
+        unstarted: 2,
+        avoids_spot: true,
         fence: Fence(id + 7),
         attempt: Some(AttemptId(id)),
         worker: Some("w-1".into()),
@@ -155,6 +158,8 @@ pub(super) fn worker(name: &str, enrolment: Enrolment) -> Worker {
         jobs_given: 3,
         attempt: Some(AttemptRef { attempt: AttemptId(1), fence: Fence(8) }),
         fate: WorkerFate::Drains,
+        taken_at: Some(Timestamp(250)),
+        notice: Some((Timestamp(240), "memory is short".into())),
         created_at: Timestamp(100),
         idle_since: Some(Timestamp(200)),
         ended_at: Some(Timestamp(300)),
@@ -184,6 +189,20 @@ pub(super) fn instance(id: u64, status: InstanceStatus) -> Instance {
         ready_at: Some(Timestamp(5)),
         ending_at: Some(Timestamp(6)),
         ended_at: Some(Timestamp(7)),
+        runs: vec![
+            InstanceRun {
+                asked_at: Timestamp(1),
+                started_at: Some(Timestamp(3)),
+                ready_at: Some(Timestamp(5)),
+                ended_at: Some(Timestamp(6)),
+            },
+            InstanceRun {
+                asked_at: Timestamp(6),
+                started_at: None,
+                ready_at: None,
+                ended_at: Some(Timestamp(7)),
+            },
+        ],
     }
 }
 

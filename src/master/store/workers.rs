@@ -74,14 +74,15 @@ pub(super) fn write(connection: &Connection, worker: &Worker) -> rusqlite::Resul
     let mut statement = connection.prepare_cached(
         "INSERT INTO workers (name, pool, launch, instance, status, reason, enrolment, \
          password_expires_at, public_key, instance_claim, epoch, boot_id, bootstrapped, project, \
-         jobs_given, attempt, attempt_fence, fate, created_at, idle_since, ended_at) \
+         jobs_given, attempt, attempt_fence, fate, created_at, idle_since, ended_at, \
+         taken_at, notice, notice_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18, ?19, ?20, ?21) \
+         ?18, ?19, ?20, ?21, ?22, ?23, ?24) \
          ON CONFLICT (name) DO UPDATE SET pool = ?2, launch = ?3, instance = ?4, status = ?5, \
          reason = ?6, enrolment = ?7, password_expires_at = ?8, public_key = ?9, \
          instance_claim = ?10, epoch = ?11, boot_id = ?12, bootstrapped = ?13, project = ?14, \
          jobs_given = ?15, attempt = ?16, attempt_fence = ?17, fate = ?18, created_at = ?19, \
-         idle_since = ?20, ended_at = ?21",
+         idle_since = ?20, ended_at = ?21, taken_at = ?22, notice = ?23, notice_at = ?24",
     )?;
     statement.execute(params![
         worker.name.0,
@@ -105,6 +106,9 @@ pub(super) fn write(connection: &Connection, worker: &Worker) -> rusqlite::Resul
         columns::put(worker.created_at.0),
         columns::put_time_opt(worker.idle_since),
         columns::put_time_opt(worker.ended_at),
+        columns::put_time_opt(worker.taken_at),
+        worker.notice.as_ref().map(|(_, text)| text),
+        columns::put_time_opt(worker.notice.as_ref().map(|(at, _)| *at)),
     ])?;
     Ok(())
 }
@@ -177,6 +181,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Worker> {
         jobs_given: row.get("jobs_given")?,
         attempt: attempt.zip(fence).map(|(attempt, fence)| AttemptRef { attempt, fence }),
         fate: columns::word(row, "fate")?,
+        taken_at: columns::time_opt(row, "taken_at")?,
+        notice: columns::time_opt(row, "notice_at")?.zip(row.get("notice")?),
         created_at: columns::time(row, "created_at")?,
         idle_since: columns::time_opt(row, "idle_since")?,
         ended_at: columns::time_opt(row, "ended_at")?,

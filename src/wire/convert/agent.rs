@@ -1,10 +1,13 @@
 //! What an agent says, between its two spellings.
 
+use std::time::Duration;
+
 use crate::model::time::Timestamp;
 use crate::wire::convert::ProtocolError;
 use crate::wire::convert::attempt;
 use crate::wire::convert::cut;
 use crate::wire::convert::log;
+use crate::wire::convert::ms;
 use crate::wire::convert::sentence;
 use crate::wire::generated as proto;
 use crate::wire::generated::from_agent::Message;
@@ -51,6 +54,12 @@ pub(crate) fn to_proto(message: FromAgent) -> Message {
             Message::AttemptResult(attempt::result_to_proto(attempt, outcome))
         }
         FromAgent::Notice(text) => Message::Notice(sentence(text)),
+        FromAgent::Interruption { ends_in, sentence: text } => {
+            Message::Interruption(proto::Interruption {
+                ends_in_ms: ms(ends_in),
+                sentence: sentence(text),
+            })
+        }
         FromAgent::Goodbye { sentence: text } => Message::Goodbye(sentence(text)),
     }
 }
@@ -86,6 +95,10 @@ pub(crate) fn from_proto(message: Message) -> Result<FromAgent, ProtocolError> {
             FromAgent::AttemptResult { attempt, outcome }
         }
         Message::Notice(text) => FromAgent::Notice(sentence(text)),
+        Message::Interruption(interruption) => FromAgent::Interruption {
+            ends_in: Duration::from_millis(interruption.ends_in_ms),
+            sentence: sentence(interruption.sentence),
+        },
         Message::Goodbye(text) => FromAgent::Goodbye { sentence: sentence(text) },
     })
 }

@@ -127,6 +127,10 @@ pub(crate) fn of_agent() -> Vec<(&'static str, FromAgent)> {
         ("attempt_cancelled", ended(AttemptOutcome::Cancelled)),
         ("attempt_infra", ended(AttemptOutcome::Infra("rebooted".into()))),
         ("notice", FromAgent::Notice("memory is short".into())),
+        (
+            "interruption",
+            FromAgent::Interruption { ends_in: Duration::from_secs(120), sentence: "spot".into() },
+        ),
         ("agent_goodbye", FromAgent::Goodbye { sentence: "told so".into() }),
     ]
 }

@@ -111,6 +111,7 @@ def slow_states():
                 raise wrong_state(self, "started")
             before = start(self, *arguments)
             self._state.name, self._state.code = "pending", 0
+            self.launch_time = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=self.launch_time.tzinfo)
             return before
 
     kind.__init__ = begin

@@ -28,8 +28,8 @@ pub enum Belongs {
     Log(LogChunk),
     /// To the reports, which wait for their logs and for each other.
     Report(Report),
-    /// To the master's own log.
-    Notice(String),
+    /// To the domain, and to the master's own log.
+    Notice(AgentEvent, String),
     /// To the domain; and it was its last word.
     Farewell(AgentEvent),
 }
@@ -70,7 +70,15 @@ pub fn sort(worker: &WorkerName, connection: ConnectionId, message: FromAgent) -
         FromAgent::AttemptResult { attempt, outcome } => {
             Belongs::Report(Report::Attempt { attempt, outcome })
         }
-        FromAgent::Notice(text) => Belongs::Notice(text),
+        FromAgent::Notice(text) => {
+            let sentence = text.clone();
+            Belongs::Notice(AgentEvent::Noticed { worker, connection, sentence }, text)
+        }
+        FromAgent::Interruption { ends_in, sentence } => {
+            let text = sentence.clone();
+            let event = AgentEvent::Interrupted { worker, connection, ends_in, sentence };
+            Belongs::Notice(event, text)
+        }
         FromAgent::Goodbye { sentence } => {
             Belongs::Farewell(AgentEvent::Leaving { worker, sentence })
         }

@@ -53,12 +53,19 @@ struct WorkerPage {
     w: WorkerView,
     is_gone: bool,
     draining: bool,
+    notice: Option<Notice>,
     instance: Option<u64>,
     picture: Option<Picture>,
     enrolment: &'static str,
     created: Moment,
     ended: Option<Moment>,
     panel: Option<Panel>,
+}
+
+/// What its agent had to say of the machine.
+struct Notice {
+    at: Moment,
+    text: String,
 }
 
 struct WorkerView {
@@ -135,7 +142,11 @@ pub async fn show(
         picture,
         w: view(&web, &worker, &work, frame.now),
         is_gone,
-        draining: worker.fate != WorkerFate::Serves,
+        draining: !matches!(worker.fate, WorkerFate::Serves | WorkerFate::Rests),
+        notice: worker
+            .notice
+            .as_ref()
+            .map(|(at, text)| Notice { at: Moment::new(*at, frame.now), text: text.clone() }),
         instance: worker.instance.map(|instance| instance.0),
         enrolment: enrolment(&worker.enrolment),
         created: Moment::new(worker.created_at, frame.now),

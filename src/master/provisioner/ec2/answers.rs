@@ -45,6 +45,9 @@ pub(super) struct Reservation {
 pub(super) struct Instance {
     pub(super) instance_id: String,
     pub(super) instance_state: State,
+    /// Of its last start.
+    #[serde(default)]
+    pub(super) launch_time: Option<String>,
     #[serde(default)]
     pub(super) state_reason: Option<StateReason>,
     #[serde(default)]

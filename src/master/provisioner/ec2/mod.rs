@@ -45,6 +45,7 @@ use crate::master::provisioner::LaunchOrder;
 use crate::master::provisioner::PrepareOrder;
 use crate::master::provisioner::Prepared;
 use crate::master::provisioner::Provisioner;
+use crate::master::provisioner::StopError;
 use crate::master::provisioner::ec2::answers::Console;
 use crate::master::provisioner::ec2::answers::FoundImage;
 use crate::master::provisioner::ec2::answers::Images;
@@ -345,6 +346,14 @@ impl Provisioner for Ec2Provisioner {
         urgency: Urgency,
     ) -> Call<'_, Result<Ending, String>> {
         Box::pin(async move { self.terminate_now(&launch, cloud_id, urgency).await })
+    }
+
+    fn stop(&self, cloud_id: CloudId) -> Call<'_, Result<(), StopError>> {
+        Box::pin(async move { self.stop_now(&cloud_id).await })
+    }
+
+    fn start(&self, cloud_id: CloudId) -> Call<'_, Result<(), LaunchError>> {
+        Box::pin(async move { self.start_now(&cloud_id).await })
     }
 
     fn list(&self) -> Call<'_, Result<Vec<Machine>, String>> {

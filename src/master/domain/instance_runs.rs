@@ -1,0 +1,121 @@
+//! The stretches in which an instance ran, and what of them one pays for.
+
+use std::time::Duration;
+
+use crate::master::domain::entities::Instance;
+use crate::master::domain::entities::InstanceRun;
+use crate::master::domain::settings::ProvisionerKind;
+use crate::model::time::Timestamp;
+
+impl Instance {
+    /// How many seconds of it one pays for, up to a moment, which may be long over: each stretch in which it ran, in whole seconds
+    /// begun, and never less than its cloud bills for a start. The only place that says so.
+    pub fn billed_secs(&self, provisioner: ProvisionerKind, until: Timestamp) -> u64 {
+        let least = provisioner.billed_secs_min();
+        let billed = self.runs.iter().filter_map(|run| run.ran(until));
+        billed.map(|ran| secs_begun(ran).max(least)).fold(0, u64::saturating_add)
+    }
+
+    /// For how long it has run until now, all stretches together.
+    pub(super) fn ran(&self, now: Timestamp) -> Duration {
+        self.runs.iter().filter_map(|run| run.ran(now)).sum()
+    }
+
+    /// The same without its present stretch.
+    pub(super) fn ran_before(&self) -> Duration {
+        let before = self.runs.split_last().map_or(&[][..], |(_, before)| before);
+        let ran = |run: &InstanceRun| run.ended_at.and_then(|ended| run.ran(ended));
+        before.iter().filter_map(ran).sum()
+    }
+
+    /// When its present stretch was asked for: its launch, or its last start.
+    pub(super) fn asked_at(&self) -> Timestamp {
+        self.runs.last().map_or(self.requested_at, |run| run.asked_at)
+    }
+
+    /// Whether it was stopped at least once, and asked to start again.
+    pub(super) fn is_started_again(&self) -> bool {
+        self.runs.len() > 1
+    }
+
+    /// It is up.
+    pub(super) fn run_begins(&mut self, now: Timestamp) {
+        if let Some(run) = self.runs.last_mut().filter(|run| run.ended_at.is_none()) {
+            run.started_at = run.started_at.or(Some(now));
+        }
+    }
+
+    /// Its worker is ready.
+    pub(super) fn run_is_ready(&mut self, now: Timestamp) {
+        if let Some(run) = self.runs.last_mut().filter(|run| run.ended_at.is_none()) {
+            run.ready_at = run.ready_at.or(Some(now));
+        }
+    }
+
+    /// It does not run any more.
+    pub(super) fn run_ends(&mut self, now: Timestamp) {
+        if let Some(run) = self.runs.last_mut() {
+            run.ended_at = run.ended_at.or(Some(now));
+        }
+    }
+}
+
+impl InstanceRun {
+    /// One that was just asked for.
+    pub(super) fn asked(now: Timestamp) -> InstanceRun {
+        InstanceRun { asked_at: now, started_at: None, ready_at: None, ended_at: None }
+    }
+
+    /// For how long it had run at this moment; nothing: it had not begun to.
+    fn ran(&self, until: Timestamp) -> Option<Duration> {
+        let started = self.started_at.filter(|started| *started <= until)?;
+        Some(self.ended_at.map_or(until, |ended| ended.min(until)).since(started))
+    }
+}
+
+fn secs_begun(time: Duration) -> u64 {
+    u64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::domain::decision::Record;
+    use crate::master::domain::rig;
+    use crate::master::domain::rig::Rig;
+
+    fn run(started: Option<u64>, ended: Option<u64>) -> InstanceRun {
+        let at = |secs: u64| Timestamp(secs * 1000);
+        InstanceRun {
+            asked_at: Timestamp(0),
+            started_at: started.map(at),
+            ready_at: None,
+            ended_at: ended.map(at),
+        }
+    }
+
+    #[test]
+    fn each_start_is_billed_by_the_second_and_for_a_minute_at_least() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let row = rig.written.iter().find_map(|record| match record {
+            Record::Instance(row) => Some(row.clone()),
+            _ => None,
+        });
+        let row = row.expect("it was asked for");
+        let check = |runs: Vec<InstanceRun>, kind: ProvisionerKind, expected: u64| {
+            let row = Instance { runs, ..row.clone() };
+            assert_eq!(row.billed_secs(kind, Timestamp(1_000_500)), expected, "{:?}", row.runs);
+        };
+        check(vec![run(None, None)], ProvisionerKind::Ec2, 0);
+        check(vec![run(None, Some(50))], ProvisionerKind::Ec2, 0);
+        check(vec![run(Some(900), None)], ProvisionerKind::Ec2, 101);
+        check(vec![run(Some(10), Some(11))], ProvisionerKind::Ec2, 60);
+        check(vec![run(Some(10), Some(11))], ProvisionerKind::Local, 1);
+        let twice = vec![run(Some(10), Some(20)), run(Some(100), Some(170)), run(None, None)];
+        check(twice.clone(), ProvisionerKind::Ec2, 60 + 70);
+        let row = Instance { runs: twice, ..row };
+        let at = |secs: u64| row.billed_secs(ProvisionerKind::Ec2, Timestamp(secs * 1000));
+        assert_eq!([at(5), at(12), at(50), at(99), at(165)], [0, 60, 60, 60, 60 + 65]);
+    }
+}
