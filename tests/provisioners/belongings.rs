@@ -23,6 +23,7 @@ use busybee::model::time::Timestamp;
 use serde_json::Value;
 
 use crate::contract;
+use crate::doctor;
 use crate::ec2;
 use crate::ec2::Api;
 
@@ -155,7 +156,9 @@ async fn what_somebody_else_has_is_an_error_of_that_launch_and_stays_theirs() {
 
 /// What a doctor finds, one a line.
 async fn examined(provisioner: &Ec2Provisioner) -> String {
-    let findings = provisioner.examine(PrepareOrder { seat: None, ..prepare_order(9, 0) }).await;
+    let findings = provisioner
+        .examine(PrepareOrder { seat: None, ..prepare_order(9, 0) }, &doctor::around())
+        .await;
     let one = |finding: &Finding| format!("{:?}: {}\n", finding.verdict, finding.what);
     findings.iter().map(one).collect()
 }

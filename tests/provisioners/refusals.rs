@@ -174,6 +174,7 @@ async fn a_probe_asks_dry_and_tells_a_permission_from_a_refusal() {
     let provisioner = script.simple();
     let probe = || {
         provisioner.probe(PrepareOrder {
+            seat: None,
             launch: LaunchId::from("a1"),
             worker: "cloud-1".into(),
             candidate: 0,

@@ -182,7 +182,10 @@ impl World {
                 PoolSettings {
                     provisioner: ProvisionerKind::Ec2,
                     daily_budget: of_cloud,
-                    candidates: vec![Candidate { is_spot, ..Candidate::from("here") }, "there".into()],
+                    candidates: vec![
+                        Candidate { is_spot, ..Candidate::from("here") },
+                        "there".into(),
+                    ],
                     stopping,
                     has_bootstrap: true,
                     seats,

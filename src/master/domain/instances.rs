@@ -406,6 +406,7 @@ mod tests {
             rig.build("app", vec![rig::job("test", &[])]);
             let (instance, _, _) = rig.arrive();
             let machine = Machine {
+                started: None,
                 cloud_id: CloudId::from("i-1"),
                 launch: rig.launch_of(instance),
                 state: MachineState::Stopped,

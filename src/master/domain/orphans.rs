@@ -127,6 +127,7 @@ mod tests {
         let asked_at = rig.now;
         rig.wait(1);
         let machine = Machine {
+            started: None,
             cloud_id: CloudId::from("i-7"),
             launch: launch.clone(),
             state,
@@ -173,6 +174,7 @@ mod tests {
         rig.say(Event::InstanceEnded { instance, sentence: None });
         let n_rows = rows(&rig).len();
         let stale = Machine {
+            started: None,
             cloud_id: CloudId::from("i-7"),
             launch: launch.clone(),
             state: MachineState::Running,

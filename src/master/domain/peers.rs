@@ -44,7 +44,14 @@ fn listed(rig: &mut Rig, machines: Vec<Machine>) {
 
 fn machine(launch: &LaunchId, state: MachineState) -> Machine {
     let cloud_id = CloudId::from("i-7");
-    Machine { cloud_id, launch: launch.clone(), state, reason: None, cause: EndCause::Unknown }
+    Machine {
+        cloud_id,
+        launch: launch.clone(),
+        state,
+        started: None,
+        reason: None,
+        cause: EndCause::Unknown,
+    }
 }
 
 /// buildomat's factory took a machine that was not listed yet for one that had failed.

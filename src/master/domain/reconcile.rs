@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Action;
-use crate::master::domain::event::EndCause;
 use crate::master::domain::entities::Instance;
 use crate::master::domain::event::Machine;
 use crate::master::domain::event::MachineState;
@@ -158,8 +157,6 @@ impl Coordinator {
         }
     }
 
-    }
-
     fn missing(&mut self, id: InstanceId, asked_at: Timestamp) {
         let Some(live) = self.instances.get_mut(&id) else { return };
         let instance = &live.instance;
@@ -185,6 +182,7 @@ impl Coordinator {
 mod tests {
     use super::*;
     use crate::master::domain::decision::Record;
+    use crate::master::domain::event::EndCause;
     use crate::master::domain::event::Event;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;

@@ -281,6 +281,7 @@ mod tests {
         rig.accept(instance);
         rig.wait(5);
         let machine = Machine {
+            started: None,
             cloud_id: CloudId(format!("i-{instance}")),
             launch,
             state: MachineState::Ended,
@@ -419,6 +420,7 @@ mod tests {
         let (instance, launch, _) = rig.launches()[0].clone();
         rig.arrive();
         let machine = Machine {
+            started: None,
             cloud_id: CloudId(format!("i-{instance}")),
             launch,
             state: MachineState::Ended,

@@ -1,5 +1,7 @@
 //! A worker's life: starting → bootstrapping → idle ⇄ busy → gone, with draining and lost between.
 
+use std::time::Duration;
+
 use crate::master::domain::absence;
 use crate::master::domain::absence::GRACE_AFTER_START;
 use crate::master::domain::coordinator::Coordinator;

@@ -1,7 +1,6 @@
 //! What the domain remembers → the API's JSON. The only file that sees both spellings.
 
 use crate::api;
-use crate::master::domain::billing;
 use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Instance;
 use crate::master::domain::entities::InstanceRun;
@@ -17,10 +16,10 @@ use crate::master::http::costs;
 use crate::master::http::costs::SpentToday;
 use crate::master::http::links;
 use crate::master::http::words;
-use crate::model::ids::PoolName;
-use crate::model::status::WorkerFate;
 use crate::master::store::work::Work;
+use crate::model::ids::PoolName;
 use crate::model::money::Money;
+use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
 use crate::model::step::StepOutcome;
 use crate::model::time::Timestamp;

@@ -1,6 +1,7 @@
 //! Machines that the cloud takes away, as scenarios.
 
 use super::*;
+use crate::master::domain::candidates::Candidate;
 use crate::master::domain::decision::Action;
 use crate::master::domain::entities::AttemptState;
 use crate::master::domain::event::AgentEvent;
@@ -12,7 +13,6 @@ use crate::master::domain::rig;
 use crate::master::domain::rig::Rig;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProvisionerKind;
-use crate::master::domain::candidates::Candidate;
 use crate::model::attempt::AttemptOutcome;
 use crate::model::attempt::AttemptRef;
 use crate::model::ids::ConnectionId;
@@ -111,7 +111,10 @@ fn without_a_notice_it_is_the_same() {
 
 #[test]
 fn a_second_loss_costs_a_try_and_a_job_for_once_is_not_run_again() {
-    let only_spot = PoolSettings { candidates: vec!["spot".to_owned()], ..market() };
+    let only_spot = PoolSettings {
+        candidates: vec![Candidate { is_spot: true, ..Candidate::from("spot") }],
+        ..market()
+    };
     let (mut rig, first, _, _, _) = busy(only_spot, rig::job("test", &[]));
     rig.say(Event::InstanceEnded { instance: first, sentence: None });
     for (status, failures) in [(JobStatus::Queued, 1), (JobStatus::Infra, 2)] {

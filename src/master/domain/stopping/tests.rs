@@ -8,6 +8,7 @@ use crate::master::domain::decision::ToAgent;
 use crate::master::domain::entities::Instance;
 use crate::master::domain::event::AgentEvent;
 use crate::master::domain::event::AgentHello;
+use crate::master::domain::event::EndCause;
 use crate::master::domain::event::Event;
 use crate::master::domain::event::Proof;
 use crate::master::domain::event::Request;
@@ -50,7 +51,8 @@ fn listed(rig: &mut Rig, id: InstanceId, state: MachineState) {
     rig.now = rig.now + Duration::from_secs(1);
     let cloud_id = row.cloud_id.expect("it was accepted");
     let (launch, started, reason) = (row.launch, None, None);
-    let machines = vec![Machine { cloud_id, launch, state, started, reason }];
+    let machines =
+        vec![Machine { cloud_id, launch, state, started, reason, cause: EndCause::Unknown }];
     rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines });
 }
 
@@ -60,7 +62,8 @@ fn listed_as(rig: &mut Rig, id: InstanceId, state: MachineState, started: &str) 
     rig.now = rig.now + Duration::from_secs(1);
     let (cloud_id, launch) = (row.cloud_id.expect("it was accepted"), row.launch);
     let started = Some(started.to_owned());
-    let machines = vec![Machine { cloud_id, launch, state, started, reason: None }];
+    let machines =
+        vec![Machine { cloud_id, launch, state, started, reason: None, cause: EndCause::Unknown }];
     rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines });
 }
 

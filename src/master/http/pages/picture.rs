@@ -180,6 +180,7 @@ mod tests {
             pool: "linux".into(),
             worker: "linux-1".into(),
             status: if ended { InstanceStatus::Terminated } else { InstanceStatus::Running },
+            runs: Vec::new(),
             candidate: 0,
             seat: None,
             what: None,

@@ -74,6 +74,7 @@ fn machine(instance: &Instance, token_prefix: &str) -> Option<Machine> {
         cloud_id: CloudId(instance.instance_id.clone()),
         launch: LaunchId::from(launch),
         state,
+        started: instance.launch_time.clone(),
         reason: causes::told(instance).filter(|_| is_over),
         cause: if is_over { causes::cause_of(instance) } else { Default::default() },
     })
@@ -105,6 +106,7 @@ mod tests {
         let (key, value) = ("busybee:launch".to_owned(), "L1".to_owned());
         Instance {
             instance_id: "i-1".to_owned(),
+            launch_time: None,
             instance_state: State { name: state.to_owned() },
             state_reason: reason.map(|code| StateReason {
                 code: code.to_owned(),
