@@ -207,7 +207,7 @@ fn instance_job(work: &Work) -> api::fleet::InstanceJob {
     api::fleet::InstanceJob {
         project: work.project.to_string(),
         number: work.number.0,
-        job: work.job.to_string(),
+        job: work.job.as_ref().map(ToString::to_string).unwrap_or_default(),
         attempt: work.attempt,
         state: words::attempt_state(&work.state).to_owned(),
         from: work.from.to_string(),

@@ -54,7 +54,8 @@ impl Stretch<'_> {
                     0 | 1 => String::new(),
                     attempt => format!(", attempt {attempt}"),
                 };
-                format!("{} #{} {}{retry}", work.project, work.number, work.job)
+                let job = work.job.as_ref().map(|job| format!(" {job}")).unwrap_or_default();
+                format!("{} #{}{job}{retry}", work.project, work.number)
             }
             Stretch::Many(jobs) => format!("{jobs} jobs"),
             Stretch::Ends => "ends".to_owned(),

@@ -24,6 +24,7 @@ use crate::master::domain::billing;
 use crate::master::domain::decision::Answer;
 use crate::master::domain::entities;
 use crate::master::domain::event::Request;
+use crate::master::http::PoolView;
 use crate::master::http::Web;
 use crate::master::http::api::ask;
 use crate::master::http::api::ask_done;
@@ -204,7 +205,7 @@ pub async fn instance(
 /// Rows of the ledger with what their workers have done.
 async fn with_work(web: &Web, rows: Vec<entities::Instance>) -> Result<Vec<Instance>, Problem> {
     let workers = rows.iter().map(|row| row.worker.clone()).collect();
-    let work = web.store.work_of(workers, JOBS_MAX).await?;
+    let work = web.store.work_of(workers, JOBS_MAX, true).await?;
     let now = clock::now();
     let of = |row: &entities::Instance| work.get(&row.worker).map_or(&[][..], Vec::as_slice);
     Ok(rows.iter().map(|row| convert::instance(&web.config, row, of(row), now)).collect())
@@ -213,6 +214,10 @@ async fn with_work(web: &Web, rows: Vec<entities::Instance>) -> Result<Vec<Insta
 /// What pools have spent today.
 pub async fn spent_today(web: &Web) -> Result<SpentToday, Problem> {
     let now = clock::now();
+    let has_budget = |pool: &PoolView| pool.is_paid() || pool.daily_budget.is_some();
+    if web.config.daily_budget.is_none() && !web.config.pools.iter().any(has_budget) {
+        return Ok(SpentToday::of(&web.config, &[], now)); // Nothing here costs anything.
+    }
     let midnight = billing::start_of(billing::day_of(now));
     let instances = web.store.instances_since(midnight).await?;
     Ok(SpentToday::of(&web.config, &instances, now))

@@ -86,7 +86,7 @@ pub async fn list(
     let rows = web.store.instances(asked.before.map(InstanceId), ROWS).await?;
     let next = rows.last().filter(|_| rows.len() == ROWS as usize).map(|last| last.id.0);
     let workers = rows.iter().map(|row| row.worker.clone()).collect();
-    let work = web.store.work_of(workers, JOBS_MAX).await?;
+    let work = web.store.work_of(workers, JOBS_MAX, false).await?;
     let shown = |row: &Instance| {
         let work = work.get(&row.worker).map_or(&[][..], Vec::as_slice);
         view(&web, row, Picture::small(row, work, frame.now), frame.now)
@@ -120,7 +120,7 @@ pub async fn show(
 
 /// The picture of an instance's life, for a page of its own.
 pub async fn picture(web: &Web, instance: &Instance, now: Timestamp) -> Result<Picture, Problem> {
-    let work = web.store.work_of(vec![instance.worker.clone()], JOBS_MAX).await?;
+    let work = web.store.work_of(vec![instance.worker.clone()], JOBS_MAX, true).await?;
     let work = work.get(&instance.worker).map_or(&[][..], Vec::as_slice);
     Ok(Picture::large(instance, work, now))
 }

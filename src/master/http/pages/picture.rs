@@ -121,7 +121,8 @@ fn line(span: &Span<'_>, scale: &Scale) -> Line {
     let href = match span.stretch {
         Stretch::Works(work) => {
             let page = links::build(&work.project, work.number);
-            Some(format!("{page}?job={}", links::encode(work.job.as_str())))
+            let job = work.job.as_ref().map(|job| format!("?job={}", links::encode(job.as_str())));
+            Some(format!("{page}{}", job.unwrap_or_default()))
         }
         Stretch::Asked
         | Stretch::Starts
@@ -203,7 +204,7 @@ mod tests {
         Work {
             project: "hello".into(),
             number: BuildNumber(7),
-            job: job.into(),
+            job: Some(job.into()),
             attempt: 1,
             state: AttemptState::Passed,
             from: Timestamp(from * 1000),
