@@ -11,7 +11,10 @@ use busybee::master::domain::decision::ReplyId;
 use busybee::master::domain::decision::ToAgent;
 use busybee::master::domain::event::AgentEvent;
 use busybee::master::domain::event::AgentHello;
+use busybee::master::domain::event::EndCause;
 use busybee::master::domain::event::Event;
+use busybee::master::domain::event::Machine as Listed;
+use busybee::master::domain::event::MachineState;
 use busybee::master::domain::event::Proof;
 use busybee::master::domain::event::Request;
 use busybee::master::domain::event::Resolved;
@@ -311,8 +314,19 @@ impl World<'_> {
                 self.at(self.now + SHUTTING_DOWN, Happening::Ends(instance, worker));
             }
             Action::ListInstances(pool) => {
-                // Nothing is ever lost here, so the list would say nothing new.
-                self.say(Event::CloudUnlisted { pool, sentence: String::new() });
+                // Nothing is ever lost here: a list says nothing new, but that there is one.
+                let machines = self.machines.values().map(|machine| Listed {
+                    cloud_id: CloudId(String::new()),
+                    launch: machine.launch.clone(),
+                    state: match machine.is_ending {
+                        true => MachineState::Ending,
+                        false => MachineState::Starting,
+                    },
+                    reason: None,
+                    cause: EndCause::Unknown,
+                });
+                let (asked_at, machines) = (self.now, machines.collect());
+                self.say(Event::CloudListed { pool, asked_at, machines });
             }
             Action::Tell { worker, message: ToAgent::Run(spec), .. } => {
                 let index: usize = spec.job.as_str().parse().expect("a job's name is its number");
@@ -327,6 +341,7 @@ impl World<'_> {
             | Action::ResolveChange(_)
             | Action::LoadBuild { .. }
             | Action::KeepConsole { .. }
+            | Action::Probe { .. }
             | Action::Disconnect { .. }
             | Action::Alarm(_) => {}
         }
