@@ -377,7 +377,11 @@ impl World<'_> {
                 let machines = self.machines.values().map(|machine| Listed {
                     cloud_id: machine.id.clone(),
                     launch: machine.launch.clone(),
-                    state: MachineState::Running,
+                    state: match machine.is_ending {
+                        true => MachineState::Ending,
+                        false => MachineState::Running,
+                    },
+                    started: None,
                     reason: None,
                     cause: EndCause::Unknown,
                 });
@@ -401,6 +405,8 @@ impl World<'_> {
             | Action::LoadBuild { .. }
             | Action::KeepConsole { .. }
             | Action::Equip { .. }
+            | Action::Stop { .. }
+            | Action::Start { .. }
             | Action::Probe { .. }
             | Action::Disconnect { .. }
             | Action::Alarm(_)

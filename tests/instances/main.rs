@@ -292,6 +292,11 @@ fn an_instance_of_an_earlier_life_of_the_master_is_ended() {
     std::fs::remove_file(house.path("master.log")).expect("its log too");
     house.start_master();
     house.eventually(60, "the orphan is ended", |house| house.rig().alive().is_empty());
-    assert!(house.ledger().is_empty());
+    house.eventually(60, "its row is over", |house| {
+        house.ledger().first().is_some_and(|row| row["status"] == "terminated")
+    });
+    let ledger = house.ledger();
+    assert_eq!(ledger.len(), 1, "{ledger:#?}");
+    assert_eq!(ledger[0]["why_ended"], "an earlier life of this master has left it");
     house.close();
 }

@@ -19,7 +19,9 @@ const COOL_FOR_LONG: Duration = Duration::from_secs(24 * 3600);
 pub struct Candidate {
     /// For people.
     pub name: String,
-    /// What types it shares a quota with; empty: none is known.
+    /// What machine it would be; empty: it is not known.
+    pub kind: String,
+    /// What kinds it shares a quota with; empty: none is known.
     pub family: String,
     /// Where it would be; empty: wherever the provisioner likes.
     pub place: String,

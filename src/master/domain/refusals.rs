@@ -64,10 +64,17 @@ impl Coordinator {
         let here = |other: &Candidate, refused: &Candidate| {
             other == refused || (!refused.place.is_empty() && other.place == refused.place)
         };
+        let same_here = |other: &Candidate, refused: &Candidate| {
+            other == refused
+                || (!refused.kind.is_empty()
+                    && (&other.kind, &other.place) == (&refused.kind, &refused.place))
+        };
         match failure {
             LaunchFailure::Capacity => self.cool(pool, candidate, why, Cool::Room, this),
             LaunchFailure::PlaceFull => self.cool(pool, candidate, why, Cool::Room, here),
-            LaunchFailure::Unsupported => self.cool(pool, candidate, why, Cool::ForLong, this),
+            LaunchFailure::Unsupported => {
+                self.cool(pool, candidate, why, Cool::ForLong, same_here);
+            }
             LaunchFailure::NoSuchPlace => {
                 self.cool(pool, candidate, why, Cool::ForLong, here);
                 self.tell_of_quota(pool, why);
@@ -240,7 +247,8 @@ mod tests {
 
     fn candidate(family: &str, place: &str, is_spot: bool) -> Candidate {
         let name = format!("{family}7i in {place}{}", if is_spot { " spot" } else { "" });
-        Candidate { name, family: family.to_owned(), place: place.to_owned(), is_spot }
+        let (kind, family, place) = (format!("{family}7i"), family.to_owned(), place.to_owned());
+        Candidate { name, kind, family, place, is_spot }
     }
 
     /// A pool with these candidates, for which one job waits.
@@ -312,6 +320,15 @@ mod tests {
         assert_eq!(alarms(&rig), 1);
         assert_eq!(refuse(&mut rig, LaunchFailure::NoSuchPlace), None);
         assert!(rig.reason("test").contains("none of its candidates exists"));
+    }
+
+    #[test]
+    fn a_kind_that_does_not_exist_in_a_place_does_not_on_another_market_either() {
+        let spot = |family| candidate(family, "a", true);
+        let own = |place| candidate("c", place, false);
+        let mut rig = choosy(vec![spot("c"), own("a"), own("b"), spot("m")]);
+        assert_eq!(refuse(&mut rig, LaunchFailure::Unsupported), Some(2));
+        assert_eq!(refuse(&mut rig, LaunchFailure::Unsupported), Some(3));
     }
 
     #[test]

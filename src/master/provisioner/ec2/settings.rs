@@ -241,6 +241,7 @@ impl Candidate {
         let letters = self.instance_type.chars().take_while(char::is_ascii_alphabetic);
         crate::master::domain::candidates::Candidate {
             name: self.to_string(),
+            kind: self.instance_type.clone(),
             family: letters.collect(),
             place: self.subnet.clone().unwrap_or_default(),
             is_spot: self.is_spot,
