@@ -116,7 +116,7 @@ provisioner = "ec2"
 region = "us-east-1"
 endpoint = "{endpoint}"
 ami = {{ owners = ["self"], name = "{name}" }}
-instance_types = ["t3.medium"]
+{types}
 {ec2}
 
 [[project]]
@@ -126,6 +126,10 @@ poll = "1s"
 "#,
             data = self.path("data").display(),
             pool = plan.pool,
+            types = match plan.ec2.contains("instance_types") {
+                true => "",
+                false => "instance_types = [\"t3.medium\"]",
+            },
             ec2 = plan.ec2,
             endpoint = self.gate.address(),
             gateway = self.rig().fact("gateway"),

@@ -12,10 +12,14 @@ use crate::contract::eventually;
 use crate::contract::order;
 
 mod contract;
+mod control;
 mod ec2;
+mod machines;
+mod matrix;
 mod policy;
 mod reap;
 mod signatures;
+mod small_master;
 
 /// Machines end themselves after a time that no test needs.
 fn local(dir: &Path) -> LocalProvisioner {

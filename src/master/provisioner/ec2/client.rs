@@ -44,6 +44,17 @@ const RETRY: Backoff = match Backoff::new(Duration::from_secs(1), Duration::from
 /// (`RunInstances` 2 per second, `DescribeInstances` 20), and a hundred calls at once would eat it.
 const CALLS_MAX: usize = 4;
 
+/// How long a call waits for its answer, and then until it is made again.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For one answer.
+    pub answer: Duration,
+    /// Between the first two tries.
+    pub first_delay: Duration,
+    /// Between any two tries, at most.
+    pub last_delay: Duration,
+}
+
 /// A region, as one account reaches it. Clones share the limit and the credentials.
 #[derive(Clone)]
 pub(super) struct Client {
@@ -53,6 +64,8 @@ pub(super) struct Client {
     credentials: CredentialsFrom,
     signer: Arc<Mutex<Signer<Credential>>>,
     turns: Arc<tokio::sync::Semaphore>,
+    answer_within: Duration,
+    retry: Backoff,
 }
 
 impl Client {
@@ -82,7 +95,15 @@ impl Client {
             credentials,
             signer: Arc::new(Mutex::new(signer)),
             turns: Arc::new(tokio::sync::Semaphore::new(CALLS_MAX)),
+            answer_within: REQUEST_TIMEOUT,
+            retry: RETRY,
         })
+    }
+
+    /// With another patience than EC2 itself needs.
+    pub(super) fn with_patience(self, patience: Patience) -> Client {
+        let retry = Backoff::new(patience.first_delay, patience.last_delay).unwrap_or(RETRY);
+        Client { answer_within: patience.answer, retry, ..self }
     }
 
     /// Makes a call, and again while that is worth it.
@@ -93,10 +114,10 @@ impl Client {
         let mut tries = 0;
         loop {
             let error = match self.call_once(action, &body).await {
-                Ok(text) => {
-                    return quick_xml::de::from_str(&text)
-                        .map_err(|why| CallError::unreadable(action, why));
-                }
+                Ok(text) => match read(action, &text) {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                },
                 Err(error) => error,
             };
             tries += 1;
@@ -106,7 +127,7 @@ impl Client {
                     self.renew_credentials();
                 }
                 ErrorClass::Throttled | ErrorClass::Transient if tries < TRIES_MAX => {
-                    let delay = RETRY.delay(tries - 1, random::number());
+                    let delay = self.retry.delay(tries - 1, random::number());
                     debug!(delay_ms = delay.as_millis(), "{error}; trying again");
                     tokio::time::sleep(delay).await;
                 }
@@ -117,7 +138,8 @@ impl Client {
 
     async fn call_once(&self, action: &str, body: &str) -> Result<String, CallError> {
         let _turn = self.turns.acquire().await;
-        let request = self.signed(action, body).await?;
+        let mut request = self.signed(action, body).await?;
+        *request.timeout_mut() = Some(self.answer_within);
         let unanswered = |why: reqwest::Error| CallError::no_answer(action, &reason(&why));
         let answer = self.http.execute(request).await.map_err(unanswered)?;
         let status = answer.status();
@@ -164,6 +186,16 @@ impl Client {
     }
 }
 
+/// An answer, by its own name: what a proxy says instead of EC2 has none of what is looked for in it, and
+/// would pass for a list of nothing.
+fn read<T: DeserializeOwned>(action: &str, text: &str) -> Result<T, CallError> {
+    let root = text.find(&format!("<{action}Response"));
+    if root.is_none() {
+        return Err(CallError::unreadable(action, "it is somebody else's"));
+    }
+    quick_xml::de::from_str(text).map_err(|why| CallError::unreadable(action, why))
+}
+
 /// EC2's own address of a region.
 fn address_of(region: &str) -> String {
     let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
@@ -177,4 +209,21 @@ fn reason(error: &reqwest::Error) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::provisioner::ec2::answers::InstancesPage;
+
+    #[test]
+    fn what_a_proxy_says_is_no_list_of_nothing() {
+        let empty = "<DescribeInstancesResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">\
+            <reservationSet/></DescribeInstancesResponse>";
+        assert!(read::<InstancesPage>("DescribeInstances", empty).is_ok());
+        for other in ["<html><body>Please log in.</body></html>", "", "<DescribeImagesResponse/>"] {
+            let told = read::<InstancesPage>("DescribeInstances", other).expect_err("it is none");
+            assert_eq!(told.class, ErrorClass::Transient, "{told}");
+        }
+    }
 }

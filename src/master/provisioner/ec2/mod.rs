@@ -17,6 +17,8 @@ mod run_instances;
 pub mod settings;
 mod stop_and_start;
 
+pub use crate::master::provisioner::ec2::client::Patience;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -86,6 +88,11 @@ impl Ec2Provisioner {
         )?;
         let candidates = settings.candidates();
         Ok(Ec2Provisioner { client, settings, candidates, master, pool })
+    }
+
+    /// With another patience than EC2 itself needs: for stand-ins on this computer.
+    pub fn with_patience(self, patience: Patience) -> Ec2Provisioner {
+        Ec2Provisioner { client: self.client.with_patience(patience), ..self }
     }
 
     async fn prepare_now(&self, order: PrepareOrder) -> Result<Prepared, LaunchError> {
