@@ -67,7 +67,8 @@ def calls(cloud):
     cloud.rules({"action": "DescribeInstances", "count": 1, "do": {"wait": 1.5}})
     same("a slow answer", cloud.outcome(listing), "late")
     cloud.rules({"action": "DescribeInstances", "do": {"page": 1}})
-    check("small pages", len(cloud.search()) == before + 2)
+    pages = cloud.search()
+    same("small pages", (len(pages) > 3, sum(map(len, pages))), (True, before + 2))
     cloud.rules({"chance": 0.5, "do": {"refuse": "Throttling"}}, seed=3)
     first = [cloud.outcome(listing) for _ in range(20)]
     cloud.rules({"chance": 0.5, "do": {"refuse": "Throttling"}}, seed=3)
