@@ -155,7 +155,12 @@ poll = "1s"
         self.git(Path::new("work"), &["push", "-q", "origin", "HEAD"]);
     }
 
-    fn git(&self, dir: &Path, arguments: &[&str]) {
+    /// The newest commit.
+    pub(crate) fn head(&self) -> String {
+        self.git(Path::new("work"), &["rev-parse", "HEAD"]).trim().to_owned()
+    }
+
+    fn git(&self, dir: &Path, arguments: &[&str]) -> String {
         let output = Command::new("git")
             .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"])
             .args(arguments)
@@ -165,6 +170,7 @@ poll = "1s"
             .expect("git starts");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "git {arguments:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Starts the master and waits until it answers.

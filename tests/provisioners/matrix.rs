@@ -153,23 +153,29 @@ fn spoiled() -> Vec<(&'static str, Value)> {
 }
 
 /// For any call: once, which the client tries again by itself; and so often that it gives up.
-fn calls_that_go_wrong() -> Vec<Case> {
+fn calls_that_go_wrong(actions: &[&str]) -> Vec<Case> {
     let mut cases = Vec::new();
     for (what, effect) in spoiled() {
-        for action in ["DescribeImages", "RunInstances", "DescribeInstances", "TerminateInstances"]
-        {
+        for action in actions {
             for (times, count) in [("once", 1), ("six times", 6)] {
                 let rule = json!({ "action": action, "count": count, "do": effect });
                 let name = format!("{action} {what} {times}");
                 cases.push(case(name, json!([rule]), Ends::Passes));
             }
         }
-        // The second try: the first found no room.
-        let full = json!({ "action": "RunInstances", "count": 1, "do": { "refuse": "InsufficientInstanceCapacity" } });
-        let then = json!({ "action": "RunInstances", "skip": 1, "count": 6, "do": effect });
-        cases.push(case(format!("the second launch {what}"), json!([full, then]), Ends::Passes));
     }
     cases
+}
+
+/// The same for the second try of a launch, when the first found no room.
+fn second_launches_that_go_wrong() -> Vec<Case> {
+    let full = json!({ "refuse": "InsufficientInstanceCapacity" });
+    let first = json!({ "action": "RunInstances", "count": 1, "do": full });
+    let one = |(what, effect): (&str, Value)| {
+        let then = json!({ "action": "RunInstances", "skip": 1, "count": 6, "do": effect });
+        case(format!("the second launch {what}"), json!([first, then]), Ends::Passes)
+    };
+    spoiled().into_iter().map(one).collect()
 }
 
 /// Refusals of a launch that are about the launch: the first only, and every one.
@@ -267,6 +273,24 @@ fn lists_that_lag() -> Vec<Case> {
     cases
 }
 
+/// What people do to instances, and what becomes of some without anybody.
+fn instances_by_hand() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let by_hand = json!({ "code": "Client.UserInitiatedShutdown" });
+    for (what, effect, mut how) in [
+        ("stopped by hand", "stop", json!({})),
+        ("ended by hand", "die", by_hand),
+        ("in no list any more", "vanish", json!({})),
+    ] {
+        for listings in [0, 1, 2, 3, 5] {
+            how["listings"] = json!(listings);
+            let rule = json!([{ "action": "RunInstances", "count": 1, "do": { effect: how } }]);
+            cases.push(case(format!("{what} after {listings} listings"), rule, Ends::Passes));
+        }
+    }
+    cases
+}
+
 /// Spot requests that stay open, and what comes of them.
 fn requests_left_open() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -303,8 +327,8 @@ fn cancelled() -> Vec<Case> {
     cases
 }
 
-/// A master that is killed before and after each thing that it does, in several kinds of weather.
-fn killed() -> Vec<Case> {
+/// A master that is killed before or after each thing that it does, in several kinds of weather.
+fn killed_when(is_after: bool) -> Vec<Case> {
     let weather = [
         ("fair weather", json!([])),
         (
@@ -333,12 +357,10 @@ fn killed() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, rules) in weather {
         for at in 1..=14 {
-            for is_after in [false, true] {
-                let when = if is_after { "after" } else { "before" };
-                let kills = vec![Kill { at, is_after }];
-                let name = format!("killed {when} action {at} in {name}");
-                cases.push(Case { kills, ..case(name, rules.clone(), Ends::Passes) });
-            }
+            let when = if is_after { "after" } else { "before" };
+            let kills = vec![Kill { at, is_after }];
+            let name = format!("killed {when} action {at} in {name}");
+            cases.push(Case { kills, ..case(name, rules.clone(), Ends::Passes) });
         }
     }
     cases
@@ -354,8 +376,16 @@ async fn all(test: &str, cases: Vec<Case>) {
 }
 
 #[tokio::test]
-async fn whatever_becomes_of_a_call_nothing_is_left_and_all_is_explained() {
-    all("whatever_becomes_of_a_call_nothing_is_left", calls_that_go_wrong()).await;
+async fn whatever_becomes_of_a_launch_nothing_is_left_and_all_is_explained() {
+    let first = calls_that_go_wrong(&["DescribeImages", "RunInstances"]);
+    let cases = [first, second_launches_that_go_wrong()].concat();
+    all("whatever_becomes_of_a_launch_nothing_is_left", cases).await;
+}
+
+#[tokio::test]
+async fn whatever_becomes_of_a_list_or_an_end_nothing_is_left_and_all_is_explained() {
+    let cases = calls_that_go_wrong(&["DescribeInstances", "TerminateInstances"]);
+    all("whatever_becomes_of_a_list_or_an_end_nothing_is_left", cases).await;
 }
 
 #[tokio::test]
@@ -374,6 +404,11 @@ async fn however_far_lists_are_behind_nothing_is_left() {
 }
 
 #[tokio::test]
+async fn whatever_people_do_to_instances_nothing_is_left() {
+    all("whatever_people_do_to_instances_nothing_is_left", instances_by_hand()).await;
+}
+
+#[tokio::test]
 async fn whatever_comes_of_a_request_that_was_left_open_nothing_is_left() {
     all("whatever_comes_of_a_request_that_was_left_open", requests_left_open()).await;
 }
@@ -384,6 +419,11 @@ async fn whenever_a_build_is_cancelled_nothing_is_left() {
 }
 
 #[tokio::test]
-async fn whenever_the_master_is_killed_nothing_is_left_and_nothing_is_launched_twice() {
-    all("whenever_the_master_is_killed_nothing_is_left", killed()).await;
+async fn killed_before_anything_it_does_a_master_leaves_nothing_and_launches_nothing_twice() {
+    all("killed_before_anything_it_does", killed_when(false)).await;
+}
+
+#[tokio::test]
+async fn killed_after_anything_it_does_a_master_leaves_nothing_and_launches_nothing_twice() {
+    all("killed_after_anything_it_does", killed_when(true)).await;
 }

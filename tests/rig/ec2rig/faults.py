@@ -19,6 +19,8 @@ EFFECTS = {
     "leave_open": ("listings", "seconds", "code", "message"),
     "interrupt": ("in", "listings", "seconds"),
     "retire": ("in", "listings", "seconds"),
+    "stop": ("listings", "seconds"),
+    "vanish": ("listings", "seconds"),
 }
 NEEDED = {"refuse": "code", "answer": "status", "lose": "what", "wait": "seconds", "page": "size", "die": "code"}
 NUMBERS = {"status": int, "seconds": (int, float), "in": (int, float), "listings": int, "size": int}

@@ -31,7 +31,7 @@ STATUSES = {
     "InsufficientInstanceCapacity": 500, "RequestLimitExceeded": 503, "Throttling": 400, "InternalError": 500,
     "ServiceUnavailable": 503, "Unavailable": 503, "InternalFailure": 500, "UnauthorizedOperation": 403}
 
-OF_INSTANCES = ("lag", "die", "interrupt", "retire")
+OF_INSTANCES = ("lag", "die", "interrupt", "retire", "stop", "vanish")
 BODY_BYTES_MAX = 1024 * 1024
 QUIET_SECONDS_MAX = 5
 

@@ -110,7 +110,7 @@ def act(effect, how, id):
     """One of the effects that are of an instance."""
     if effect == "lag":
         return lag(how, id)
-    acts = {"die": die, "interrupt": interrupt, "retire": retire}
+    acts = {"die": die, "interrupt": interrupt, "retire": retire, "stop": stop, "vanish": vanish}
     when(how, lambda: acts[effect](how, id))
 
 
@@ -124,6 +124,17 @@ def lag(how, id):
 
 def die(how, id):
     end(id, how["code"], how.get("message") or REASONS.get(how["code"], "so it is"))
+
+
+def stop(how, id):
+    """By somebody's hand."""
+    end(id, "Client.UserInitiatedShutdown", "User initiated shutdown", by="stop")
+
+
+def vanish(how, id):
+    """It lives on, and no list shows it any more."""
+    with lock:
+        unseen[id] = None
 
 
 def end(id, code, message, by="terminate"):
