@@ -23,9 +23,9 @@ const KILLS: u64 = 3;
 /// How many instances are taken away.
 const TAKEN: u64 = 3;
 
-/// What a ledger may be off the rig's own log: it knows what lists say, and those it reads every five
-/// seconds while something moves; and one that fails is made again.
-const OFF_MS_MAX: i64 = 12_000;
+/// How much later than the rig a ledger may know that a machine runs, or is gone: it knows what lists say, those
+/// are read every five seconds while something moves, two of them lag, and one that fails is made again.
+const LATE_MS_MAX: i64 = 25_000;
 
 const POOL: &str =
     "max_instances = 4\nidle_timeout = \"5s\"\nboot_timeout = \"1m\"\nreconnect_grace = \"20s\"";
@@ -137,11 +137,19 @@ fn machines(log: &str) -> BTreeMap<String, (i64, Option<i64>)> {
     machines
 }
 
-/// Every row is final and says why, its moments follow each other, and it agrees with the rig's own log.
+/// Which machine was whose, by its tag.
+fn workers(house: &House) -> BTreeMap<String, String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let instances = house.rig().instances();
+    instances.iter().map(|one| (text(&one["tags"]["Name"]), text(&one["id"]))).collect()
+}
+
+/// Every row is final and says why, its moments follow each other, what it bills is what lies between them, and
+/// it agrees with the rig's own log.
 fn ledger_is_whole(house: &House) -> i64 {
     let log = house.rig().events();
-    let mut machines = machines(&log);
-    let mut most_off = 0;
+    let (mut machines, workers) = (machines(&log), workers(house));
+    let mut latest = 0;
     for row in house.ledger() {
         let why = row["why_ended"].as_str().unwrap_or_default();
         assert!(!why.is_empty(), "{row:#}\n{}", house.story());
@@ -156,18 +164,23 @@ fn ledger_is_whole(house: &House) -> i64 {
         ];
         let moments: Vec<i64> = moments.iter().filter_map(|name| millis(&row[*name])).collect();
         assert!(moments.is_sorted(), "{row:#}\n{}", house.story());
-        let Some(machine) = row["cloud_id"].as_str().and_then(|id| machines.remove(id)) else {
-            continue;
-        };
-        let (up, gone) = machine;
+        let (running, ended) = (millis(&row["running_at"]), millis(&row["ended_at"]));
+        let ran = running.zip(ended).map_or(0, |(from, to)| (to - from + 999) / 1000);
+        let billed = row["seconds"].as_i64().unwrap_or(-1);
+        assert!(billed == ran || billed == 60.max(ran), "{row:#}\n{}", house.story());
+        let worker = row["worker"].as_str().unwrap_or_default();
+        let machine = workers.get(worker).and_then(|id| machines.remove(id));
+        // What had ended before its launch was answered is in a row that has failed, and was not waited for.
+        let Some((up, gone)) = machine.filter(|_| row["status"] != "failed") else { continue };
         let ended = millis(&row["ended_at"]).expect("it has ended");
         let off_end = ended - gone.expect("it is gone");
         let off_start = millis(&row["running_at"]).map_or(0, |at| at - up);
         println!("{}: seen up {off_start} ms late, gone {off_end} ms late: {why}", row["cloud_id"]);
-        most_off = most_off.max(off_end.abs()).max(off_start.abs());
+        assert!(off_start >= -1000 && off_end >= -1000, "{row:#}\n{}", house.story());
+        latest = latest.max(off_end).max(off_start);
     }
     assert!(machines.is_empty(), "in no row: {machines:?}\n{}", house.story());
-    most_off
+    latest
 }
 
 #[test]
@@ -190,14 +203,14 @@ fn thirty_builds_in_bad_weather_leave_nothing_behind_and_a_ledger_that_is_whole(
         }
         house.everything_has_ended(180);
         house.rig().nothing_runs();
-        let most_off = ledger_is_whole(&house);
+        let latest = ledger_is_whole(&house);
         let took = busybee::runtime::clock::monotonic().saturating_sub(began);
         println!(
-            "seed {seed}: {BUILDS} builds, {} launches, {KILLS} kills in {} s; the ledger is at most {most_off} ms off",
+            "seed {seed}: {BUILDS} builds, {} launches, {KILLS} kills in {} s; the ledger is at most {latest} ms late",
             house.ledger().len(),
             took.as_secs(),
         );
-        assert!(most_off <= OFF_MS_MAX, "{most_off} ms\n{}", house.story());
+        assert!(latest <= LATE_MS_MAX, "{latest} ms\n{}", house.story());
         house.close();
     }
 }

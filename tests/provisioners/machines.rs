@@ -30,8 +30,9 @@ pub(crate) const JOB: Duration = Duration::from_secs(20);
 /// Between two heartbeats.
 const BEAT: Duration = Duration::from_secs(10);
 
-/// Without a master for this long an instance shuts itself down: its own timer, or its agent.
-const LONELY: Duration = Duration::from_secs(15 * 60);
+/// Without a master for this long an instance shuts itself down: its own timer, or its agent. In truth it is
+/// a quarter of an hour; here it is longer than any history, so that only the master counts.
+const LONELY: Duration = Duration::from_secs(6 * 3600);
 
 /// One machine's agent.
 #[derive(Debug)]
