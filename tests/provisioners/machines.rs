@@ -57,6 +57,8 @@ pub(crate) struct Machines {
     enrolled: BTreeSet<String>,
     boots: BTreeMap<String, u32>,
     last: u64,
+    /// Whether they do not shut down when they are told to, so that the master must end them.
+    pub(crate) are_deaf: bool,
 }
 
 impl Machines {
@@ -216,7 +218,7 @@ impl Machines {
                 None
             }
             ToAgent::Shutdown { .. } => {
-                machine.shuts_down = true;
+                machine.shuts_down = !self.are_deaf;
                 machine.beat_at = now + CALL_AFTER;
                 None
             }
