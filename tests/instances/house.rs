@@ -116,7 +116,7 @@ provisioner = "ec2"
 region = "us-east-1"
 endpoint = "{endpoint}"
 ami = {{ owners = ["self"], name = "{name}" }}
-instance_types = ["t3.medium"]
+{types}
 {ec2}
 
 [[project]]
@@ -126,6 +126,10 @@ poll = "1s"
 "#,
             data = self.path("data").display(),
             pool = plan.pool,
+            types = match plan.ec2.contains("instance_types") {
+                true => "",
+                false => "instance_types = [\"t3.medium\"]",
+            },
             ec2 = crate::told::with_belongings(self.rig(), plan.ec2),
             endpoint = self.gate.address(),
             gateway = self.rig().fact("gateway"),
@@ -151,7 +155,12 @@ poll = "1s"
         self.git(Path::new("work"), &["push", "-q", "origin", "HEAD"]);
     }
 
-    fn git(&self, dir: &Path, arguments: &[&str]) {
+    /// The newest commit.
+    pub(crate) fn head(&self) -> String {
+        self.git(Path::new("work"), &["rev-parse", "HEAD"]).trim().to_owned()
+    }
+
+    fn git(&self, dir: &Path, arguments: &[&str]) -> String {
         let output = Command::new("git")
             .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"])
             .args(arguments)
@@ -161,6 +170,7 @@ poll = "1s"
             .expect("git starts");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "git {arguments:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Starts the master and waits until it answers.

@@ -8,15 +8,20 @@ use crate::house::House;
 use crate::house::Plan;
 use crate::rig::may_run;
 
+#[expect(dead_code, reason = "the tests of the channel use more of it")]
+#[path = "../chaos/dice.rs"]
+mod dice;
 mod gate;
 mod git_server;
 mod house;
 mod images;
 mod killers;
+mod moment;
 mod rig;
 mod spot;
 mod stop_and_start;
 mod told;
+mod weather;
 
 /// Ends idle instances soon, so that a test sees their end. No bootstrap: ready on connect.
 pub(crate) const POOL: &str = "max_instances = 3\nidle_timeout = \"5s\"\nboot_timeout = \"5m\"";

@@ -91,6 +91,19 @@ impl Rig {
         assert!(output.status.success(), "rig fault {arguments:?}: {said}");
     }
 
+    /// Its own log, a line of JSON for each thing that happened.
+    pub(crate) fn events(&self) -> String {
+        let path = self.facts["events"].as_str().expect("the rig tells it");
+        std::fs::read_to_string(path).expect("it is there")
+    }
+
+    /// No namespace, no mount and no process of an instance is there.
+    pub(crate) fn nothing_runs(&self) {
+        let output = rig(&["left-over", "--of-instances"]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "left over: {said}");
+    }
+
     /// From now on nothing gets from instances to this computer, as without a way out in their group.
     pub(crate) fn cut_off(&self) {
         let link = ["-n", "ec2rig", "link", "set", "host", "down"];

@@ -137,7 +137,11 @@ impl Api {
     }
 
     pub(crate) fn endpoint(&self) -> &str {
-        self.facts["endpoint"].as_str().expect("it tells its address")
+        self.fact("endpoint")
+    }
+
+    pub(crate) fn fact(&self, name: &str) -> &str {
+        self.facts[name].as_str().expect("it tells it")
     }
 
     pub(crate) fn credentials(&self, id: &str, secret: &str) -> std::path::PathBuf {

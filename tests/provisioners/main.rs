@@ -13,15 +13,19 @@ use crate::contract::order;
 
 mod belongings;
 mod contract;
+mod control;
 mod dictated;
 mod doctor;
 mod ec2;
+mod machines;
+mod matrix;
 mod policy;
 mod reap;
 mod refusals;
 mod scripted;
 mod signatures;
 mod slips;
+mod small_master;
 
 /// Machines end themselves after a time that no test needs.
 fn local(dir: &Path) -> LocalProvisioner {

@@ -6,6 +6,7 @@ import sys
 
 import check_api
 import check_auth
+import check_faults
 import check_images
 from cloud import Cloud, check, eventually, inside, rig, same
 from ec2rig.tools import RUN, read
@@ -108,6 +109,7 @@ def main():
         check_api.ends(cloud)
         check_api.lists(cloud)
         check_api.refusals(cloud)
+        check_faults.all_of(cloud.facts)
         if sys.argv[1:]:
             check_images.all_of(cloud, sys.argv[1:])
         crash(cloud)

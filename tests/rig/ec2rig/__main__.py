@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 
-from . import api, authority, cgroups, metadata, names, network
+from . import api, authority, cgroups, front, metadata, names, network, paper, tools
 from .hypervisor import Hypervisor
 from .relay import Relay, registries
 from .tools import GATEWAY, HERE, HOST, IMAGES, REGION, RUN, VAR, log, read, sh
@@ -49,12 +51,10 @@ def serve(given):
         os.makedirs(folder, exist_ok=True)
         with open(f"{folder}/cgroup.procs", "w") as file:
             file.write(str(os.getpid()))
-    from moto.server import ThreadedMotoServer
+    tools.has_log = True
     api.hook()
     auth = authority.enable() if given.auth else None
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    moto.start()
-    port = moto.get_host_and_port()[1]
+    port = front.serve()
     images = api.register_images()
     known = registries()
     network.up()
@@ -67,7 +67,8 @@ def serve(given):
     for exposed in {port, *given.expose}:
         relay.loopback(exposed)
     facts = {
-        "endpoint": f"http://127.0.0.1:{port}", "endpoint_inside": f"http://{GATEWAY}:{port}", "region": REGION,
+        "endpoint": f"http://127.0.0.1:{port}", "control": f"http://127.0.0.1:{port}/rig",
+        "endpoint_inside": f"http://{GATEWAY}:{port}", "region": REGION, "events": f"{RUN}/events.log",
         "host": HOST, "gateway": GATEWAY, "registries": len(known),
         "images": {api.image_name(os.path.basename(folder)): id for id, folder in images.items()}}
     if auth:
@@ -86,12 +87,11 @@ def serve(given):
 
 def api_alone(given):
     """The API without machines behind it, until standard input ends. Needs no root."""
-    from moto.server import ThreadedMotoServer
     api.hook()
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    moto.start()
-    endpoint = "http://%s:%s" % moto.get_host_and_port()
-    facts = {"endpoint": endpoint, "image": api.register_one("debian-12-amd64")}
+    if given.paper:
+        paper.begin()
+    endpoint = f"http://127.0.0.1:{front.serve()}"
+    facts = {"endpoint": endpoint, "control": f"{endpoint}/rig", "image": api.register_one("debian-12-amd64")}
     if given.policy:
         facts["users"] = {name: authority.make_user(name, policy) for name, policy in (
             ("master", read(given.policy)), ("stranger", authority.LOOK_ONLY))}
@@ -139,8 +139,14 @@ def down(_):
     shutil.rmtree(RUN, ignore_errors=True)
 
 
-def left_over(_):
-    """What is still there of a rig that should be gone."""
+def left_over(given):
+    """What is still there of a rig that should be gone, or of instances of one that is up."""
+    if given.of_instances:
+        found = [f"namespace {name}" for name in network.namespaces() if name != tools.NAMESPACE]
+        found += [f"mount {line}" for line in read("/proc/mounts").splitlines() if f"{RUN}/i/" in line]
+        found += [f"cgroup {name}" for name in cgroups.members() if name != "_rig"]
+        print("\n".join(found))
+        sys.exit(1 if found else 0)
     found = [f"namespace {name}" for name in network.namespaces()]
     found += [f"link {line}" for line in sh("ip", "-br", "link").stdout.splitlines() if "ec2r" in line]
     found += [f"mount {line}" for line in read("/proc/mounts").splitlines() if f"{RUN}/" in line]
@@ -186,6 +192,31 @@ def instances(_):
     print(json.dumps(found))
 
 
+def fault(given):
+    """Sets, adds, shows or clears rules, or does something to an instance, by the control interface."""
+    control = given.at or json.loads(read(f"{RUN}/ready", "{}")).get("control")
+    if not control:
+        sys.exit("rig: it is not up; give --at CONTROL for one that `rig api` has started")
+    path, method, said = "/faults", {"set": "PUT", "add": "POST", "clear": "DELETE"}.get(given.what, "GET"), None
+    if given.what in ("set", "add"):
+        text = sys.stdin.read() if given.arguments[:1] in ([], ["-"]) else " ".join(given.arguments)
+        rules = json.loads(text)
+        said = rules if "rules" in rules else {"rules": [rules]}
+    elif given.what == "instance":
+        if len(given.arguments) != 2:
+            sys.exit("rig: fault instance ID JSON, as in {\"interrupt\": {\"in\": 120}}")
+        path, method, said = f"/instances/{given.arguments[0]}", "POST", json.loads(given.arguments[1])
+    elif given.what == "calls":
+        path = "/calls"
+    body = None if said is None else json.dumps(said).encode()
+    request = urllib.request.Request(control + path, body, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            print(answer.read().decode().strip())
+    except urllib.error.HTTPError as error:
+        sys.exit(f"rig: {error.read().decode().strip()}")
+
+
 def logs(given):
     for folder in (f"{RUN}/i/{given.id}", f"{RUN}/i/{given.id}/upper/var/log", f"{RUN}/logs/{given.id}"):
         for name in ("console.log", "cloud-init-output.log", "user-data.log"):
@@ -220,11 +251,17 @@ def main():
         made.add_argument("--auth", action="store_true", help="check signatures and policies")
     made = command("api", api_alone, "the API alone, until standard input ends; needs no root")
     made.add_argument("--policy", help="check every call; the user \"master\" may do what this file says")
+    made.add_argument("--paper", action="store_true", help="instances' states move on with each listing")
     command("down", down, "end it, also after a crash")
-    command("left-over", left_over, "exit 1 if anything of it is still there")
+    made = command("left-over", left_over, "exit 1 if anything of it is still there")
+    made.add_argument("--of-instances", action="store_true", help="of its instances alone, while it is up")
     command("status", status, "what runs")
     command("instances", instances, "what the API says of each instance, as JSON")
     command("image", lambda given: image(given.suite), "build an image").add_argument("suite")
+    made = command("fault", fault, "what goes wrong with calls and instances; README.md has the rules")
+    made.add_argument("what", choices=("list", "set", "add", "clear", "instance", "calls"))
+    made.add_argument("arguments", nargs="*", help="set and add: JSON, or - for standard input; instance: ID JSON")
+    made.add_argument("--at", help="the control address of an API that `rig api` has started")
     command("logs", logs, "the console and logs of an instance").add_argument("id")
     made = command("exec", enter, "run a command in an instance")
     made.add_argument("id")

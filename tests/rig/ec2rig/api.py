@@ -8,6 +8,7 @@ import re
 import threading
 
 from . import account, refusals, spot
+from .faults import subnet_of, zone_of
 from .tools import ACCOUNT, IMAGES, REGION, RUN
 
 CONSOLE_BYTES = 64 * 1024
@@ -15,7 +16,7 @@ CONSOLE_BYTES = 64 * 1024
 DISTRIBUTIONS = {
     "bullseye": "debian-11", "bookworm": "debian-12", "trixie": "debian-13", "noble": "ubuntu-24.04"}
 
-# ClientToken -> (digest of the request, the reservation).
+# ClientToken and its scope -> (digest of the request, the reservation).
 launched = {}
 launching = threading.Lock()
 
@@ -26,7 +27,7 @@ changing = threading.RLock()
 def hook():
     account.hook()
     slow_states()
-    spot.hook()
+    spot.hook()  # after: what may not be stopped is refused before its state is looked at
     refusals.hook()
     client_tokens()  # last: the same request again is not checked again
     console_output()
@@ -144,6 +145,9 @@ def client_tokens():
         token = self._get_param("ClientToken")
         if not token or self._get_param("DryRun"):
             return run(self)
+        # With a subnet a token is of that zone, without one of the region.
+        fields = {name: said[0] if isinstance(said, list) else said for name, said in self.data.items()}
+        token = (token, zone_of(fields) if subnet_of(fields) else None)
         digest = hashlib.sha256(repr(sorted(self.data.items())).encode()).hexdigest()
         if token in launched:
             before, reservation = launched[token]
@@ -151,7 +155,7 @@ def client_tokens():
                 message = "Arguments on this idempotent request are inconsistent with arguments used before."
                 raise refusals.refusal("IdempotentParameterMismatch", message)
             if all(one._state.name in ("shutting-down", "terminated") for one in reservation.instances):
-                message = f"The instance of client token {token} was terminated."
+                message = f"The instance of client token {token[0]} was terminated."
                 raise refusals.refusal("IdempotentInstanceTerminated", message)
             return ActionResult(reservation)
         result = run(self)

@@ -46,6 +46,7 @@ class Hypervisor:
         instance = None
         try:
             instance = self.stopped.pop(row.id, None) or Instance(self.facts(backend, row))
+            instance.facts["launched"] = launched(row)
             facts = instance.facts
             if ipaddress.ip_address(facts["ip"]) not in NET:
                 raise ValueError(f"{facts['ip']} is not in {NET}")
@@ -76,7 +77,7 @@ class Hypervisor:
             "id": row.id, "ip": row.private_ip, "mac": card.mac_address, "eni": card.id,
             "user_data": base64.b64decode(str(row.user_data or "")), "type": row.instance_type,
             "ami": row.image_id, "zone": row._placement.zone, "subnet": row.subnet_id, "vpc": row.vpc_id,
-            "launched": row.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"), "lifecycle": row.lifecycle or "on-demand",
+            "launched": launched(row), "lifecycle": row.lifecycle or "on-demand",
             "http_tokens": options.http_tokens, "hop_limit": int(options.http_put_response_hop_limit or 1),
             "key": keys[0].material_public if keys else None,
             "root_gb": root_gb(row), "image": self.images.get(row.image_id, f"(none is known by {row.image_id})")}
@@ -123,6 +124,10 @@ def root_gb(row):
     root = row.block_device_mapping.get("/dev/xvda")
     size = getattr(root, "size", None)
     return int(size) if size else None
+
+
+def launched(row):
+    return row.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def set_state(row, name, code):

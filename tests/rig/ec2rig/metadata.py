@@ -10,6 +10,7 @@ import socketserver
 import time
 import urllib.parse
 
+from . import outages
 from .network import in_background, in_namespace, tcp_listener
 from .tools import ACCOUNT, IMDS, NET, log
 
@@ -114,6 +115,15 @@ def tree(instance):
         "placement": {"availability-zone": zone, "region": zone[:-1]}, "profile": "default-hvm",
         "reservation-id": "r-0", "security-groups": "default",
         "services": {"domain": "amazonaws.com", "partition": "aws"}}
+    notice = outages.notices.get(instance["id"], {})
+    events = [{"Code": one["code"], "EventId": one["id"], "State": "active",
+               "Description": "The instance is running on degraded hardware",
+               "NotBefore": one["at"].strftime("%d %b %Y %H:%M:%S GMT")} for one in notice.get("events", [])]
+    data["events"] = {"maintenance": {"history": "[]", "scheduled": json.dumps(events)}}
+    if "spot" in notice:
+        action = json.dumps({"action": "terminate", "time": notice["spot"]})
+        data["spot"] = {"instance-action": action, "termination-time": notice["spot"]}
+        data["events"]["recommendations"] = {"rebalance": json.dumps({"noticeTime": notice["spot"]})}
     if instance["key"]:
         data["public-keys"] = {"0": {"openssh-key": instance["key"]}}
     return {"meta-data": data, "dynamic": {"instance-identity": {"document": document}}}

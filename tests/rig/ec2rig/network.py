@@ -7,6 +7,7 @@ import threading
 from .tools import DNS, GATEWAY, HOST, HOST_LINK, IMDS, NAMESPACE, NET, sh
 
 CLONE_NEWNET = 0x40000000
+BRIDGE_MAC = "06:00:00:00:00:01"
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -54,7 +55,9 @@ def lan(*words):
 def up():
     sh("ip", "netns", "add", NAMESPACE)
     lan("link", "set", "lo", "up")
-    lan("link", "add", "br0", "type", "bridge")
+    # With an address of its own it keeps that; else it has the lowest of its ports', and whoever knew it hears
+    # nothing of it for a minute when an instance comes or goes.
+    lan("link", "add", "br0", "address", BRIDGE_MAC, "type", "bridge")
     lan("link", "set", "br0", "up")
     for address in (f"{GATEWAY}/{NET.prefixlen}", f"{DNS}/{NET.prefixlen}", f"{IMDS}/32"):
         lan("addr", "add", address, "dev", "br0")

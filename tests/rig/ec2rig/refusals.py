@@ -1,6 +1,8 @@
 """What EC2 refuses and moto takes, or answers with a page of HTML, and lists in pages that hold together."""
 import base64
 
+from . import front, outages
+
 USER_DATA_BYTES_MAX = 16 * 1024
 PAGE_MIN, PAGE_MAX = 5, 1000
 ALL = "1000000000"
@@ -65,10 +67,10 @@ def paged(request, describe):
     request.params["MaxResults"] = ALL
     request.params.pop("NextToken", None)
     answer = describe(request)
-    found = answer.result["Reservations"]
+    found = [one for one in answer.result["Reservations"] if not any(row.id in outages.unseen for row in one.instances)]
     if token:
         found = [one for one in found if order.get(one.id, len(order)) > order[token]]
-    page = found[:int(size or PAGE_MAX)]
+    page = found[:min(int(size or PAGE_MAX), front.here.page or PAGE_MAX)]
     answer.result["Reservations"] = page
     answer.result["NextToken"] = page[-1].id if len(page) < len(found) else None
     return answer

@@ -178,10 +178,10 @@ impl Client {
         let (mut n_throttled, began) = (0, clock::monotonic());
         loop {
             let error = match self.call_once(action, &body).await {
-                Ok(text) => {
-                    return quick_xml::de::from_str(&text)
-                        .map_err(|why| CallError::unreadable(action, why));
-                }
+                Ok(text) => match read(action, &text) {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                },
                 Err(error) => error,
             };
             match error.class {
@@ -265,6 +265,16 @@ impl Client {
     }
 }
 
+/// An answer, by its own name: what a proxy says instead of EC2 has none of what is looked for in it, and
+/// would pass for a list of nothing.
+fn read<T: DeserializeOwned>(action: &str, text: &str) -> Result<T, CallError> {
+    let root = text.find(&format!("<{action}Response"));
+    if root.is_none() {
+        return Err(CallError::unreadable(action, "it is somebody else's"));
+    }
+    quick_xml::de::from_str(text).map_err(|why| CallError::unreadable(action, why))
+}
+
 /// EC2's own address of a region.
 fn address_of(region: &str) -> String {
     let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
@@ -278,4 +288,21 @@ fn reason(error: &reqwest::Error) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::provisioner::ec2::answers::InstancesPage;
+
+    #[test]
+    fn what_a_proxy_says_is_no_list_of_nothing() {
+        let empty = "<DescribeInstancesResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">\
+            <reservationSet/></DescribeInstancesResponse>";
+        assert!(read::<InstancesPage>("DescribeInstances", empty).is_ok());
+        for other in ["<html><body>Please log in.</body></html>", "", "<DescribeImagesResponse/>"] {
+            let told = read::<InstancesPage>("DescribeInstances", other).expect_err("it is none");
+            assert_eq!(told.class, ErrorClass::Transient, "{told}");
+        }
+    }
 }
