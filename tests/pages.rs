@@ -463,7 +463,7 @@ async fn costs_are_told_where_somebody_looks_for_them() {
     assert_eq!((&api["cost"], &api["jobs"][1]["cost"]), (&"0.007536".into(), &"0.004586".into()));
     let api: serde_json::Value =
         serde_json::from_str(&web.text("/api/v1/instances/1").await).unwrap();
-    assert_eq!((&api["cost"], &api["price_per_hour"]), (&"0.016933".into(), &"0.08925".into()));
+    assert_eq!((&api["cost"], &api["price_per_hour"]), (&"0.016908".into(), &"0.08925".into()));
     assert_eq!(api["jobs"][2]["state"], "failed");
 }
 

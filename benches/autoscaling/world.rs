@@ -147,7 +147,6 @@ fn settings(policy: &Policy) -> Settings {
         provisioner: ProvisionerKind::Ec2,
         has_bootstrap: false,
         candidates: Vec::new(),
-        spot: Default::default(),
         stopping: None,
         max_instances: MAX_INSTANCES,
         seats: 0,
@@ -405,8 +404,6 @@ impl World<'_> {
             | Action::LoadBuild { .. }
             | Action::KeepConsole { .. }
             | Action::Equip { .. }
-            | Action::Stop { .. }
-            | Action::Start { .. }
             | Action::Probe { .. }
             | Action::Disconnect { .. }
             | Action::Alarm(_)

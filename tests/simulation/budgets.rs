@@ -11,6 +11,7 @@ use busybee::master::domain::settings::Settings;
 use busybee::model::ids::PoolName;
 use busybee::model::ids::ProjectName;
 use busybee::model::money::Money;
+use busybee::model::status::InstanceStatus;
 use busybee::model::time::Timestamp;
 
 use crate::planted::Planted;
@@ -78,8 +79,12 @@ impl World {
     pub(crate) fn budgets_are_kept(&mut self, records: &[Record]) {
         for record in records {
             match record {
-                Record::Instance(row) if !self.disk.instances.contains_key(&row.id) => {
-                    self.has_room_for(row);
+                // A launch, or the start of what was stopped.
+                Record::Instance(row) if row.status == InstanceStatus::Requested => {
+                    let before = self.disk.instances.get(&row.id).map(|row| row.status);
+                    if before != Some(InstanceStatus::Requested) {
+                        self.has_room_for(row);
+                    }
                 }
                 Record::BudgetTold(scope, day) => {
                     let told = self.disk.budgets_told.get(scope);

@@ -219,7 +219,7 @@ mod tests {
     fn what_is_on_its_way_comes_and_no_more() {
         let mut rig = poor();
         let (instance, _, _) = rig.launches()[0].clone();
-        rig.accept(instance);
+        rig.comes_up(instance);
         rig.wait(400);
         rig.build("app", vec![rig::job("waits", &[])]);
         assert!(rig.launches().is_empty());
@@ -233,7 +233,7 @@ mod tests {
     fn launches_go_on_by_themselves_when_the_day_is_over() {
         let mut rig = poor();
         let (instance, _, worker) = rig.launches()[0].clone();
-        rig.accept(instance);
+        rig.comes_up(instance);
         rig.wait(400);
         rig.ask(Request::StopWorker(worker));
         rig.say(Event::InstanceEnded { instance, sentence: None });
@@ -258,7 +258,7 @@ mod tests {
         let mut rig = Rig::budgeted(vec![pool("linux", 0), kept], budget, Snapshot::default());
         rig.price = DOLLAR;
         let (instance, _, worker) = rig.launches()[0].clone();
-        rig.accept(instance);
+        rig.comes_up(instance);
         rig.wait(370);
         rig.ask(Request::StopWorker(worker));
         rig.say(Event::InstanceEnded { instance, sentence: None });
@@ -276,7 +276,7 @@ mod tests {
     fn a_master_that_starts_again_knows_what_was_spent_and_who_was_told() {
         let mut rig = poor();
         let (instance, _, worker) = rig.launches()[0].clone();
-        rig.accept(instance);
+        rig.comes_up(instance);
         assert_eq!(told(&rig.wait(400)), 1);
         rig.ask(Request::StopWorker(worker));
         rig.say(Event::InstanceEnded { instance, sentence: None });

@@ -93,14 +93,19 @@ impl Coordinator {
         change: impl FnOnce(&mut Instance, Timestamp),
     ) {
         let Some(live) = self.instances.get_mut(&id) else { return };
-        let counted = live.instance.status.may_run();
+        let before = live.instance.status;
         change(&mut live.instance, self.now);
         let instance = live.instance.clone();
-        if let Some(pool) = self.pools.get_mut(&instance.pool)
-            && instance.status.may_run() != counted
-        {
-            pool.alive = if counted { pool.alive.saturating_sub(1) } else { pool.alive + 1 };
+        if instance.status != before {
+            // Whether it counts, or what it costs, is another matter now.
             self.unsettled.insert(instance.pool.clone());
+        }
+        if let Some(pool) = self.pools.get_mut(&instance.pool) {
+            match (before.may_run(), instance.status.may_run()) {
+                (true, false) => pool.alive = pool.alive.saturating_sub(1),
+                (false, true) => pool.alive += 1,
+                (true, true) | (false, false) => {}
+            }
         }
         if instance.status.is_final() {
             self.note_ended(&instance);

@@ -16,8 +16,11 @@ use crate::master::domain::entities::Job;
 use crate::master::domain::entities::Worker;
 use crate::master::domain::event::AgentEvent;
 use crate::master::domain::event::AgentHello;
+use crate::master::domain::event::EndCause;
 use crate::master::domain::event::Event;
 use crate::master::domain::event::InventoryItem;
+use crate::master::domain::event::Machine;
+use crate::master::domain::event::MachineState;
 use crate::master::domain::event::Proof;
 use crate::master::domain::event::Request;
 use crate::master::domain::event::Resolved;
@@ -237,6 +240,23 @@ impl Rig {
         self.say(Event::LaunchPrepared { instance, request, what, price_per_hour });
         let cloud_id = CloudId(format!("i-{instance}"));
         self.say(Event::InstanceAccepted { instance, cloud_id });
+    }
+
+    /// The same, and it is seen up.
+    pub(super) fn comes_up(&mut self, instance: InstanceId) {
+        self.accept(instance);
+        let row = self.row(instance);
+        self.wait(1);
+        let machine = Machine {
+            cloud_id: CloudId(format!("i-{instance}")),
+            launch: row.launch,
+            state: MachineState::Running,
+            started: None,
+            reason: None,
+            cause: EndCause::Unknown,
+        };
+        let (pool, asked_at, machines) = (row.pool, self.now, vec![machine]);
+        self.say(Event::CloudListed { pool, asked_at, machines });
     }
 
     pub(super) fn greet(

@@ -57,7 +57,7 @@ impl ClockStep {
     pub fn carry_over(self, snapshot: &mut Snapshot) -> Vec<Record> {
         for worker in &mut snapshot.workers {
             self.carry(&mut worker.created_at);
-            self.carry_all([&mut worker.idle_since]);
+            self.carry_all([&mut worker.idle_since, &mut worker.taken_at]);
             if let Enrolment::Unused { expires_at } = &mut worker.enrolment {
                 self.carry_all([expires_at]);
             }
