@@ -64,7 +64,7 @@ async fn list(connection: &Connection, json: bool, mut screen: Screen) -> Result
             Cell::plain(&pool.name),
             if pool.paused { Cell::status("paused") } else { Cell::plain("ready") },
             Cell::plain(&pool.provisioner),
-            Cell::plain(pool.workers.to_string()),
+            Cell::plain(workers(&pool)),
             Cell::plain(pool.idle.to_string()),
             Cell::plain(pool.max_instances.to_string()),
             Cell::or_dash(ahead.as_deref()),
@@ -74,6 +74,14 @@ async fn list(connection: &Connection, json: bool, mut screen: Screen) -> Result
         ]);
     }
     answer::table(screen, &table, "the master's file has no pool")
+}
+
+/// How many workers it has, and how many of them rest.
+fn workers(pool: &Pool) -> String {
+    match pool.stopped {
+        0 => pool.workers.to_string(),
+        stopped => format!("{} ({stopped} stopped)", pool.workers),
+    }
 }
 
 /// What it has spent today, and of how much.

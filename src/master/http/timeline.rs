@@ -23,6 +23,10 @@ pub enum Stretch<'w> {
     Works(&'w Work),
     /// So many jobs, and the time between them.
     Many(usize),
+    /// It is stopped, and kept.
+    Stopped,
+    /// It was asked to start again, and its worker is not ready.
+    StartsAgain,
     /// It was told to end.
     Ends,
 }
@@ -58,6 +62,8 @@ impl Stretch<'_> {
                 format!("{} #{}{job}{retry}", work.project, work.number)
             }
             Stretch::Many(jobs) => format!("{jobs} jobs"),
+            Stretch::Stopped => "stopped".to_owned(),
+            Stretch::StartsAgain => "starts again".to_owned(),
             Stretch::Ends => "ends".to_owned(),
         }
     }
@@ -78,6 +84,8 @@ impl Stretch<'_> {
                 | AttemptState::Cancelled => "works",
             },
             Stretch::Many(_) => "works",
+            Stretch::Stopped => "stopped",
+            Stretch::StartsAgain => "boots",
             Stretch::Ends => "ends",
         }
     }
@@ -126,7 +134,45 @@ pub fn spans<'w>(instance: &Instance, work: &'w [Work], now: Timestamp) -> Vec<S
             stretch => spans.push(Span { stretch: *stretch, from: *from, until, is_open }),
         }
     }
-    spans
+    rests(instance, last).into_iter().fold(spans, lay_over)
+}
+
+/// The stretches in which it did not run though it was kept, and in which it came back.
+fn rests(instance: &Instance, last: Timestamp) -> Vec<Span<'static>> {
+    let span = |stretch, from, until: Option<Timestamp>| Span {
+        stretch,
+        from,
+        until: until.unwrap_or(last),
+        is_open: until.is_none(),
+    };
+    let mut rests = Vec::new();
+    for (index, run) in instance.runs.iter().enumerate() {
+        if index > 0 {
+            let back = run.ready_at.or(run.ended_at).or(instance.ending_at);
+            rests.push(span(Stretch::StartsAgain, run.asked_at, back));
+        }
+        if let Some(stopped) = run.ended_at {
+            let next = instance.runs.get(index + 1).map(|next| next.asked_at);
+            rests.push(span(Stretch::Stopped, stopped, next.or(instance.ending_at)));
+        }
+    }
+    rests
+}
+
+/// What looked idle was another stretch.
+fn lay_over<'w>(spans: Vec<Span<'w>>, over: Span<'w>) -> Vec<Span<'w>> {
+    let parts = spans.into_iter().flat_map(|span| {
+        let (from, until) = (over.from.max(span.from), over.until.min(span.until));
+        let is_open = over.is_open && span.is_open;
+        if span.stretch != Stretch::Idles || (from >= until && !is_open) {
+            return vec![span];
+        }
+        let before = Span { until: from, is_open: false, ..span };
+        let after = Span { from: until, is_open: span.is_open && !is_open, ..span };
+        let ends = [before, Span { from, until, is_open, ..over }, after];
+        ends.into_iter().filter(|part| part.from < part.until || part.is_open).collect()
+    });
+    parts.collect()
 }
 
 /// The time in which it was ready: its jobs, and what lies between them.

@@ -129,6 +129,8 @@ fn line(span: &Span<'_>, scale: &Scale) -> Line {
         | Stretch::Boots
         | Stretch::Prepares
         | Stretch::Idles
+        | Stretch::Stopped
+        | Stretch::StartsAgain
         | Stretch::Many(_)
         | Stretch::Ends => None,
     };
@@ -169,6 +171,7 @@ fn merged(spans: Vec<Span<'_>>, most: usize) -> Vec<Span<'_>> {
 mod tests {
     use super::*;
     use crate::master::domain::entities::AttemptState;
+    use crate::master::domain::entities::InstanceRun;
     use crate::model::ids::BuildNumber;
     use crate::model::ids::InstanceId;
     use crate::model::status::InstanceStatus;
@@ -251,6 +254,33 @@ mod tests {
         assert_eq!(lines.last().map(String::as_str), Some("hello #7 test 10 s so far"));
         let idle = told(&Picture::large(&running, &[], Timestamp(60_000)));
         assert_eq!(idle.last().map(String::as_str), Some("idle 10 s so far"));
+    }
+
+    #[test]
+    fn the_times_in_which_it_was_stopped_are_not_idle() {
+        let run = |asked: u64, ready: Option<u64>, ended: Option<u64>| InstanceRun {
+            asked_at: Timestamp(asked * 1000),
+            started_at: Some(Timestamp(asked * 1000 + 500)),
+            ready_at: ready.map(|secs| Timestamp(secs * 1000)),
+            ended_at: ended.map(|secs| Timestamp(secs * 1000)),
+        };
+        let done = [work("lint", 50, Some(70)), work("test", 145, Some(150))];
+        let twice = vec![run(0, Some(50), Some(80)), run(130, Some(140), Some(170))];
+        let stopped = Instance { runs: twice, status: InstanceStatus::Stopped, ..instance(false) };
+        let lines = told(&Picture::large(&stopped, &done, Timestamp(190_000)));
+        assert_eq!(
+            lines[4..],
+            [
+                "hello #7 lint 20 s",
+                "idle 10 s",
+                "stopped 50 s",
+                "starts again 10 s",
+                "idle 5.0 s",
+                "hello #7 test 5.0 s",
+                "idle 20 s",
+                "stopped 20 s so far",
+            ]
+        );
     }
 
     #[test]
