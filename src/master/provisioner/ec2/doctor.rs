@@ -7,6 +7,7 @@
 
 mod account;
 mod answers;
+mod belongings;
 mod choices;
 mod network;
 

@@ -12,7 +12,6 @@ mod client;
 mod credentials;
 mod disks;
 pub mod doctor;
-mod doctor_belongings;
 mod equip;
 mod error;
 mod kept;

@@ -20,6 +20,7 @@ use crate::master::provisioner::ec2::doctor::answers::RouteTable;
 use crate::master::provisioner::ec2::doctor::answers::RouteTables;
 use crate::master::provisioner::ec2::error::CallError;
 use crate::master::provisioner::ec2::query::Query;
+use crate::master::provisioner::ec2::surroundings::GROUP_ID;
 use crate::runtime::together;
 
 /// Everywhere.
@@ -30,9 +31,6 @@ const RETURN_PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 
 /// What forges and mirrors listen on.
 const HTTPS: u16 = 443;
-
-/// How an id of a security group begins.
-const GROUP_ID: &str = "sg-";
 
 /// VPCs of one pool that are looked at, at most.
 const VPCS_MAX: usize = 8;
@@ -98,7 +96,9 @@ impl Ec2Provisioner {
         let acls = self.or_say(acls, &mut found).map(|acls| acls.network_acl_set.item);
         let tables = tables.unwrap_or_default();
         let acls = acls.unwrap_or_default();
-        found.extend(places.subnets.iter().flat_map(about_subnet));
+        found.extend(
+            places.subnets.iter().flat_map(|subnet| about_subnet(subnet, self.settings.ipv6)),
+        );
         for alike in self.alike(places, &tables, &acls) {
             let names = alike.names();
             let of_them: Vec<Finding> = about_route(&names, &alike)
@@ -107,13 +107,18 @@ impl Ec2Provisioner {
                 .collect();
             if of_them.is_empty() && !places.are_default {
                 let way = if alike.is_public { "a public address" } else { "a way out by NAT" };
-                found.extend(alike.subnets.iter().filter(|one| is_usable(one)).map(|subnet| {
-                    let Subnet { subnet_id, availability_zone: zone, .. } = subnet;
-                    let free = subnet.available_ip_address_count;
-                    let what =
-                        format!("{subnet_id} in {zone} has {free} free addresses, and {way}");
-                    Finding::good(what)
-                }));
+                found.extend(
+                    alike.subnets.iter().filter(|one| is_usable(one, self.settings.ipv6)).map(
+                        |subnet| {
+                            let Subnet { subnet_id, availability_zone: zone, .. } = subnet;
+                            let free = subnet.available_ip_address_count;
+                            let what = format!(
+                                "{subnet_id} in {zone} has {free} free addresses, and {way}"
+                            );
+                            Finding::good(what)
+                        },
+                    ),
+                );
             }
             found.extend(of_them);
         }
@@ -193,15 +198,15 @@ impl Ec2Provisioner {
     }
 }
 
-fn about_subnet(subnet: &Subnet) -> Vec<Finding> {
+fn about_subnet(subnet: &Subnet, has_ipv6: bool) -> Vec<Finding> {
     let (id, zone) = (&subnet.subnet_id, &subnet.availability_zone);
     let mut found = Vec::new();
-    if subnet.ipv6_native {
+    if subnet.ipv6_native && !has_ipv6 {
         found.push(Finding::bad(
             format!("{id} in {zone} has IPv6 alone, which instances are not asked for with"),
-            "name a subnet with IPv4",
+            "write ipv6 = true, where the master's url is one that IPv6 reaches, or name a subnet with IPv4",
         ));
-    } else if subnet.available_ip_address_count == 0 {
+    } else if subnet.available_ip_address_count == 0 && !subnet.ipv6_native {
         found.push(Finding::bad(
             format!("{id} in {zone} has no free address"),
             "name another subnet, or make room in this one",
@@ -210,8 +215,8 @@ fn about_subnet(subnet: &Subnet) -> Vec<Finding> {
     found
 }
 
-fn is_usable(subnet: &Subnet) -> bool {
-    about_subnet(subnet).is_empty()
+fn is_usable(subnet: &Subnet, has_ipv6: bool) -> bool {
+    about_subnet(subnet, has_ipv6).is_empty()
 }
 
 /// Subnets with the same ways in and out.

@@ -10,6 +10,7 @@ use crate::master::provisioner::ec2::Ec2Provisioner;
 use crate::master::provisioner::ec2::answers::Instance;
 use crate::master::provisioner::ec2::answers::InstancesPage;
 use crate::master::provisioner::ec2::belongings::SubnetPlace;
+use crate::master::provisioner::ec2::doctor::WOULD_WORK;
 use crate::master::provisioner::ec2::error::CallError;
 use crate::master::provisioner::ec2::error::ErrorClass;
 use crate::master::provisioner::ec2::instances_of;
@@ -17,9 +18,6 @@ use crate::master::provisioner::ec2::kept::KeptVolume;
 use crate::master::provisioner::ec2::query::Query;
 use crate::master::provisioner::ec2::run_instances;
 use crate::master::provisioner::ec2::surroundings::GROUP_ID;
-
-/// What EC2 answers a dry run that would have worked.
-const WOULD_WORK: &str = "DryRunOperation";
 
 /// The part of the policy that is about it.
 const POLICY: &str = "give the master's role or user the statements GiveWhatIsOurs and AddressesAndVolumes \
