@@ -275,6 +275,8 @@ fn row(name: &str) -> Option<Worker> {
         created_at: Timestamp(0),
         idle_since: None,
         ended_at: None,
+        taken_at: None,
+        notice: None,
     })
 }
 

@@ -273,6 +273,7 @@ fn master() -> &'static Master {
                 pools: Vec::new(),
                 token_hash: hash.as_ref().try_into().expect("SHA-256 has 32 bytes"),
                 cookie_key: [7; 32],
+                daily_budget: None,
                 pipeline_schema: "{}".into(),
             },
             store: Store::open(scratch.path()).expect("a store"),
