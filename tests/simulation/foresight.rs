@@ -1,8 +1,9 @@
-//! What must hold of looking ahead: who is said to have been started early is there and has served nothing,
+//! What must hold of looking ahead: who is said to have been started early is there and has not served since,
 //! and each of them is counted once, as right or as wrong.
 
 use busybee::master::domain::decision::Record;
 use busybee::master::domain::forecast::PoolForecast;
+use busybee::model::status::WorkerFate;
 use busybee::model::status::WorkerStatus;
 
 use crate::disk::Disk;
@@ -35,7 +36,8 @@ pub(crate) fn ahead_is_true(disk: &Disk) {
     for pool in disk.pool_forecasts.values() {
         for name in &pool.ahead {
             let worker = disk.workers.get(name).unwrap_or_else(|| panic!("{name} is on no disk"));
-            assert_eq!(worker.jobs_given, 0, "{name} has served: it is no forecast any more");
+            assert!(worker.attempt.is_none(), "{name} serves: it is no forecast any more");
+            assert_ne!(worker.fate, WorkerFate::Rests, "{name} rests, and is not counted");
             assert_ne!(worker.status, WorkerStatus::Gone, "{name} is gone, and not counted");
         }
     }

@@ -107,12 +107,15 @@ impl IdleWorkers {
 }
 
 impl Coordinator {
-    /// Sets the time at which the next of a pool's idle workers ends, as things stand.
+    /// Ends those that have idled for long enough as things stand now, or sets the time at which the next
+    /// of a pool's idle workers ends.
     pub(super) fn plan_idle_end(&mut self, name: &PoolName) {
         let ends_at = self.next_idle_end(name).map(|(at, _)| at);
         // Who is kept for a job that is foreseen is looked at again when that is late.
         let look_at = self.wanted_soon(name).1;
         match ends_at.into_iter().chain(look_at).min() {
+            // What it was kept for is not foreseen any more.
+            Some(at) if at <= self.now => self.end_idle(name),
             Some(at) => self.timers.set(Timer::Idle(name.clone()), at),
             None => self.timers.clear(&Timer::Idle(name.clone())),
         }

@@ -162,7 +162,9 @@ impl Coordinator {
         let instance = &live.instance;
         let is_exact = self.pools.get(&instance.pool);
         let is_exact = is_exact.is_some_and(|pool| pool.settings.provisioner.absence_is_proof());
-        let known_since = instance.accepted_at.unwrap_or(instance.requested_at);
+        // What was given up before it was accepted may have come to be until then.
+        let known_since = instance.accepted_at.or(instance.ending_at);
+        let known_since = known_since.unwrap_or(instance.requested_at);
         if known_since >= asked_at {
             return; // Asked before it could be there.
         }
@@ -184,6 +186,7 @@ mod tests {
     use crate::master::domain::decision::Record;
     use crate::master::domain::event::EndCause;
     use crate::master::domain::event::Event;
+    use crate::master::domain::event::Request;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
     use crate::master::domain::settings::PoolSettings;
@@ -298,6 +301,24 @@ mod tests {
     fn where_a_listing_is_exact_a_missing_machine_is_gone() {
         let (mut rig, instance, _) = launched();
         rig.accept(instance);
+        rig.wait(1);
+        listed(&mut rig, Vec::new());
+        assert!(row_of(&rig, instance).status.is_final());
+    }
+
+    // Found by the simulation: a machine more than the pool may have.
+    #[test]
+    fn a_listing_from_before_a_launch_was_given_up_says_nothing_of_what_it_came_to() {
+        let (mut rig, instance, _) = launched();
+        let (request, what) = ("request".to_owned(), "a machine".to_owned());
+        rig.say(Event::LaunchPrepared { instance, request, what, price_per_hour: None });
+        rig.wait(5);
+        let asked_at = rig.now;
+        rig.wait(5);
+        let worker = row_of(&rig, instance).worker;
+        rig.ask(Request::StopWorker(worker));
+        rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines: Vec::new() });
+        assert_eq!(row_of(&rig, instance).status, InstanceStatus::Terminating);
         rig.wait(1);
         listed(&mut rig, Vec::new());
         assert!(row_of(&rig, instance).status.is_final());
