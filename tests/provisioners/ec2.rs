@@ -255,8 +255,8 @@ async fn a_launch_has_the_price_of_its_market_and_what_the_admin_says_goes_first
         (Market::OnDemand, None, Prices::default(), 20_800),
         (Market::OnDemand, None, own.clone(), 25_000),
         // What the stand-in sells everything for.
-        (Market::Spot, None, own.clone(), 10),
-        (Market::Spot, Some("0.000005"), own, 5),
+        (Market::Spot, None, own.clone(), 3_300),
+        (Market::Spot, Some("0.0005"), own, 500),
     ] {
         let max_price = max_price.map(str::to_owned);
         let settings = Ec2Settings { market, max_price, prices, ..settings() };
