@@ -281,7 +281,7 @@ jobs:
   flood:
     checkout: false
     timeout: 20m
-    steps: [{ name: flood, run: 'echo begin; yes \"a line of which there are far too many\" | head -c 1200000000; echo end' }]
+    steps: [{ name: flood, run: 'echo begin; yes \"a line of which there are far too many\" | head -n 30769231; echo end' }]
 ";
     let house = House::open(&Plan { pipeline: FLOOD, pool: POOL });
     let master = memory_kib(house.master_pid(), "VmHWM");
