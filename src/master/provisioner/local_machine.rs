@@ -153,20 +153,23 @@ fn wait(user_data: u32, signals: &std::os::fd::OwnedFd, lifetime: Duration) {
                 return;
             }
         }
-        if reap().contains(&user_data) {
+        if reap().0.contains(&user_data) {
             return;
         }
     }
 }
 
-/// Reaps every child that has ended.
-fn reap() -> Vec<u32> {
+/// Reaps every child that has ended: who they were, and whether any is left.
+fn reap() -> (Vec<u32>, bool) {
     let mut ended = Vec::new();
-    while let Ok(Some((pid, _status))) = rustix::process::wait(rustix::process::WaitOptions::NOHANG)
-    {
-        ended.extend(u32::try_from(pid.as_raw_nonzero().get()));
+    loop {
+        match rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
+            Ok(Some((pid, _status))) => ended.extend(u32::try_from(pid.as_raw_nonzero().get())),
+            Ok(None) => return (ended, true),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_there_is_none) => return (ended, false),
+        }
     }
-    ended
 }
 
 /// TERM, a grace, then KILL, until nothing is left below this process.
@@ -175,13 +178,14 @@ fn end_all_below() {
     process_tree::signal_all(&process_tree::descendants(this), Signal::TERM);
     let started = clock::monotonic();
     for _ in 0..KILL_ROUNDS_MAX {
-        reap();
-        let left = process_tree::descendants(this);
-        if left.is_empty() {
+        // Whatever is left below a subreaper has a child of it above. A walk through `/proc` may miss one
+        // whose parent ends meanwhile, so it says whom to end, and not that nobody is there.
+        let (_ended, is_any_left) = reap();
+        if !is_any_left {
             return;
         }
         if clock::monotonic().saturating_sub(started) > TERM_GRACE {
-            process_tree::signal_all(&left, Signal::KILL);
+            process_tree::signal_all(&process_tree::descendants(this), Signal::KILL);
         }
         let pause =
             rustix::event::Timespec { tv_sec: 0, tv_nsec: REAP_EVERY.subsec_nanos().into() };
