@@ -42,8 +42,13 @@ fn launch() -> LaunchId {
 
 /// Whether the process whose id stands in `file` is alive (and no zombie).
 fn lives(file: &Path) -> bool {
-    let pid = std::fs::read_to_string(file).unwrap_or_default();
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    // Without a number `/proc//stat` would be read, which is always there.
+    let Some(pid) =
+        std::fs::read_to_string(file).ok().and_then(|pid| pid.trim().parse::<u32>().ok())
+    else {
+        return false;
+    };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !stat.is_empty() && !stat.contains(") Z ")
 }
 

@@ -198,6 +198,8 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Whether a process lives (a zombie does not).
 pub(crate) fn lives(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    // Without a number `/proc//stat` would be read, which is always there.
+    let Ok(pid) = pid.trim().parse::<u32>() else { return false };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !stat.is_empty() && !stat.contains(") Z ")
 }
