@@ -49,13 +49,17 @@ impl Coordinator {
 
     /// A machine has become a ready worker for the first time.
     pub(super) fn learn_boot(&mut self, id: InstanceId) {
-        let Some(row) = self.instances.get(&id).map(|live| &live.instance) else { return };
-        if !self.look_ahead.is_wanted || row.ready_at.is_some() {
+        let row = self.instances.get(&id).map(|live| &live.instance);
+        let Some(row) = row.filter(|row| row.ready_at.is_none()) else { return };
+        let took = self.now.since(row.requested_at);
+        if let Some(pool) = self.pools.get_mut(&row.pool) {
+            pool.note_boot(took);
+        }
+        if !self.look_ahead.is_wanted {
             return;
         }
-        let took = forecast::ms(self.now.since(row.requested_at));
         let pool = self.look_ahead.pool(&row.pool);
-        pool.boot_ms = pool.boot_ms.with(took);
+        pool.boot_ms = pool.boot_ms.with(forecast::ms(took));
         let pool = pool.clone();
         self.remember(Record::PoolForecast(pool));
     }

@@ -175,12 +175,6 @@ impl Coordinator {
             return;
         };
         if let Some(instance) = instance {
-            let row = self.instances.get(&instance).map(|live| &live.instance);
-            let is_first = row.filter(|row| row.ready_at.is_none());
-            let took = is_first.map(|row| self.now.since(row.requested_at));
-            if let Some((pool, took)) = self.pools.get_mut(&pool).zip(took) {
-                pool.note_boot(took);
-            }
             self.learn_boot(instance);
             self.change_instance(instance, |instance, now| {
                 instance.ready_at = instance.ready_at.or(Some(now));
