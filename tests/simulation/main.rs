@@ -22,6 +22,7 @@ mod logs;
 mod master;
 mod people;
 mod planted;
+mod power;
 mod runner;
 mod shipping;
 mod supervisors;
