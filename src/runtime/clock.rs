@@ -12,8 +12,8 @@ pub fn now() -> Timestamp {
     Timestamp(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
-/// Time since an arbitrary start that never steps back; it does not count time asleep.
-/// All processes of one machine share it.
+/// Time since the machine's boot (clock_gettime(2), CLOCK_MONOTONIC on Linux): never steps back, and does not
+/// count time asleep. All processes of one machine share it.
 pub fn monotonic() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);

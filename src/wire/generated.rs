@@ -233,6 +233,9 @@ pub struct Inventory {
     /// The attempts whose files it holds; at most 1000.
     #[prost(message, repeated, tag = "2")]
     pub attempts: ::prost::alloc::vec::Vec<InventoryItem>,
+    /// For how long its machine has been up; milliseconds. 0: it does not say.
+    #[prost(uint64, tag = "3")]
+    pub up_ms: u64,
 }
 /// An attempt whose files an agent holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

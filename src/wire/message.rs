@@ -185,6 +185,8 @@ pub struct Inventory {
     pub bootstrapped: bool,
     /// The attempts whose files it holds.
     pub attempts: Vec<InventoryItem>,
+    /// For how long its machine has been up; zero: it does not say.
+    pub up: Duration,
 }
 
 /// An attempt whose files an agent holds.

@@ -1,7 +1,9 @@
 //! Bad weather: many builds over a few instances, while calls to EC2 go wrong by chance, instances are taken
-//! away, and the master is killed. In the end there is nothing, and the ledger explains it to the second.
+//! away, and the master is killed. In the end there is nothing, and the ledger explains it: to the second where
+//! somebody knew the second.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 use serde_json::json;
@@ -23,9 +25,13 @@ const KILLS: u64 = 3;
 /// How many instances are taken away.
 const TAKEN: u64 = 3;
 
-/// How much later than the rig a ledger may know that a machine runs, or is gone: it knows what lists say, those
-/// are read every five seconds while something moves, two of them lag, and one that fails is made again.
-const LATE_MS_MAX: i64 = 25_000;
+/// How far from the rig's own log a ledger may be where EC2 or the machine itself has told the moment: both have
+/// whole seconds, and a machine's first word takes a moment on its way.
+const TOLD_MS_MAX: i64 = 2_000;
+
+/// The same where nobody told it: it knows what lists say, those are read every five seconds while something
+/// moves, two of them lag, and one that fails is made again; on a busy computer twice as long.
+const SEEN_MS_MAX: i64 = 50_000;
 
 const POOL: &str =
     "max_instances = 4\nidle_timeout = \"5s\"\nboot_timeout = \"1m\"\nreconnect_grace = \"20s\"";
@@ -86,7 +92,7 @@ fn build_them(house: &mut House, dice: &mut Dice) {
             return;
         }
         let took = busybee::runtime::clock::monotonic().saturating_sub(began);
-        assert!(took.as_secs() < 240, "{over} builds of {started} are over\n{}", house.story());
+        assert!(took.as_secs() < 900, "{over} builds of {started} are over\n{}", house.story());
         if started < BUILDS && started - over < AT_ONCE {
             // By its commit, so that no git is asked for each of them.
             let start = ["build", "start", "hello", "--ref", &commit, "--json"];
@@ -117,19 +123,35 @@ fn build_them(house: &mut House, dice: &mut Dice) {
     }
 }
 
+/// What the rig knows of a machine; milliseconds since 1970.
+struct Life {
+    up: i64,
+    /// When its end was asked for; of one that ended by itself: never.
+    asked: Option<i64>,
+    gone: Option<i64>,
+}
+
 /// When each machine came and went, as the rig has it.
-fn machines(log: &str) -> BTreeMap<String, (i64, Option<i64>)> {
-    let mut machines = BTreeMap::new();
+fn machines(log: &str) -> BTreeMap<String, Life> {
+    let mut machines: BTreeMap<String, Life> = BTreeMap::new();
+    // EC2 forgets who asked for an end that it brings about itself.
+    let mut outages = BTreeSet::new();
     for line in log.lines() {
         let event: Value = serde_json::from_str(line).expect("a line of JSON");
         let id = event["id"].as_str().unwrap_or_default().to_owned();
         let at = (event["t"].as_f64().unwrap_or(0.0) * 1000.0) as i64;
         match event["event"].as_str() {
             Some("boot") => {
-                machines.entry(id).or_insert((at, None));
+                machines.entry(id).or_insert(Life { up: at, asked: None, gone: None });
+            }
+            Some("outage" | "shut-itself-down") => {
+                outages.insert(id);
+            }
+            Some("asked-to-end") if !outages.contains(&id) => {
+                machines.entry(id).and_modify(|life| life.asked = life.asked.or(Some(at)));
             }
             Some("gone") => {
-                machines.entry(id).and_modify(|life| life.1 = Some(at));
+                machines.entry(id).and_modify(|life| life.gone = Some(at));
             }
             _ => {}
         }
@@ -144,12 +166,26 @@ fn workers(house: &House) -> BTreeMap<String, String> {
     instances.iter().map(|one| (text(&one["tags"]["Name"]), text(&one["id"]))).collect()
 }
 
+/// How far the ledger was from the rig's log at most: where the moment was told, and where it was seen.
+#[derive(Default)]
+struct Off {
+    told: i64,
+    seen: i64,
+}
+
+impl Off {
+    fn note(&mut self, is_told: bool, off: i64) {
+        let worst = if is_told { &mut self.told } else { &mut self.seen };
+        *worst = off.abs().max(*worst);
+    }
+}
+
 /// Every row is final and says why, its moments follow each other, what it bills is what lies between them, and
 /// it agrees with the rig's own log.
-fn ledger_is_whole(house: &House) -> i64 {
+fn ledger_is_whole(house: &House) -> Off {
     let log = house.rig().events();
     let (mut machines, workers) = (machines(&log), workers(house));
-    let mut latest = 0;
+    let mut off = Off::default();
     for row in house.ledger() {
         let why = row["why_ended"].as_str().unwrap_or_default();
         assert!(!why.is_empty(), "{row:#}\n{}", house.story());
@@ -164,28 +200,36 @@ fn ledger_is_whole(house: &House) -> i64 {
         ];
         let moments: Vec<i64> = moments.iter().filter_map(|name| millis(&row[*name])).collect();
         assert!(moments.is_sorted(), "{row:#}\n{}", house.story());
-        // In whole seconds begun: from its acceptance, or from when it was seen up.
-        let lasted = |from: &str| {
-            let span = millis(&row[from]).zip(millis(&row["ended_at"]));
-            span.map_or(0, |(from, to)| (to - from + 999) / 1000)
-        };
-        let spans = [lasted("accepted_at"), lasted("running_at")];
+        let run = &row["runs"][0];
+        let (started, ended) = (millis(&run["started_at"]), millis(&run["ended_at"]));
+        // In whole seconds begun.
+        let span = started.zip(ended).map_or(0, |(from, to)| (to - from + 999) / 1000);
         let billed = row["seconds"].as_i64().unwrap_or(-1);
-        let is_covered = spans.iter().any(|span| billed == *span || billed == 60.max(*span));
-        assert!(is_covered, "{billed} of {spans:?}: {row:#}\n{}", house.story());
+        let due = if started.is_some() { span.max(60) } else { 0 };
+        assert_eq!(billed, due, "{row:#}\n{}", house.story());
         let worker = row["worker"].as_str().unwrap_or_default();
         let machine = workers.get(worker).and_then(|id| machines.remove(id));
         // What had ended before its launch was answered is in a row that has failed, and was not waited for.
-        let Some((up, gone)) = machine.filter(|_| row["status"] != "failed") else { continue };
-        let ended = millis(&row["ended_at"]).expect("it has ended");
-        let off_end = ended - gone.expect("it is gone");
-        let off_start = millis(&row["running_at"]).map_or(0, |at| at - up);
-        println!("{}: seen up {off_start} ms late, gone {off_end} ms late: {why}", row["cloud_id"]);
-        assert!(off_start >= -1000 && off_end >= -1000, "{row:#}\n{}", house.story());
-        latest = latest.max(off_end).max(off_start);
+        let Some(life) = machine.filter(|_| row["status"] != "failed") else { continue };
+        let gone = life.gone.expect("it is gone");
+        let has_called = !row["contact_at"].is_null();
+        let off_start = started.map_or(0, |at| at - life.up);
+        let off_end = ended.expect("it has ended") - life.asked.unwrap_or(gone);
+        println!(
+            "{}: up {off_start} ms late ({}), over {off_end} ms late ({}): {why}",
+            row["cloud_id"],
+            if has_called { "told" } else { "seen" },
+            if life.asked.is_some() { "told" } else { "seen" },
+        );
+        off.note(has_called, off_start);
+        off.note(life.asked.is_some(), off_end);
+        let seen_gone = millis(&row["ended_at"]).expect("it has ended") - gone;
+        assert!(seen_gone >= -1000, "it was not gone yet: {row:#}\n{}", house.story());
+        off.note(false, seen_gone);
     }
-    assert!(machines.is_empty(), "in no row: {machines:?}\n{}", house.story());
-    latest
+    let left: Vec<&String> = machines.keys().collect();
+    assert!(left.is_empty(), "in no row: {left:?}\n{}", house.story());
+    off
 }
 
 #[test]
@@ -208,14 +252,18 @@ fn thirty_builds_in_bad_weather_leave_nothing_behind_and_a_ledger_that_is_whole(
         }
         house.everything_has_ended(180);
         house.rig().nothing_runs();
-        let latest = ledger_is_whole(&house);
+        let off = ledger_is_whole(&house);
         let took = busybee::runtime::clock::monotonic().saturating_sub(began);
         println!(
-            "seed {seed}: {BUILDS} builds, {} launches, {KILLS} kills in {} s; the ledger is at most {latest} ms late",
+            "seed {seed}: {BUILDS} builds, {} launches, {KILLS} kills in {} s; the ledger is at most {} ms off \
+             where the moment was told, and {} ms late where it was seen",
             house.ledger().len(),
             took.as_secs(),
+            off.told,
+            off.seen,
         );
-        assert!(latest <= LATE_MS_MAX, "{latest} ms\n{}", house.story());
+        assert!(off.told <= TOLD_MS_MAX, "{} ms\n{}", off.told, house.story());
+        assert!(off.seen <= SEEN_MS_MAX, "{} ms\n{}", off.seen, house.story());
         house.close();
     }
 }

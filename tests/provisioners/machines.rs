@@ -175,8 +175,9 @@ impl Machines {
                     .map(|(attempt, at)| InventoryItem { attempt: *attempt, finished: *at <= now });
                 let attempts = attempts.collect();
                 let bootstrapped = false;
+                let up = Duration::ZERO;
                 let inventory =
-                    AgentEvent::Inventory { worker, connection, bootstrapped, attempts };
+                    AgentEvent::Inventory { worker, connection, bootstrapped, attempts, up };
                 return Some(Event::Agent(inventory));
             }
             Answer::CallAgain(_) => {

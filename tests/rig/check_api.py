@@ -1,5 +1,6 @@
 """What the provisioner believes about EC2's answers, tried on moto with the rig's corrections."""
 import os
+import re
 
 from cloud import check, eventually, same
 from ec2rig.tools import RUN
@@ -32,6 +33,8 @@ def kept(cloud):
     same("an end by the API takes its time", cloud.state(id), "shutting-down")
     eventually("and comes", lambda: cloud.state(id) == "terminated")
     same("with its reason", cloud.find(id)["StateReason"]["Code"], "Client.UserInitiatedShutdown")
+    words = cloud.find(id)["StateTransitionReason"]
+    check("and when it was asked for", re.fullmatch(r"User initiated \(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d GMT\)", words))
 
 
 def tokens(cloud, id):

@@ -204,6 +204,7 @@ pub fn instance(id: u64, worker: &str, status: InstanceStatus, at: Timestamp) ->
             started_at: after(2),
             ready_at: after(19),
             ended_at: is_over.then(|| Timestamp(at.0 + 684 * S)),
+            start: None,
         }],
     }
 }

@@ -228,6 +228,7 @@ impl World {
                 launch: launch.clone(),
                 state,
                 started: Some(machine.starts(as_of).to_string()),
+                asked_to_end_at: None,
                 reason: machine.reason.clone().filter(|_| state == MachineState::Ended),
                 cause: match state {
                     MachineState::Ended => machine.cause,

@@ -303,7 +303,7 @@ impl Agent {
         }
         self.attempts.tell_again();
         let attempts = self.attempts.inventory();
-        let inventory = FromAgent::Inventory(Inventory { bootstrapped, attempts });
+        let inventory = FromAgent::Inventory(Inventory { bootstrapped, attempts, up: now });
         let heartbeat = Action::Heartbeat(self.pulse.beat(now));
         actions.extend([Action::Send(inventory), Action::ShipLogs, heartbeat]);
         actions.extend(self.interruption(now));

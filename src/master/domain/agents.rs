@@ -1,5 +1,7 @@
 //! What comes from agents: inventories, word about bootstrap scripts and attempts, farewells.
 
+use std::time::Duration;
+
 use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::ToAgent;
 use crate::master::domain::entities::AttemptState;
@@ -19,8 +21,9 @@ impl Coordinator {
             AgentEvent::Hello { reply, worker, connection, hello } => {
                 self.hello(reply, &worker, connection, hello);
             }
-            AgentEvent::Inventory { worker, connection, bootstrapped, attempts } => {
+            AgentEvent::Inventory { worker, connection, bootstrapped, attempts, up } => {
                 if self.is_current(&worker, connection) {
+                    self.came_up(&worker, up);
                     self.inventory(&worker, bootstrapped, &attempts);
                 }
             }
@@ -70,6 +73,17 @@ impl Coordinator {
 
     fn is_current(&self, worker: &WorkerName, connection: ConnectionId) -> bool {
         self.workers.get(worker).is_some_and(|live| live.connection == Some(connection))
+    }
+
+    /// Its machine has been up for so long, by its own clock.
+    fn came_up(&mut self, name: &WorkerName, up: Duration) {
+        let instance = self.workers.get(name).and_then(|live| live.worker.instance);
+        let run = instance.and_then(|id| self.instances.get(&id)?.instance.runs.last());
+        let Some(started_at) = run.and_then(|run| run.started_at) else { return };
+        let since = self.now - up;
+        if let Some(id) = instance.filter(|_| !up.is_zero() && since < started_at) {
+            self.change_instance(id, |instance, _| instance.run_begins(since));
+        }
     }
 
     fn inventory(&mut self, name: &WorkerName, bootstrapped: bool, items: &[InventoryItem]) {

@@ -81,6 +81,7 @@ pub(super) mod tests {
                 started_at: Some(accepted_at),
                 ready_at: None,
                 ended_at: None,
+                start: None,
             }],
         }
     }

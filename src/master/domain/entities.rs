@@ -293,12 +293,15 @@ pub struct Instance {
 pub struct InstanceRun {
     /// When it was asked for.
     pub asked_at: Timestamp,
-    /// When the machine was first seen up.
+    /// When the machine came up: when it says that it did, or else was first seen up.
     pub started_at: Option<Timestamp>,
     /// When its worker was ready for jobs.
     pub ready_at: Option<Timestamp>,
-    /// When it was first seen not to run any more; of one that never ran: when that was given up.
+    /// When it was asked to end or to stop, if its provisioner says so, or else was first seen not to run any more;
+    /// of one that never ran: when that was given up.
     pub ended_at: Option<Timestamp>,
+    /// What its provisioner calls this start; nothing: no listing has shown it yet.
+    pub start: Option<String>,
 }
 
 /// What is remembered of a pool.

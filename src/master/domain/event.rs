@@ -165,6 +165,8 @@ pub struct Machine {
     pub state: MachineState,
     /// When it was last started, in the provisioner's words: other words mean another start.
     pub started: Option<String>,
+    /// When somebody last asked it to stop or to end, if the provisioner says so: by its clock, in whole seconds.
+    pub asked_to_end_at: Option<Timestamp>,
     /// Why it is so, in the provisioner's words, where it is not as it should be.
     pub reason: Option<String>,
     /// Who or what ended it, where it has ended.
@@ -326,6 +328,8 @@ pub enum AgentEvent {
         bootstrapped: bool,
         /// The attempts whose files it holds.
         attempts: Vec<InventoryItem>,
+        /// For how long its machine has been up; zero: it does not say.
+        up: Duration,
     },
     /// An agent's regular word. Changes memory, not disk.
     Heartbeat {

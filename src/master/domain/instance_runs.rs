@@ -38,10 +38,11 @@ impl Instance {
         self.runs.len() > 1
     }
 
-    /// It is up.
-    pub(super) fn run_begins(&mut self, now: Timestamp) {
+    /// It is up, at this moment at the latest.
+    pub(super) fn run_begins(&mut self, at: Timestamp) {
         if let Some(run) = self.runs.last_mut().filter(|run| run.ended_at.is_none()) {
-            run.started_at = run.started_at.or(Some(now));
+            let at = at.max(self.accepted_at.unwrap_or(at)).max(run.asked_at);
+            run.started_at = Some(run.started_at.map_or(at, |known| known.min(at)));
         }
     }
 
@@ -54,16 +55,35 @@ impl Instance {
 
     /// It does not run any more.
     pub(super) fn run_ends(&mut self, now: Timestamp) {
+        self.run_ended(now, None);
+    }
+
+    /// The same, where it may be known since when: by another clock, which is believed within what we saw.
+    pub(super) fn run_ended(&mut self, now: Timestamp, since: Option<Timestamp>) {
         if let Some(run) = self.runs.last_mut() {
-            run.ended_at = run.ended_at.or(Some(now));
+            let earliest = run.started_at.unwrap_or(run.asked_at);
+            let at = since.map_or(now, |at| at.max(earliest).min(now));
+            run.ended_at = run.ended_at.or(Some(at));
         }
+    }
+
+    /// Which start of the machine a listing shows.
+    pub(super) fn run_is_called(&mut self, start: &str) {
+        if let Some(run) = self.runs.last_mut() {
+            run.start = Some(start.to_owned());
+        }
+    }
+
+    /// What the start before its present one was called.
+    pub(super) fn start_before(&self) -> Option<&str> {
+        self.runs.iter().rev().nth(1)?.start.as_deref()
     }
 }
 
 impl InstanceRun {
     /// One that was just asked for.
     pub(super) fn asked(now: Timestamp) -> InstanceRun {
-        InstanceRun { asked_at: now, started_at: None, ready_at: None, ended_at: None }
+        InstanceRun { asked_at: now, started_at: None, ready_at: None, ended_at: None, start: None }
     }
 
     /// For how long it had run at this moment; nothing: it had not begun to.
@@ -80,8 +100,6 @@ fn secs_begun(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::master::domain::decision::Record;
-    use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
 
     fn run(started: Option<u64>, ended: Option<u64>) -> InstanceRun {
@@ -91,18 +109,43 @@ mod tests {
             started_at: started.map(at),
             ready_at: None,
             ended_at: ended.map(at),
+            start: None,
         }
     }
 
     #[test]
+    fn an_end_is_as_early_as_its_provisioner_says_but_not_before_the_start_or_after_we_saw_it() {
+        let launched = Rig::launched_row();
+        let check = |since: Option<u64>, expected: u64| {
+            let runs = vec![run(Some(10), None)];
+            let mut row = Instance { runs, ..launched.clone() };
+            row.run_ended(Timestamp(30_000), since.map(|secs| Timestamp(secs * 1000)));
+            assert_eq!(row.runs[0].ended_at, Some(Timestamp(expected * 1000)), "{since:?}");
+        };
+        check(None, 30);
+        check(Some(25), 25);
+        check(Some(5), 10);
+        check(Some(31), 30);
+    }
+
+    #[test]
+    fn a_run_begins_when_the_machine_says_but_not_before_it_was_accepted() {
+        let launched = Rig::launched_row();
+        let check = |said: u64, expected: u64| {
+            let runs = vec![run(Some(20), None)];
+            let accepted_at = Some(Timestamp(12_000));
+            let mut row = Instance { runs, accepted_at, ..launched.clone() };
+            row.run_begins(Timestamp(said * 1000));
+            assert_eq!(row.runs[0].started_at, Some(Timestamp(expected * 1000)), "{said}");
+        };
+        check(15, 15);
+        check(5, 12);
+        check(25, 20);
+    }
+
+    #[test]
     fn each_start_is_billed_by_the_second_and_for_a_minute_at_least() {
-        let mut rig = Rig::new(vec![rig::pool("linux")]);
-        rig.build("app", vec![rig::job("test", &[])]);
-        let row = rig.written.iter().find_map(|record| match record {
-            Record::Instance(row) => Some(row.clone()),
-            _ => None,
-        });
-        let row = row.expect("it was asked for");
+        let row = Rig::launched_row();
         let check = |runs: Vec<InstanceRun>, kind: ProvisionerKind, expected: u64| {
             let row = Instance { runs, ..row.clone() };
             assert_eq!(row.billed_secs(kind, Timestamp(1_000_500)), expected, "{:?}", row.runs);

@@ -38,15 +38,12 @@ pub(super) struct LiveInstance {
     pub(super) is_distrusted: bool,
     /// Whether its provisioner will not end it, and a person was told.
     pub(super) is_end_refused: bool,
-    /// What its last start was called when it was last seen, and what the one before its present one.
-    pub(super) started: (Option<String>, Option<String>),
 }
 
 impl LiveInstance {
     pub(super) fn new(instance: Instance) -> LiveInstance {
-        let (misses, tries, started) = (0, 0, (None, None));
         let (is_distrusted, is_end_refused) = (false, false);
-        LiveInstance { instance, misses, tries, is_distrusted, is_end_refused, started }
+        LiveInstance { instance, misses: 0, tries: 0, is_distrusted, is_end_refused }
     }
 }
 
@@ -302,7 +299,6 @@ mod tests {
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
     use crate::master::domain::settings::PoolSettings;
-    use crate::model::ids::CloudId;
     use crate::model::status::JobStatus;
 
     #[test]
@@ -410,14 +406,8 @@ mod tests {
             let mut rig = Rig::new(vec![rig::pool("linux")]);
             rig.build("app", vec![rig::job("test", &[])]);
             let (instance, _, _) = rig.arrive();
-            let machine = Machine {
-                started: None,
-                cloud_id: CloudId::from("i-1"),
-                launch: rig.launch_of(instance),
-                state: MachineState::Stopped,
-                reason,
-                cause,
-            };
+            let running = rig::machine("i-1", &rig.launch_of(instance));
+            let machine = Machine { state: MachineState::Stopped, reason, cause, ..running };
             rig.wait(1);
             let asked_at = rig.now;
             rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines: vec![machine] });

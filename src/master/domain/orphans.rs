@@ -116,24 +116,15 @@ fn row_of(launch: &LaunchId) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::master::domain::event::EndCause;
     use crate::master::domain::event::Event;
     use crate::master::domain::event::MachineState;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
-    use crate::model::ids::CloudId;
 
     fn listed(rig: &mut Rig, pool: &str, launch: &LaunchId, state: MachineState) {
         let asked_at = rig.now;
         rig.wait(1);
-        let machine = Machine {
-            started: None,
-            cloud_id: CloudId::from("i-7"),
-            launch: launch.clone(),
-            state,
-            reason: None,
-            cause: EndCause::Unknown,
-        };
+        let machine = Machine { state, ..rig::machine("i-7", launch) };
         rig.say(Event::CloudListed { pool: pool.into(), asked_at, machines: vec![machine] });
     }
 
@@ -173,15 +164,7 @@ mod tests {
         rig.wait(1);
         rig.say(Event::InstanceEnded { instance, sentence: None });
         let n_rows = rows(&rig).len();
-        let stale = Machine {
-            started: None,
-            cloud_id: CloudId::from("i-7"),
-            launch: launch.clone(),
-            state: MachineState::Running,
-            reason: None,
-            cause: EndCause::Unknown,
-        };
-        let machines = vec![stale];
+        let machines = vec![rig::machine("i-7", &launch)];
         rig.say(Event::CloudListed { pool: "linux".into(), asked_at: before, machines });
         assert!(!is_ended(&rig));
         rig.wait(1);

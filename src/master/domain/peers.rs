@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Record;
-use crate::master::domain::event::EndCause;
 use crate::master::domain::event::Event;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::event::Machine;
@@ -43,15 +42,7 @@ fn listed(rig: &mut Rig, machines: Vec<Machine>) {
 }
 
 fn machine(launch: &LaunchId, state: MachineState) -> Machine {
-    let cloud_id = CloudId::from("i-7");
-    Machine {
-        cloud_id,
-        launch: launch.clone(),
-        state,
-        started: None,
-        reason: None,
-        cause: EndCause::Unknown,
-    }
+    Machine { state, ..rig::machine("i-7", launch) }
 }
 
 /// buildomat's factory took a machine that was not listed yet for one that had failed.

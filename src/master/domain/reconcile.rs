@@ -125,7 +125,7 @@ impl Coordinator {
                 }),
             InstanceStatus::Stopped => self.seen_up_though_stopped(id, asked_at),
             InstanceStatus::Terminating if state == MachineState::Ending => {
-                self.seen_ending(id);
+                self.seen_ending(id, machine.asked_to_end_at);
             }
             InstanceStatus::Requested
             | InstanceStatus::Pending
@@ -138,11 +138,11 @@ impl Coordinator {
     }
 
     /// What is shutting down is not paid for any more.
-    fn seen_ending(&mut self, id: InstanceId) {
+    fn seen_ending(&mut self, id: InstanceId, since: Option<Timestamp>) {
         let live = self.instances.get(&id);
         let runs = |row: &Instance| row.runs.last().is_some_and(|run| run.ended_at.is_none());
         if live.is_some_and(|live| runs(&live.instance)) {
-            self.change_instance(id, |instance, now| instance.run_ends(now));
+            self.change_instance(id, |instance, now| instance.run_ended(now, since));
         }
     }
 
@@ -151,6 +151,8 @@ impl Coordinator {
         let live = self.instances.get(&id);
         let accepted = live.and_then(|live| live.instance.accepted_at);
         if accepted.is_some_and(|at| at < asked_at) {
+            let since = machine.asked_to_end_at;
+            self.change_instance(id, |instance, now| instance.run_ended(now, since));
             self.instance_ended_by(id, machine.reason.as_deref(), machine.cause);
         } else {
             self.missing(id, asked_at);
@@ -184,7 +186,6 @@ impl Coordinator {
 mod tests {
     use super::*;
     use crate::master::domain::decision::Record;
-    use crate::master::domain::event::EndCause;
     use crate::master::domain::event::Event;
     use crate::master::domain::event::Request;
     use crate::master::domain::rig;
@@ -202,14 +203,7 @@ mod tests {
 
     fn machine(launch: &LaunchId, alive: bool) -> Machine {
         let state = if alive { MachineState::Running } else { MachineState::Ended };
-        Machine {
-            cloud_id: CloudId::from("i-1"),
-            launch: launch.clone(),
-            state,
-            started: None,
-            reason: None,
-            cause: EndCause::Unknown,
-        }
+        Machine { state, ..rig::machine("i-1", launch) }
     }
 
     /// The newest row of the ledger.

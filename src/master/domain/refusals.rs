@@ -241,7 +241,6 @@ mod tests {
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
     use crate::master::domain::settings::PoolSettings;
-    use crate::model::ids::CloudId;
     use crate::model::ids::InstanceId;
     use crate::model::status::InstanceStatus;
 
@@ -288,14 +287,9 @@ mod tests {
         let launch = rig.launch_of(instance);
         rig.accept(instance);
         rig.wait(5);
-        let machine = Machine {
-            started: None,
-            cloud_id: CloudId(format!("i-{instance}")),
-            launch,
-            state: MachineState::Ended,
-            reason: Some(format!("EC2 ended it: {cause:?}")),
-            cause,
-        };
+        let running = rig::machine(&format!("i-{instance}"), &launch);
+        let reason = Some(format!("EC2 ended it: {cause:?}"));
+        let machine = Machine { state: MachineState::Ended, reason, cause, ..running };
         let asked_at = rig.now;
         rig.wait(1);
         rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines: vec![machine] });
@@ -436,14 +430,9 @@ mod tests {
         rig.build("app", vec![rig::job("test", &[])]);
         let (instance, launch, _) = rig.launches()[0].clone();
         rig.arrive();
-        let machine = Machine {
-            started: None,
-            cloud_id: CloudId(format!("i-{instance}")),
-            launch,
-            state: MachineState::Ended,
-            reason: None,
-            cause: EndCause::ByHand,
-        };
+        let running = rig::machine(&format!("i-{instance}"), &launch);
+        let (state, cause) = (MachineState::Ended, EndCause::ByHand);
+        let machine = Machine { state, cause, ..running };
         rig.wait(1);
         let asked_at = rig.now;
         rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines: vec![machine] });

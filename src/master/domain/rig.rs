@@ -92,6 +92,19 @@ pub(super) fn job(name: &str, needs: &[&str]) -> JobSpec {
 }
 
 /// What an agent that calls says of itself.
+/// A machine that runs, as a provisioner lists it.
+pub(super) fn machine(cloud_id: &str, launch: &LaunchId) -> Machine {
+    Machine {
+        cloud_id: cloud_id.into(),
+        launch: launch.clone(),
+        state: MachineState::Running,
+        started: None,
+        asked_to_end_at: None,
+        reason: None,
+        cause: EndCause::Unknown,
+    }
+}
+
 pub(super) fn hello(proof: Proof) -> AgentHello {
     AgentHello {
         proof,
@@ -120,6 +133,13 @@ pub(super) struct Rig {
 impl Rig {
     pub(super) fn new(pools: Vec<PoolSettings>) -> Rig {
         Rig::load(pools, Snapshot::default())
+    }
+
+    /// The row of a machine that was just asked for.
+    pub(super) fn launched_row() -> Instance {
+        let mut rig = Rig::new(vec![pool("linux")]);
+        rig.build("app", vec![job("test", &[])]);
+        rig.rows().pop().expect("it was asked for")
     }
 
     pub(super) fn load(pools: Vec<PoolSettings>, snapshot: Snapshot) -> Rig {
@@ -247,15 +267,8 @@ impl Rig {
         self.accept(instance);
         let row = self.row(instance);
         self.wait(1);
-        let machine = Machine {
-            cloud_id: CloudId(format!("i-{instance}")),
-            launch: row.launch,
-            state: MachineState::Running,
-            started: None,
-            reason: None,
-            cause: EndCause::Unknown,
-        };
-        let (pool, asked_at, machines) = (row.pool, self.now, vec![machine]);
+        let machines = vec![machine(&format!("i-{instance}"), &row.launch)];
+        let (pool, asked_at) = (row.pool, self.now);
         self.say(Event::CloudListed { pool, asked_at, machines });
     }
 
@@ -288,6 +301,7 @@ impl Rig {
             connection,
             bootstrapped: false,
             attempts: attempts.collect(),
+            up: Duration::ZERO,
         });
         connection
     }

@@ -168,8 +168,13 @@ impl Coordinator {
             return;
         }
         match (live.instance.status, machine.state) {
-            (InstanceStatus::Stopping, MachineState::Stopped) => self.has_stopped(id),
-            (InstanceStatus::Stopping, _) => self.change_instance(id, |row, now| row.run_ends(now)),
+            (InstanceStatus::Stopping, MachineState::Stopped) => {
+                self.has_stopped(id, machine.asked_to_end_at);
+            }
+            (InstanceStatus::Stopping, _) => {
+                let since = machine.asked_to_end_at;
+                self.change_instance(id, |row, now| row.run_ended(now, since));
+            }
             (InstanceStatus::Pending | InstanceStatus::Running, _) => {
                 let why = match (machine.cause, &machine.reason) {
                     (EndCause::Unknown | EndCause::ByHand | EndCause::Itself, _) | (_, None) => {
@@ -183,11 +188,11 @@ impl Coordinator {
         }
     }
 
-    fn has_stopped(&mut self, id: InstanceId) {
+    fn has_stopped(&mut self, id: InstanceId, since: Option<Timestamp>) {
         self.timers.clear(&Timer::Stop(id));
         self.change_instance(id, |row, now| {
             row.status = InstanceStatus::Stopped;
-            row.run_ends(now);
+            row.run_ended(now, since);
         });
         self.set_age_timer(id);
         self.hang_up_on_stopped(id);
@@ -222,14 +227,18 @@ impl Coordinator {
         asked_at: Timestamp,
         machine: &Machine,
     ) -> bool {
-        let Some(live) = self.instances.get_mut(&id) else { return false };
-        let is_stale = live.instance.is_started_again()
-            && match (&live.started.1, &machine.started) {
+        let Some(row) = self.instances.get(&id).map(|live| &live.instance) else { return false };
+        let is_stale = row.is_started_again()
+            && match (row.start_before(), &machine.started) {
                 (Some(before), Some(seen)) => before == seen,
-                _ => asked_at < live.instance.asked_at() + LISTING_LAG,
+                _ => asked_at < row.asked_at() + LISTING_LAG,
             };
-        if !is_stale && machine.started.is_some() {
-            live.started.0.clone_from(&machine.started);
+        let known = row.runs.last().and_then(|run| run.start.as_ref());
+        if let Some(seen) = &machine.started
+            && !is_stale
+            && known != Some(seen)
+        {
+            self.change_instance(id, |row, _| row.run_is_called(seen));
         }
         is_stale
     }
@@ -364,7 +373,6 @@ impl Coordinator {
         self.timers.clear(&Timer::StoppedTooLong(id));
         if let Some(live) = self.instances.get_mut(&id) {
             (live.tries, live.misses) = (0, 0);
-            live.started.1 = live.started.0.take();
         }
         self.change_instance(id, |row, now| {
             row.status = InstanceStatus::Requested;
@@ -389,7 +397,7 @@ impl Coordinator {
         match failure {
             LaunchFailure::Quota | LaunchFailure::Limit | LaunchFailure::Denied => {
                 self.rest(&worker);
-                self.has_stopped(id);
+                self.has_stopped(id, None);
                 match failure {
                     LaunchFailure::Denied => self.denied(&pool, why),
                     _ => self.limit_met(&pool, why),

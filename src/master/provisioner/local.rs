@@ -168,8 +168,16 @@ impl LocalProvisioner {
             }
             let state = if alive { MachineState::Running } else { MachineState::Ended };
             let (cloud_id, cause) = (cloud_id(&launch), EndCause::Unknown);
-            let (started, reason) = (None, None);
-            machines.push(Machine { cloud_id, launch, state, started, reason, cause });
+            let (started, asked_to_end_at, reason) = (None, None, None);
+            machines.push(Machine {
+                cloud_id,
+                launch,
+                state,
+                started,
+                asked_to_end_at,
+                reason,
+                cause,
+            });
         }
         Ok(machines)
     }

@@ -12,10 +12,10 @@ use crate::model::ids::InstanceId;
 /// Writes all of them: they are few, as each is a start of a machine.
 pub(super) fn write(connection: &Connection, instance: &Instance) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO instance_runs (instance, number, asked_at, started_at, ready_at, ended_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+        "INSERT INTO instance_runs (instance, number, asked_at, started_at, ready_at, ended_at, \
+         start) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
          ON CONFLICT (instance, number) DO UPDATE SET asked_at = ?3, started_at = ?4, \
-         ready_at = ?5, ended_at = ?6",
+         ready_at = ?5, ended_at = ?6, start = ?7",
     )?;
     for (number, run) in (1_u32..).zip(&instance.runs) {
         statement.execute(params![
@@ -25,6 +25,7 @@ pub(super) fn write(connection: &Connection, instance: &Instance) -> rusqlite::R
             columns::put_time_opt(run.started_at),
             columns::put_time_opt(run.ready_at),
             columns::put_time_opt(run.ended_at),
+            run.start,
         ])?;
     }
     Ok(())
@@ -46,5 +47,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<InstanceRun> {
         started_at: columns::time_opt(row, "started_at")?,
         ready_at: columns::time_opt(row, "ready_at")?,
         ended_at: columns::time_opt(row, "ended_at")?,
+        start: row.get("start")?,
     })
 }

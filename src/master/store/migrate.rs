@@ -21,6 +21,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_forecasts.sql"),
     include_str!("migrations/0008_seats.sql"),
     include_str!("migrations/0009_stop_and_start.sql"),
+    include_str!("migrations/0010_names_of_starts.sql"),
 ];
 
 /// Applies those of `migrations` that the file at `path` has not seen.

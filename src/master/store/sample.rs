@@ -195,12 +195,14 @@ pub(super) fn instance(id: u64, status: InstanceStatus) -> Instance {
                 started_at: Some(Timestamp(3)),
                 ready_at: Some(Timestamp(5)),
                 ended_at: Some(Timestamp(6)),
+                start: Some("2026-01-01T00:00:00Z".into()),
             },
             InstanceRun {
                 asked_at: Timestamp(6),
                 started_at: None,
                 ready_at: None,
                 ended_at: Some(Timestamp(7)),
+                start: None,
             },
         ],
     }

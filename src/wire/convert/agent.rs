@@ -145,6 +145,7 @@ fn inventory_to_proto(inventory: &Inventory) -> proto::Inventory {
     proto::Inventory {
         bootstrapped: inventory.bootstrapped,
         attempts: inventory.attempts.iter().map(item).collect(),
+        up_ms: ms(inventory.up),
     }
 }
 
@@ -158,7 +159,8 @@ fn inventory_from_proto(inventory: proto::Inventory) -> Result<Inventory, Protoc
     };
     let attempts: Result<Vec<InventoryItem>, ProtocolError> =
         inventory.attempts.into_iter().map(item).collect();
-    Ok(Inventory { bootstrapped: inventory.bootstrapped, attempts: attempts? })
+    let up = Duration::from_millis(inventory.up_ms);
+    Ok(Inventory { bootstrapped: inventory.bootstrapped, attempts: attempts?, up })
 }
 
 fn heartbeat_to_proto(heartbeat: &Heartbeat) -> proto::Heartbeat {

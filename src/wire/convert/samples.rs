@@ -86,6 +86,14 @@ pub(crate) fn of_agent() -> Vec<(&'static str, FromAgent)> {
             FromAgent::Inventory(Inventory {
                 bootstrapped: true,
                 attempts: vec![item(true), item(false)],
+                up: Duration::ZERO,
+            }),
+        ),
+        (
+            "inventory_up",
+            FromAgent::Inventory(Inventory {
+                up: Duration::from_millis(3500),
+                ..Inventory::default()
             }),
         ),
         (

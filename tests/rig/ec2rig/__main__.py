@@ -13,7 +13,7 @@ import urllib.request
 from . import api, authority, cgroups, front, metadata, names, network, paper, tools
 from .hypervisor import Hypervisor
 from .relay import Relay, registries
-from .tools import GATEWAY, HERE, HOST, IMAGES, REGION, RUN, VAR, log, read, sh
+from .tools import GATEWAY, HERE, HOST, IMAGES, NAME, REGION, RUN, VAR, log, read, sh
 
 UP_SECONDS = 60
 DOWN_SECONDS = 15
@@ -31,7 +31,7 @@ def up(given):
     exposed = [word for port in given.expose for word in ("--expose", str(port))]
     with open(f"{RUN}/rig.log", "ab") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "ec2rig", "serve", *(["--auth"] if given.auth else []), *exposed],
+            [sys.executable, "-m", "ec2rig", "serve", NAME, *(["--auth"] if given.auth else []), *exposed],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
     with open(f"{RUN}/pid", "w") as file:
         file.write(str(server.pid))
@@ -69,7 +69,7 @@ def serve(given):
     facts = {
         "endpoint": f"http://127.0.0.1:{port}", "control": f"http://127.0.0.1:{port}/rig",
         "endpoint_inside": f"http://{GATEWAY}:{port}", "region": REGION, "events": f"{RUN}/events.log",
-        "host": HOST, "gateway": GATEWAY, "registries": len(known),
+        "host": HOST, "gateway": GATEWAY, "namespace": tools.NAMESPACE, "registries": len(known),
         "images": {api.image_name(os.path.basename(folder)): id for id, folder in images.items()}}
     if auth:
         facts["auth"] = auth
@@ -105,13 +105,13 @@ def servers():
 
 
 def is_server(process):
-    """Of whichever RIG_VAR, if it is in this network: it has the names that ours would have."""
+    """Of our number and whichever RIG_VAR, if it is in this network: it has the names that ours would have."""
     def network_of(process):
         try:
             return os.readlink(f"/proc/{process}/ns/net")
         except OSError:
             return None
-    is_one = "-m\0ec2rig\0serve\0" in read(f"/proc/{process}/cmdline")
+    is_one = f"-m\0ec2rig\0serve\0{NAME}\0" in read(f"/proc/{process}/cmdline")
     return is_one and network_of(process) == network_of("self")
 
 
@@ -148,7 +148,7 @@ def left_over(given):
         print("\n".join(found))
         sys.exit(1 if found else 0)
     found = [f"namespace {name}" for name in network.namespaces()]
-    found += [f"link {line}" for line in sh("ip", "-br", "link").stdout.splitlines() if "ec2r" in line]
+    found += [f"link {name}" for name in network.links() if name == tools.HOST_LINK]
     found += [f"mount {line}" for line in read("/proc/mounts").splitlines() if f"{RUN}/" in line]
     found += [f"cgroup {folder}" for folder in cgroups.folders() if os.path.isdir(folder)]
     for process in filter(str.isdigit, os.listdir("/proc")):
@@ -246,6 +246,8 @@ def main():
 
     for name, work in (("up", up), ("serve", serve)):
         made = command(name, work, "bring it up; prints JSON" if name == "up" else argparse.SUPPRESS)
+        if name == "serve":
+            made.add_argument("name", help="by which `down` knows this process for its own")
         made.add_argument("--image", action="append", help="build this image first; default: bookworm")
         made.add_argument("--expose", type=int, action="append", default=[], help="a port of this host's loopback")
         made.add_argument("--auth", action="store_true", help="check signatures and policies")

@@ -9,9 +9,12 @@ import threading
 
 from . import account, refusals, spot
 from .faults import subnet_of, zone_of
-from .tools import ACCOUNT, IMAGES, REGION, RUN
+from .tools import ACCOUNT, IMAGES, NET, REGION, RUN, log
 
 CONSOLE_BYTES = 64 * 1024
+
+# Why, and when: StateTransitionReason.
+ASKED = "User initiated (%Y-%m-%d %H:%M:%S GMT)"
 
 DISTRIBUTIONS = {
     "bullseye": "debian-11", "bookworm": "debian-12", "trixie": "debian-13", "noble": "ubuntu-24.04"}
@@ -26,11 +29,23 @@ changing = threading.RLock()
 
 def hook():
     account.hook()
+    default_network()
     slow_states()
     spot.hook()  # after: what may not be stopped is refused before its state is looked at
     refusals.hook()
     client_tokens()  # last: the same request again is not checked again
     console_output()
+
+
+def default_network():
+    """The VPC that an account begins with has this rig's network."""
+    from moto.ec2.models.vpcs import VPCBackend
+    create = VPCBackend.create_vpc
+
+    def created(self, cidr_block, *arguments, is_default=False, **options):
+        return create(self, str(NET) if is_default else cidr_block, *arguments, is_default=is_default, **options)
+
+    VPCBackend.create_vpc = created
 
 
 def image_name(folder):
@@ -99,6 +114,8 @@ def slow_states():
                         raise wrong_state(self, "stopped")
                     return copy.copy(self._state)
                 before = change(self, *arguments)
+                self._reason = datetime.datetime.now(datetime.timezone.utc).strftime(ASKED)
+                log("asked-to-end", id=self.id, to=name)
                 if self.alive:
                     self._state.name, self._state.code = name, code
                 return before

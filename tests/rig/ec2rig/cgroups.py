@@ -4,7 +4,7 @@ import re
 import signal
 import time
 
-from .tools import read
+from .tools import NAME, read
 
 ROOT = "/sys/fs/cgroup"
 
@@ -16,7 +16,7 @@ def roots():
 
 
 def folders(name=""):
-    return [os.path.join(root, "ec2rig", name).rstrip("/") for root in roots()]
+    return [os.path.join(root, NAME, name).rstrip("/") for root in roots()]
 
 
 def members():

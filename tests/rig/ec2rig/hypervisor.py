@@ -135,4 +135,7 @@ def set_state(row, name, code):
 
 
 def give_reason(row, code, message):
+    """Of an end that nobody has called for; EC2 then does not say when it began."""
     row.state_reason.code, row.state_reason.message = code, f"{code}: {message}"
+    if code != "Client.UserInitiatedShutdown":
+        row._reason = row.state_reason.message

@@ -72,6 +72,10 @@ def namespaces():
     return [name for name in names if name == NAMESPACE or name.startswith(NAMESPACE + "-")]
 
 
+def links():
+    return [line.split()[0].split("@")[0] for line in sh("ip", "-br", "link").stdout.splitlines()]
+
+
 def down():
     for name in namespaces():
         sh("ip", "netns", "del", name, check=False)

@@ -7,14 +7,16 @@ import time
 
 VAR = os.environ.get("RIG_VAR", "/var/tmp/busybee-rig")
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-RUN = f"{VAR}/run"
+NUMBER = int(os.environ.get("RIG_NUMBER", "0"))  # there may be several on a machine, from 0 to 9
+NAME = f"ec2rig{NUMBER or ''}"
+RUN = f"{VAR}/run{NUMBER or ''}"
 IMAGES = f"{VAR}/images"
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"  # moto's own
 
-# The VPC's network, as moto's default one has it.
-NET = ipaddress.ip_network("172.31.0.0/16")
+# The default VPC's network: for the first rig the one that it has on AWS.
+NET = ipaddress.ip_network(f"172.{31 - NUMBER}.0.0/16")
 GATEWAY, DNS, HOST = str(NET[1]), str(NET[2]), str(NET[-2])
 IMDS = "169.254.169.254"
 
@@ -22,7 +24,7 @@ IMDS = "169.254.169.254"
 has_log = False
 
 # The namespace of the LAN, and this host's end of it.
-NAMESPACE, HOST_LINK = "ec2rig", "ec2righ"
+NAMESPACE, HOST_LINK = NAME, f"{NAME}h"
 
 
 def sh(*words, check=True, **options):

@@ -49,6 +49,7 @@ pub fn sort(worker: &WorkerName, connection: ConnectionId, message: FromAgent) -
                 connection,
                 bootstrapped: inventory.bootstrapped,
                 attempts: inventory.attempts.into_iter().map(item).collect(),
+                up: inventory.up,
             })
         }
         FromAgent::Heartbeat(heartbeat) => {

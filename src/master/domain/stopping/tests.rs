@@ -8,7 +8,6 @@ use crate::master::domain::decision::ToAgent;
 use crate::master::domain::entities::Instance;
 use crate::master::domain::event::AgentEvent;
 use crate::master::domain::event::AgentHello;
-use crate::master::domain::event::EndCause;
 use crate::master::domain::event::Event;
 use crate::master::domain::event::Proof;
 use crate::master::domain::event::Request;
@@ -18,6 +17,7 @@ use crate::master::domain::rig::Rig;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProvisionerKind;
 use crate::master::domain::settings::Stopping;
+use crate::master::domain::snapshot::Snapshot;
 use crate::model::attempt::AttemptOutcome;
 use crate::model::ids::CloudId;
 use crate::model::ids::ConnectionId;
@@ -50,9 +50,7 @@ fn listed(rig: &mut Rig, id: InstanceId, state: MachineState) {
     let (row, asked_at) = (row(rig, id), rig.now);
     rig.now = rig.now + Duration::from_secs(1);
     let cloud_id = row.cloud_id.expect("it was accepted");
-    let (launch, started, reason) = (row.launch, None, None);
-    let machines =
-        vec![Machine { cloud_id, launch, state, started, reason, cause: EndCause::Unknown }];
+    let machines = vec![Machine { state, ..rig::machine(&cloud_id.0, &row.launch) }];
     rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines });
 }
 
@@ -60,10 +58,9 @@ fn listed(rig: &mut Rig, id: InstanceId, state: MachineState) {
 fn listed_as(rig: &mut Rig, id: InstanceId, state: MachineState, started: &str) {
     let (row, asked_at) = (row(rig, id), rig.now);
     rig.now = rig.now + Duration::from_secs(1);
-    let (cloud_id, launch) = (row.cloud_id.expect("it was accepted"), row.launch);
+    let cloud_id = row.cloud_id.expect("it was accepted");
     let started = Some(started.to_owned());
-    let machines =
-        vec![Machine { cloud_id, launch, state, started, reason: None, cause: EndCause::Unknown }];
+    let machines = vec![Machine { state, started, ..rig::machine(&cloud_id.0, &row.launch) }];
     rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines });
 }
 
@@ -150,7 +147,8 @@ fn the_bootstrap_script_does_not_run_again() {
     accept_start(&mut rig, instance);
     let (connection, _) = rig.greet(&worker, booted_again());
     let (bootstrapped, attempts) = (true, Vec::new());
-    rig.agent(AgentEvent::Inventory { worker, connection, bootstrapped, attempts });
+    let up = Duration::ZERO;
+    rig.agent(AgentEvent::Inventory { worker, connection, bootstrapped, attempts, up });
     rig.given();
     assert!(!rig.told().contains(&&ToAgent::Bootstrap));
 }
@@ -445,6 +443,43 @@ fn a_listing_that_names_the_new_start_is_not_behind() {
     rig.wait_beating(30, &[(&worker, connection)]);
     listed_as(&mut rig, instance, MachineState::Stopped, "10:05");
     assert_eq!(row(&rig, instance).status, InstanceStatus::Terminating, "somebody has stopped it");
+}
+
+#[test]
+fn a_master_that_was_started_anew_meanwhile_still_knows_the_start_from_the_one_before() {
+    let mut rig = Rig::new(vec![keeping(2)]);
+    let (instance, worker, connection) = stopping(&mut rig, "app");
+    rig.agent(AgentEvent::Disconnected { worker: worker.clone(), connection });
+    listed_as(&mut rig, instance, MachineState::Stopped, "10:00");
+    rig.build("app", vec![rig::job("again", &[])]);
+    accept_start(&mut rig, instance);
+    let snapshot = Snapshot {
+        instances: vec![row(&rig, instance)],
+        workers: vec![rig.worker(&worker)],
+        ..Snapshot::default()
+    };
+    let mut rig = Rig::load_at(vec![keeping(2)], snapshot, rig.now + 2 * LISTING_LAG);
+    rig.connect(&worker, booted_again(), &[]);
+    // Long after the start, and yet from before it.
+    listed_as(&mut rig, instance, MachineState::Stopped, "10:00");
+    assert_eq!(row(&rig, instance).status, InstanceStatus::Running);
+    listed_as(&mut rig, instance, MachineState::Stopped, "10:05");
+    assert_eq!(row(&rig, instance).status, InstanceStatus::Terminating);
+}
+
+#[test]
+fn a_machine_runs_from_when_it_says_that_it_came_up() {
+    let mut rig = Rig::new(vec![keeping(2)]);
+    rig.build("app", vec![rig::job("test", &[])]);
+    let (instance, _, worker) = rig.launches()[0].clone();
+    rig.accept(instance);
+    let accepted_at = rig.now;
+    rig.wait(20);
+    let (connection, _) = rig.greet(&worker, rig::hello(Proof::Password));
+    let (bootstrapped, attempts, up) = (false, Vec::new(), Duration::from_secs(12));
+    rig.agent(AgentEvent::Inventory { worker, connection, bootstrapped, attempts, up });
+    let run = &row(&rig, instance).runs[0];
+    assert_eq!(run.started_at, Some(accepted_at + Duration::from_secs(8)));
 }
 
 #[test]

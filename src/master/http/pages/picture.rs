@@ -263,6 +263,7 @@ mod tests {
             started_at: Some(Timestamp(asked * 1000 + 500)),
             ready_at: ready.map(|secs| Timestamp(secs * 1000)),
             ended_at: ended.map(|secs| Timestamp(secs * 1000)),
+            start: None,
         };
         let done = [work("lint", 50, Some(70)), work("test", 145, Some(150))];
         let twice = vec![run(0, Some(50), Some(80)), run(130, Some(140), Some(170))];

@@ -50,6 +50,10 @@ pub(super) struct Instance {
     pub(super) launch_time: Option<String>,
     #[serde(default)]
     pub(super) state_reason: Option<StateReason>,
+    /// Who caused its last change of state, and mostly when: "User initiated (2026-01-31 23:59:59 GMT)". The
+    /// model of the API calls it StateTransitionReason.
+    #[serde(default)]
+    pub(super) reason: String,
     #[serde(default)]
     pub(super) client_token: String,
     #[serde(default)]

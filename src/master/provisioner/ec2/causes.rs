@@ -3,6 +3,7 @@
 use crate::master::domain::event::EndCause;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::provisioner::ec2::answers::Instance;
+use crate::model::time::Timestamp;
 
 /// EC2's codes (EC2 API reference, "StateReason"). Client.InternalError is mostly a key of KMS that may
 /// not be used.
@@ -35,6 +36,13 @@ pub(super) fn told(instance: &Instance) -> Option<String> {
         "Client.InstanceInitiatedShutdown" => Some("the machine shut itself down".to_owned()),
         _ => Some(format!("EC2 ended it: {said}")),
     }
+}
+
+/// When somebody asked for its last change of state; nothing: EC2 does not say, as of one that shut itself down.
+pub(super) fn asked_at(instance: &Instance) -> Option<Timestamp> {
+    let (_, moment) = instance.reason.strip_suffix(" GMT)")?.rsplit_once('(')?;
+    let (date, time) = moment.split_once(' ')?;
+    format!("{date}T{time}.000Z").parse().ok()
 }
 
 /// What a launch failed of whose answer shows that its instance has ended already.

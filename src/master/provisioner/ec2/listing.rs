@@ -75,6 +75,7 @@ fn machine(instance: &Instance, token_prefix: &str) -> Option<Machine> {
         launch: LaunchId::from(launch),
         state,
         started: instance.launch_time.clone(),
+        asked_to_end_at: causes::asked_at(instance).filter(|_| is_over),
         reason: causes::told(instance).filter(|_| is_over),
         cause: if is_over { causes::cause_of(instance) } else { Default::default() },
     })
@@ -99,6 +100,7 @@ mod tests {
     use crate::master::provisioner::ec2::answers::State;
     use crate::master::provisioner::ec2::answers::StateReason;
     use crate::master::provisioner::ec2::answers::Tag;
+    use crate::model::time::Timestamp;
 
     const PREFIX: &str = "busybee-01234567-";
 
@@ -107,6 +109,7 @@ mod tests {
         Instance {
             instance_id: "i-1".to_owned(),
             launch_time: None,
+            reason: String::new(),
             instance_state: State { name: state.to_owned() },
             state_reason: reason.map(|code| StateReason {
                 code: code.to_owned(),
@@ -147,6 +150,21 @@ mod tests {
             ("Server.NobodyHasSeenThis", EndCause::Unknown),
         ] {
             assert_eq!(ended(code).0, cause, "{code}");
+        }
+    }
+
+    #[test]
+    fn the_moment_of_an_end_is_the_one_that_ec2_names() {
+        let asked_at = |state: &str, words: &str| {
+            let ended = Instance { reason: words.to_owned(), ..instance(state, None) };
+            machine(&ended, PREFIX).expect("it tells its launch").asked_to_end_at
+        };
+        let words = "User initiated (2026-01-01 00:00:05 GMT)";
+        assert_eq!(asked_at("terminated", words), Some(Timestamp(1_767_225_605_000)));
+        assert_eq!(asked_at("stopping", words), Some(Timestamp(1_767_225_605_000)));
+        assert_eq!(asked_at("running", words), None, "an earlier stop");
+        for none in ["", "Server.SpotInstanceTermination: taken", "User initiated (now GMT)"] {
+            assert_eq!(asked_at("terminated", none), None, "{none}");
         }
     }
 
