@@ -59,6 +59,7 @@ impl Coordinator {
         live.is_known = false;
         let (status, pool) = (live.worker.status, live.worker.pool.clone());
         let rests = live.worker.fate == WorkerFate::Rests;
+        let has_machine = live.worker.instance.is_some();
         self.timers.clear(&Timer::Silence(name.clone()));
         let grace = self.pools.get(&pool).map(|pool| pool.settings.reconnect_grace);
         let grace = grace.unwrap_or(GRACE_AFTER_START);
@@ -66,6 +67,9 @@ impl Coordinator {
         if status != WorkerStatus::Lost && !rests {
             self.timers.set(Timer::Lost(name.clone()), at);
             self.say_away(name);
+            if has_machine {
+                self.list_soon(&pool);
+            }
         }
         if let Some(pool) = self.pools.get_mut(&pool) {
             pool.idle.unset(name);

@@ -57,8 +57,8 @@ impl Coordinator {
                     InstanceStatus::Pending
                     | InstanceStatus::Stopping
                     | InstanceStatus::Terminating => true,
-                    // It could still end before anybody has heard of it.
-                    InstanceStatus::Running => row.contact_at.is_none(),
+                    // It could end before anybody has heard of it, or has ended since.
+                    InstanceStatus::Running => self.is_silent(row),
                     InstanceStatus::Requested
                     | InstanceStatus::Stopped
                     | InstanceStatus::Terminated
@@ -67,6 +67,11 @@ impl Coordinator {
         });
         let every = if is_moving { LIST_EVERY_WHILE_MOVING } else { LIST_EVERY };
         self.timers.set(Timer::Listing(pool.clone()), self.now + every);
+    }
+
+    /// Whether nobody speaks for a machine that runs.
+    fn is_silent(&self, row: &Instance) -> bool {
+        self.workers.get(&row.worker).is_none_or(|live| live.connection.is_none())
     }
 
     /// Something is moving in a pool: what comes of it is to be seen soon.
@@ -186,6 +191,7 @@ impl Coordinator {
 mod tests {
     use super::*;
     use crate::master::domain::decision::Record;
+    use crate::master::domain::event::AgentEvent;
     use crate::master::domain::event::Event;
     use crate::master::domain::event::Request;
     use crate::master::domain::rig;
@@ -298,6 +304,27 @@ mod tests {
         rig.wait(1);
         listed(&mut rig, Vec::new());
         assert!(row_of(&rig, instance).status.is_final());
+    }
+
+    #[test]
+    fn a_machine_whose_agent_has_fallen_silent_is_looked_for_soon_and_its_job_is_another_s() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, worker, connection) = rig.arrive();
+        let attempt = rig.given();
+        rig.start(&worker, attempt);
+        let lists =
+            |done: &[Action]| done.iter().any(|did| matches!(did, Action::ListInstances(_)));
+        rig.wait_beating(70, &[(&worker, connection)]);
+        assert!(!lists(&rig.wait_beating(30, &[(&worker, connection)])), "all is well");
+        rig.agent(AgentEvent::Disconnected { worker, connection });
+        assert!(lists(&rig.wait(5)));
+        let gone = Machine {
+            state: MachineState::Ended,
+            ..rig::machine(&format!("i-{instance}"), &rig.launch_of(instance))
+        };
+        listed(&mut rig, vec![gone]);
+        assert_eq!(rig.launches().len(), 1, "long before its agent would be given up");
     }
 
     // Found by the simulation: a machine more than the pool may have.
