@@ -51,8 +51,17 @@ pub async fn run(
 }
 
 fn ledger(document: &Document, screen: &Screen) -> Result<Table, Failure> {
-    let heading =
-        ["ID", "POOL", "WORKER", "STATUS", "REQUESTED", "RAN", "COST", "WHY STARTED", "WHY ENDED"];
+    let heading = [
+        "ID",
+        "POOL",
+        "WORKER",
+        "STATUS",
+        "REQUESTED",
+        "BILLED",
+        "COST",
+        "WHY STARTED",
+        "WHY ENDED",
+    ];
     let mut table = Table::new(&heading);
     for row in document.read::<InstanceList>()?.instances {
         table.row(vec![

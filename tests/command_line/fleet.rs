@@ -214,7 +214,7 @@ fn the_ledger_is_read_to_its_last_page() {
     let ran = ask(&master, "instance list --all").ended_with(0);
     assert_eq!(ran.text().lines().count(), 8);
     insta::assert_snapshot!(ran.text().lines().take(2).collect::<Vec<_>>().join("\n"), @r"
-    ID  POOL   WORKER   STATUS      REQUESTED                 RAN      COST     WHY STARTED  WHY ENDED
+    ID  POOL   WORKER   STATUS      REQUESTED                 BILLED   COST     WHY STARTED  WHY ENDED
     7   linux  linux-7  terminated  2026-01-31T12:00:00.000Z  12m 34s  $0.0187  1 job waits  idle for 10 min
     ");
 }

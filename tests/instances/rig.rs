@@ -8,7 +8,8 @@ use std::sync::PoisonError;
 
 use serde_json::Value;
 
-/// How many rigs there are at one time. Each has up to four instances, so more want more memory and cores.
+/// How many rigs there are at one time, counted from RIG_NUMBER, so that two runs of these tests can be on one
+/// machine. Each has up to four instances, so more want more memory and cores.
 const RIGS: usize = 2;
 
 /// Whether a test has the rig of this number.
@@ -32,9 +33,11 @@ impl Number {
 
     /// Runs a command of this rig.
     fn rig(&self, arguments: &[&str]) -> Output {
+        let first = std::env::var("RIG_NUMBER").map_or(Ok(0), |first| first.parse::<usize>());
+        let number = self.0 + first.expect("RIG_NUMBER is a number");
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rig/rig");
         let mut command = Command::new(program);
-        command.args(arguments).env("RIG_NUMBER", self.0.to_string());
+        command.args(arguments).env("RIG_NUMBER", number.to_string());
         command.output().expect("the rig's script starts")
     }
 }

@@ -343,6 +343,8 @@ async fn the_program_tells_all_of_it_and_what_the_ledger_has_of_pools_that_are_g
     assert_eq!(gone["verdict"], "bad");
     assert!(gone["fix"].as_str().expect("text").contains("put the pool back"), "{gone:#}");
     assert_eq!(finding(1, "may launch c7i.xlarge in subnet-a")["verdict"], "good");
+    let bare = finding(1, "no bootstrap script");
+    assert!(bare["fix"].as_str().expect("text").contains("debian.sh"), "{bare:#}");
 
     let read = String::from_utf8(run("").await.stdout).expect("text");
     assert!(read.contains("  bad   1 instance of pool \"linux\""), "{read}");

@@ -103,8 +103,7 @@ pub(super) fn run(
     let child = match command.spawn() {
         Ok(child) => child,
         Err(why) => {
-            let program = command.get_program().to_string_lossy().into_owned();
-            let sentence = format!("cannot start {program}: {why}");
+            let sentence = not_started(&command.get_program().to_string_lossy(), &why);
             spool.say(&sentence);
             return (StepOutcome::Infra(sentence), None);
         }
@@ -120,6 +119,18 @@ pub(super) fn run(
         killed: false,
     };
     running.watch(watched, spool)
+}
+
+/// Why a program does not run, and what to do where the machine merely lacks it.
+fn not_started(program: &str, why: &std::io::Error) -> String {
+    if why.kind() != std::io::ErrorKind::NotFound {
+        return format!("cannot start {program}: {why}");
+    }
+    let remedy = match program {
+        "git" => ", as debian.sh and fedora.sh do; or say `checkout: false` in the job",
+        _ => "",
+    };
+    format!("this machine has no {program}: install it by the pool's bootstrap script{remedy}")
 }
 
 /// A pipe whose first end is read without blocking.
@@ -279,5 +290,20 @@ fn outcome(status: WaitStatus) -> StepOutcome {
         (Some(code), _) => StepOutcome::Exited(code),
         (None, Some(signal)) => StepOutcome::Signalled(signal),
         (None, None) => StepOutcome::Infra("the kernel does not say how the command ended".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_not_there_is_asked_for() {
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let said = not_started("git", &missing);
+        assert!(said.contains("no git") && said.contains("debian.sh"), "{said}");
+        assert!(not_started("bash", &missing).ends_with("bootstrap script"));
+        let forbidden = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        assert!(not_started("git", &forbidden).starts_with("cannot start git: "));
     }
 }

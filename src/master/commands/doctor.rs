@@ -197,6 +197,12 @@ async fn examine_pool(config: &Config, pool: &PoolConfig, facts: &LaunchFacts) -
             "write id = \"…\" into [master]: with one in data_dir alone, what runs is lost with it",
         ));
     }
+    if pool.bootstrap.is_none() {
+        findings.push(Finding::doubtful(
+            "no bootstrap script: the image must have git for the jobs' checkouts, and all they need".to_owned(),
+            "for a vanilla image write bootstrap = \"debian.sh\" (or \"fedora.sh\") into the pool",
+        ));
+    }
     if let Some((what, fix)) = pool.unpriced() {
         findings.push(Finding::doubtful(what, &fix));
     }

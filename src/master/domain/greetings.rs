@@ -160,7 +160,6 @@ impl Coordinator {
             self.change_instance(instance, |instance, now| {
                 instance.run_begins(now);
                 instance.contact_at = instance.contact_at.or(Some(now));
-                instance.running_at = instance.running_at.or(Some(now));
                 instance.status = InstanceStatus::Running;
             });
         }

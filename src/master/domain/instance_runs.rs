@@ -44,6 +44,7 @@ impl Instance {
             let at = at.max(self.accepted_at.unwrap_or(at)).max(run.asked_at);
             run.started_at = Some(run.started_at.map_or(at, |known| known.min(at)));
         }
+        self.running_at = self.runs.first().and_then(|run| run.started_at);
     }
 
     /// Its worker is ready.

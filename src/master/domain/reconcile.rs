@@ -125,7 +125,6 @@ impl Coordinator {
             InstanceStatus::Pending if state == MachineState::Running && !is_stale => self
                 .change_instance(id, |instance, now| {
                     instance.status = InstanceStatus::Running;
-                    instance.running_at = instance.running_at.or(Some(now));
                     instance.run_begins(now);
                 }),
             InstanceStatus::Stopped => self.seen_up_though_stopped(id, asked_at),

@@ -480,6 +480,7 @@ fn a_machine_runs_from_when_it_says_that_it_came_up() {
     rig.agent(AgentEvent::Inventory { worker, connection, bootstrapped, attempts, up });
     let run = &row(&rig, instance).runs[0];
     assert_eq!(run.started_at, Some(accepted_at + Duration::from_secs(8)));
+    assert_eq!(row(&rig, instance).running_at, run.started_at);
 }
 
 #[test]
