@@ -30,6 +30,8 @@ type Answer = (u16, String);
 struct Book {
     answers: BTreeMap<String, VecDeque<Answer>>,
     asked: Vec<BTreeMap<String, String>>,
+    /// The only access key that is known, and how every other is refused.
+    only_key: Option<(String, Answer)>,
 }
 
 /// The endpoint; it ends with its test's process.
@@ -108,10 +110,21 @@ impl Script {
         book.asked.iter().filter(is_it).cloned().collect()
     }
 
+    /// From now on whoever signs with another key than this is answered so.
+    pub(crate) fn knows_only(&self, key_id: &str, refusal: Answer) {
+        let mut book = self.book.lock().expect("nobody panics with it");
+        book.only_key = Some((key_id.to_owned(), refusal));
+    }
+
+    /// Puts this key into the file that its provisioners sign with.
+    pub(crate) fn writes_down(&self, key_id: &str) {
+        let text = format!("[test]\naws_access_key_id = {key_id}\naws_secret_access_key = any\n");
+        std::fs::write(self.folder.path().join("credentials"), text).expect("write the key down");
+    }
+
     pub(crate) fn provisioner(&self, image: Image) -> Ec2Provisioner {
         let credentials_file = self.folder.path().join("credentials");
-        let text = "[test]\naws_access_key_id = AKIAANY\naws_secret_access_key = any\n";
-        std::fs::write(&credentials_file, text).expect("write the key down");
+        self.writes_down("AKIAANY");
         let settings = Ec2Settings {
             endpoint: Some(self.endpoint.clone()),
             credentials_file: Some(credentials_file),
@@ -142,13 +155,16 @@ pub(crate) fn order() -> LaunchOrder {
 }
 
 fn answer(mut stream: TcpStream, book: &Mutex<Book>) {
-    let Some(query) = read_query(&stream) else { return };
+    let Some((signature, query)) = read_query(&stream) else { return };
     let action = query.get("Action").cloned().unwrap_or_default();
     let (status, text) = {
         let mut book = book.lock().expect("nobody panics with it");
         book.asked.push(query);
-        let scripted = book.answers.get_mut(&action).and_then(VecDeque::pop_front);
-        scripted.unwrap_or((200, format!("<{action}Response/>")))
+        let is_refused = |(key, _): &&(String, Answer)| !signature.contains(&format!("={key}/"));
+        let refused = book.only_key.as_ref().filter(is_refused).map(|(_, refusal)| refusal.clone());
+        let mut scripted = || book.answers.get_mut(&action).and_then(VecDeque::pop_front);
+        let answer = refused.or_else(&mut scripted);
+        answer.unwrap_or((200, format!("<{action}Response/>")))
     };
     let head = format!(
         "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
@@ -157,9 +173,10 @@ fn answer(mut stream: TcpStream, book: &Mutex<Book>) {
     let _gone = stream.write_all(format!("{head}{text}").as_bytes());
 }
 
-fn read_query(stream: &TcpStream) -> Option<BTreeMap<String, String>> {
+/// Who signed, and what is asked.
+fn read_query(stream: &TcpStream) -> Option<(String, BTreeMap<String, String>)> {
     let mut reader = BufReader::new(stream);
-    let mut length = 0;
+    let (mut length, mut signature) = (0, String::new());
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
@@ -167,16 +184,21 @@ fn read_query(stream: &TcpStream) -> Option<BTreeMap<String, String>> {
         if line.is_empty() {
             break;
         }
-        if let Some((name, value)) = line.split_once(": ")
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.parse().ok()?;
+        match line.split_once(": ") {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.parse().ok()?;
+            }
+            Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
+                signature = value.to_owned();
+            }
+            _ => {}
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let body = String::from_utf8(body).ok()?;
-    Some(body.split('&').filter_map(|pair| pair.split_once('=')).map(plain).collect())
+    let query = body.split('&').filter_map(|pair| pair.split_once('=')).map(plain).collect();
+    Some((signature, query))
 }
 
 fn plain((name, value): (&str, &str)) -> (String, String) {

@@ -86,6 +86,29 @@ async fn credentials_that_ran_out_are_loaded_again_once_for_the_same_request() {
 }
 
 #[tokio::test]
+async fn keys_that_were_rotated_are_read_again_without_a_restart() {
+    for code in [
+        "AuthFailure",
+        "InvalidClientTokenId",
+        "SignatureDoesNotMatch",
+        "MissingAuthenticationToken",
+    ] {
+        let script = Script::new();
+        let provisioner = script.simple();
+        provisioner.list().await.expect("the first key is good");
+        script.knows_only("AKIANEW", refusal(code));
+        let refused = provisioner.list().await.expect_err("the file has the old key still");
+        assert!(refused.contains(code), "{refused}");
+        script.writes_down("AKIANEW");
+        let listed = provisioner.list().await;
+        assert_eq!(listed, Ok(Vec::new()), "{code}: the file has the new key");
+        let n_asked = script.asked("DescribeInstances").len();
+        provisioner.list().await.expect("and it is kept");
+        assert_eq!(script.asked("DescribeInstances").len(), n_asked + 2);
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_was_used_for_another_request_is_settled_by_what_it_has_started() {
     let mismatch = refusal("IdempotentParameterMismatch");
     let script = Script::new();

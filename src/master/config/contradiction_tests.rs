@@ -73,7 +73,7 @@ fn what_an_instance_is_told_must_agree_with_itself() {
             one,
             "attach_volumes = [{ id = \"vol-1\", device = \"/dev/sdf\" }, \
                { id = \"vol-1\", device = \"/dev/sdg\" }]",
-            "f:13:65: vol-1 is attached twice",
+            "f:13:65: vol-1 is named twice",
         ),
         (
             one,
@@ -155,6 +155,49 @@ fn what_ebs_would_refuse_is_refused_here() {
 }
 
 #[test]
+fn a_life_must_be_longer_than_a_boot_and_should_be_longer_than_an_idle_time() {
+    for (own, expected) in [
+        (
+            "max_lifetime = \"20m\"",
+            "f:5:16: max_lifetime = \"20m\" is not above boot_timeout = \"20m\"",
+        ),
+        (
+            "boot_timeout = \"25h\"",
+            "f:5:16: max_lifetime = \"1d\" is not above boot_timeout = \"1d1h\"",
+        ),
+        (
+            "boot_timeout = \"2m\"\nmax_lifetime = \"1m\"",
+            "f:6:16: max_lifetime = \"1m\" is not above boot_timeout = \"2m\"",
+        ),
+    ] {
+        refused(&pool_with(own, ""), Path::new("/"), expected);
+    }
+    let idle = pool_with("idle_timeout = \"24h\"", "");
+    let config = Config::parse(&idle, "f", Path::new("/")).unwrap_or_else(|why| panic!("{why}"));
+    let warnings = config.warnings.to_string();
+    let what = "f:5:16: max_lifetime = \"1d\" is not above idle_timeout = \"1d\"";
+    assert!(warnings.contains(what), "{warnings}");
+}
+
+#[test]
+fn what_is_there_once_is_one_pools_alone() {
+    for (line, thing, column) in [
+        ("elastic_ip = \"192.0.2.7\"", "192.0.2.7", 14),
+        ("elastic_ip = \"eipalloc-12ab\"", "eipalloc-12ab", 14),
+        ("attach_volumes = [{ id = \"vol-1\", device = \"/dev/sdf\" }]", "vol-1", 26),
+    ] {
+        let first = pool_with("max_instances = 1", line);
+        let (_, second) = first.split_once("[[pool]]").expect("it has a pool");
+        let second = format!("[[pool]]{}", second.replace("\"p\"", "\"q\""));
+        let expected = format!("f:24:{column}: {thing} is named twice: pool \"p\" has it already");
+        refused(&format!("{first}{second}"), Path::new("/"), &expected);
+        let elsewhere = second.replace("eu-west-1", "eu-west-2");
+        let text = format!("{first}{elsewhere}");
+        Config::parse(&text, "f", Path::new("/")).unwrap_or_else(|why| panic!("{why}"));
+    }
+}
+
+#[test]
 fn the_zone_is_one_of_the_region() {
     let text = pool_with("", "placement = { zone = \"us-east-1a\" }");
     let text = text.replace("subnets = [\"subnet-1\"]", "");
@@ -165,14 +208,11 @@ fn the_zone_is_one_of_the_region() {
 fn an_image_by_name_needs_owners() {
     for (ami, expected) in [
         ("{ owners = [], name = \"debian-*\" }", "f:9:7: owners is empty"),
-        ("{ name = \"debian-*\" }", "f:9:7: ami in ec2 in pool \"p\""),
+        ("{ name = \"debian-*\" }", "f:9:7: ami in ec2 in pool \"p\" has no \"owners\""),
     ] {
         let text = pool_with("", "").replace("\"ami-12ab\"", ami);
         let found = mistakes(&text, Path::new("/"));
-        assert!(
-            found[0].starts_with("f:9:") && found[0].contains("owners"),
-            "{found:#?} {expected}"
-        );
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{found:#?} {expected}");
     }
 }
 

@@ -119,6 +119,7 @@ impl Coordinator {
             self.end_worker(name, why);
             if let Some(pool) = unready {
                 self.launch_went_wrong(&pool, why);
+                self.mail_missing(&pool, name, why);
             }
             return;
         }

@@ -184,11 +184,12 @@ impl Client {
                 },
                 Err(error) => error,
             };
+            if error.is_about_keys() && !has_renewed {
+                has_renewed = true;
+                self.renew_credentials();
+                continue;
+            }
             match error.class {
-                ErrorClass::Expired if !has_renewed => {
-                    has_renewed = true;
-                    self.renew_credentials();
-                }
                 ErrorClass::Throttled
                     if clock::monotonic().saturating_sub(began) < self.throttled_for =>
                 {

@@ -82,6 +82,13 @@ impl CallError {
         CallError { class: classify(code, status), code: code.to_owned(), sentence }
     }
 
+    /// Whether it may be about the keys alone: they have run out, or somebody has put others in their place.
+    pub(super) fn is_about_keys(&self) -> bool {
+        self.class == ErrorClass::Expired
+            || self.code.starts_with("AuthFailure")
+            || OF_KEYS.contains(&self.code.as_str())
+    }
+
     /// No answer came.
     pub(super) fn no_answer(action: &str, why: &str) -> CallError {
         let sentence = format!("EC2 did not answer {action}: {why}");
@@ -198,6 +205,10 @@ const CODES: &[(&[&str], ErrorClass)] = &[
         ErrorClass::Invalid,
     ),
 ];
+
+/// What is said of keys that are not known (any more), beside `AuthFailure`.
+const OF_KEYS: [&str; 3] =
+    ["InvalidClientTokenId", "SignatureDoesNotMatch", "MissingAuthenticationToken"];
 
 /// Families of codes, by their beginning.
 const STARTS: &[(&str, ErrorClass)] = &[
