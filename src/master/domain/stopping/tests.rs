@@ -23,6 +23,8 @@ use crate::model::ids::CloudId;
 use crate::model::ids::ConnectionId;
 use crate::model::status::JobStatus;
 
+mod again;
+
 const DAY: u64 = 24 * 3600;
 
 fn keeping(max_stopped: u32) -> PoolSettings {
