@@ -164,8 +164,7 @@ impl Coordinator {
                 instance.run_ends(now);
             });
         }
-        let is_silent = live.instance.contact_at.is_none();
-        let console_for = is_silent.then(|| live.instance.worker.clone());
+        let console_for = live.instance.is_silent().then(|| live.instance.worker.clone());
         self.change_instance(id, |instance, now| {
             instance.status = InstanceStatus::Terminating;
             instance.why_ended = Some(why.to_owned());
@@ -247,7 +246,7 @@ impl Coordinator {
         let was_ready = live.instance.ready_at.is_some();
         let was_accepted = live.instance.accepted_at.is_some();
         let (candidate, has_called) = (live.instance.candidate, live.instance.contact_at.is_some());
-        if live.instance.contact_at.is_none()
+        if live.instance.is_silent()
             && !was_asked
             && let Some(cloud_id) = live.instance.cloud_id.clone()
         {

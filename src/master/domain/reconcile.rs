@@ -58,7 +58,7 @@ impl Coordinator {
                     | InstanceStatus::Stopping
                     | InstanceStatus::Terminating => true,
                     // It could still end before anybody has heard of it.
-                    InstanceStatus::Running => row.contact_at.is_none(),
+                    InstanceStatus::Running => row.is_silent(),
                     InstanceStatus::Requested
                     | InstanceStatus::Stopped
                     | InstanceStatus::Terminated
