@@ -1,6 +1,9 @@
 //! What is counted anew when a machine is started again: its paid minute, its silence, how long it takes.
 
 use super::*;
+use crate::master::domain::forecast::Estimate;
+use crate::master::domain::forecast::JobTime;
+use crate::master::domain::forecast::PoolForecast;
 
 #[test]
 fn a_machine_that_was_started_again_is_not_stopped_before_that_minute_is_over() {
@@ -64,4 +67,53 @@ fn a_machine_that_came_back_or_was_never_started_leaves_none() {
     rig.say(Event::LaunchFailed { instance, sentence, failure });
     assert!(rig.ends(instance));
     assert_eq!(console_of(&rig.done), None);
+}
+
+/// One worker builds, which takes 300 s; one that came back within 10 s is stopped again. New machines take 80 s.
+fn building_beside_a_stopped() -> (Rig, InstanceId, WorkerName, ConnectionId) {
+    let seen = |mean| Estimate { mean, seen: 4 };
+    let mut time = JobTime::new("app".into(), "build".into());
+    (time.took_ms, time.passes) = (seen(300_000), seen(1000));
+    let mut forecast = PoolForecast::new("linux".into());
+    forecast.boot_ms = seen(80_000);
+    let (job_times, pool_forecasts) = (vec![time], vec![forecast]);
+    let snapshot = Snapshot { job_times, pool_forecasts, ..Snapshot::default() };
+    let mut rig = Rig::load(vec![PoolSettings { look_ahead: true, ..keeping(2) }], snapshot);
+    let (instance, worker) = stopped(&mut rig, "app");
+    rig.build("app", vec![rig::job("first", &[])]);
+    accept_start(&mut rig, instance);
+    rig.wait(10);
+    let connection = rig.connect(&worker, booted_again(), &[]);
+    let attempt = rig.given();
+    rig.finish(&worker, attempt, AttemptOutcome::Passed);
+    let done = rig.wait_beating(310, &[(&worker, connection)]);
+    assert!(stops(&done, instance));
+    rig.agent(AgentEvent::Disconnected { worker: worker.clone(), connection });
+    // Only now, so that the next job has a machine of its own.
+    let needing = |name| rig::job(name, &["build"]);
+    rig.build("app", vec![rig::job("build", &[]), needing("a"), needing("b"), needing("c")]);
+    let (_, builder, connection) = rig.arrive();
+    let attempt = rig.given();
+    rig.start(&builder, attempt);
+    rig.it.look_ahead.pool(&"linux".into()).boot_ms = seen(80_000);
+    listed(&mut rig, instance, MachineState::Stopped);
+    (rig, instance, builder, connection)
+}
+
+fn launched(actions: &[Action]) -> usize {
+    actions.iter().filter(|done| matches!(done, Action::Prepare { .. })).count()
+}
+
+#[test]
+fn a_stopped_machine_is_started_ahead_as_late_as_it_may_and_what_it_does_not_serve_is_launched() {
+    let (mut rig, instance, builder, connection) = building_beside_a_stopped();
+    let at = [(&builder, connection)];
+    let done = rig.wait_beating(210, &at);
+    assert!(launched(&done) == 0 && !starts(&done, instance), "too early for both: {done:?}");
+    let done = rig.wait_beating(20, &at);
+    assert!(launched(&done) == 1 && !starts(&done, instance), "two serve, one is new: {done:?}");
+    let done = rig.wait_beating(45, &at);
+    assert!(launched(&done) == 0 && !starts(&done, instance), "{done:?}");
+    let done = rig.wait_beating(20, &at);
+    assert!(launched(&done) == 0 && starts(&done, instance), "{done:?}");
 }
