@@ -184,7 +184,7 @@ quiet_apt() {
 }
 
 settle_machine() {
-    # A kernel that panics and hangs would be paid for without end.
+    # A kernel that panics and hangs would be paid for without end. The dead-man says so again at each boot.
     { echo 10 >/proc/sys/kernel/panic; } 2>/dev/null || :
     # It may be installed later, too.
     if [ -d /etc/needrestart ] || command -v dpkg >/dev/null; then
@@ -200,6 +200,7 @@ write_deadman() {
     cat >"$AGENT_HOME/deadman" <<END
 #!/bin/sh
 # Powers this machine off when the second of uptime that stands in the file has come, or its life is over.
+{ echo 10 >/proc/sys/kernel/panic; } 2>/dev/null || :
 [ -f $BB_DEADMAN ] || echo $BB_BOOT_LIMIT >$BB_DEADMAN
 before=0 boot='' ran=0
 [ ! -s $LIVED ] || read -r before boot ran <$LIVED || :

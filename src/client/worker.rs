@@ -121,7 +121,8 @@ fn life(machine: &Instance, screen: &mut Screen) -> Result<(), Failure> {
         (machine.ending_at.as_ref(), "told to end"),
         (machine.ended_at.as_ref(), "gone"),
     ];
-    let moments = moments.into_iter().map(|(at, what)| (at, what.to_owned()));
+    let moments = moments.into_iter().chain(rests(machine));
+    let moments = moments.map(|(at, what)| (at, what.to_owned()));
     let all = moments.chain(jobs).filter_map(|(at, what)| Some((at?, what)));
     let mut all: Vec<(&String, String)> = all.collect();
     // RFC 3339 in UTC: the order of the text is that of time; what comes at one moment stays in order.
@@ -139,6 +140,25 @@ fn life(machine: &Instance, screen: &mut Screen) -> Result<(), Failure> {
         ))?;
     }
     Ok(())
+}
+
+/// Its stops, and what came after them.
+fn rests(machine: &Instance) -> Vec<(Option<&String>, &'static str)> {
+    let mut moments = Vec::new();
+    for (index, run) in machine.runs.iter().enumerate() {
+        if index > 0 {
+            moments.push((Some(&run.asked_at), "started again"));
+            moments.push((run.ready_at.as_ref(), "ready again"));
+        }
+        let is_last = index + 1 == machine.runs.len();
+        // The last run may have ended with the machine. Clouds tell that in whole seconds.
+        let end = machine.ending_at.as_ref().or(machine.ended_at.as_ref());
+        let is_end = |stopped: &String| end.is_some_and(|end| end.get(..19) <= stopped.get(..19));
+        if !is_last || !run.ended_at.as_ref().is_some_and(is_end) {
+            moments.push((run.ended_at.as_ref(), "stopped"));
+        }
+    }
+    moments
 }
 
 /// What its machine and its bootstrap script have said so far.

@@ -2,6 +2,7 @@
 
 use busybee::api::fleet::Instance;
 use busybee::api::fleet::InstanceJob;
+use busybee::api::fleet::InstanceRun;
 use busybee::api::fleet::LookAhead;
 use busybee::api::fleet::Pool;
 use busybee::api::fleet::Worker;
@@ -160,6 +161,37 @@ fn a_workers_machine_is_told_from_asked_for_to_gone_with_its_jobs() {
       2026-01-31T12:00:50.000Z       +50s  ready
       2026-01-31T12:00:50.000Z       +50s  hello/12 test passed
     ");
+}
+
+#[test]
+fn a_worker_shows_when_its_machine_was_stopped_and_started_again() {
+    let master = FakeMaster::start();
+    let at = |clock: &str| format!("2026-01-31T12:{clock}.000Z");
+    let run = |asked: &str, ready: &str, ended: &str| InstanceRun {
+        asked_at: at(asked),
+        started_at: None,
+        ready_at: Some(at(ready)),
+        ended_at: Some(at(ended)),
+    };
+    let runs = vec![run("00:00", "00:50", "05:00"), run("20:00", "20:20", "30:00")];
+    let kept = Instance { ready_at: Some(at("00:50")), runs, ..instance(3) };
+    let ended = Instance { ending_at: Some("2026-01-31T12:30:00.400Z".into()), ..kept.clone() };
+    let life = |machine: Instance| {
+        master.has("GET /workers/linux-7", &Worker { machine: Some(machine), ..worker() });
+        master.on("GET /workers/linux-7/log", |_| Reply::text(200, ""));
+        let shown = ask(&master, "worker show linux-7").ended_with(0);
+        shown.text().split_once("its machine\n").map(|(_, life)| life.to_owned()).unwrap()
+    };
+    insta::assert_snapshot!(life(kept), @r"
+      2026-01-31T12:00:00.000Z       +0ms  requested
+      2026-01-31T12:00:50.000Z       +50s  ready
+      2026-01-31T12:05:00.000Z    +5m 00s  stopped
+      2026-01-31T12:20:00.000Z   +20m 00s  started again
+      2026-01-31T12:20:20.000Z   +20m 20s  ready again
+      2026-01-31T12:30:00.000Z   +30m 00s  stopped
+    ");
+    let ended = life(ended);
+    assert_eq!(ended.matches("stopped").count(), 1, "its end is no stop: {ended}");
 }
 
 #[test]

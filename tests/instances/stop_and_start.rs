@@ -141,6 +141,10 @@ fn an_instance_that_does_not_come_back_is_ended_and_another_takes_its_place() {
     let row = house.ledger().pop().expect("the first row");
     let why = row["why_ended"].as_str().unwrap_or_default();
     assert!(why.contains("its agent never called"), "{row:#}");
+    let worker = first["jobs"][0]["worker"].as_str().expect("somebody built it");
+    house.eventually(60, "its console is kept below the log of its first boot", |house| {
+        house.boot_log(worker).contains("It was started again, and no agent called from it")
+    });
     house.busybee(&["worker", "stop", second["jobs"][0]["worker"].as_str().expect("its worker")]);
     house.everything_has_ended(120);
     house.close();

@@ -42,6 +42,7 @@ pub(crate) fn around() -> Circumstances {
         master_port: 8443,
         architectures: vec!["x86_64".to_owned()],
         max_instances: 10,
+        stops_idle: false,
         now: Timestamp(2_000_000_000_000),
     }
 }
@@ -266,12 +267,20 @@ async fn an_instance_past_its_expiry_is_told_and_another_master_s_is_not() {
     };
     let aws = Aws::well().await;
     let would = Scripted::Error(412, "DryRunOperation", "It would have worked.");
-    aws.says("TerminateInstances", would.clone());
-    aws.says("GetConsoleOutput", would);
+    for action in ["TerminateInstances", "GetConsoleOutput", "StopInstances"] {
+        aws.says(action, would.clone());
+    }
+    let refused = "You are not authorized to perform this operation.";
+    aws.says("StartInstances", Scripted::Error(403, "UnauthorizedOperation", refused));
     aws.says("DescribeInstances", Scripted::Xml(instance("other")));
     let found = examine(settings(&aws), &around()).await;
     assert!(found.iter().all(|it| it.verdict == Verdict::Good), "{}", told(&found));
     assert!(told(&found).contains("may end instances (dry run)"), "{}", told(&found));
+    assert!(!told(&found).contains("may stop instances"), "{}", told(&found));
+    let stopping = Circumstances { stops_idle: true, ..around() };
+    let found = examine(settings(&aws), &stopping).await;
+    assert!(told(&found).contains("may stop instances (dry run)"), "{}", told(&found));
+    only(&found, Verdict::Bad, "cannot start stopped instances", "deploy/iam-policy.json");
     aws.says("DescribeInstances", Scripted::Xml(instance("test")));
     let found = examine(settings(&aws), &around()).await;
     only(

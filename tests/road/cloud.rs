@@ -360,9 +360,11 @@ fn a_machines_life_is_what_it_runs_over_all_its_boots() {
         let deadman = machine.path("root/usr/local/lib/busybee/deadman");
         let lived = machine.path("root/usr/local/lib/busybee/lived");
         let boot_id = machine.path("root/proc/sys/kernel/random/boot_id");
+        let panic = machine.path("root/proc/sys/kernel/panic");
         let boots = |before: &str, boot: &str| {
             machine.write(&lived, before);
             machine.write(&boot_id, &format!("{boot}\n"));
+            machine.write(&panic, "0\n");
             machine.sh(&deadman).env("CALLS", machine.path("calls")).start()
         };
         // The second time it is only the unit that is started again, in the same boot.
@@ -372,6 +374,8 @@ fn a_machines_life_is_what_it_runs_over_all_its_boots() {
                 let text = fs::read_to_string(&lived).unwrap_or_default();
                 text.starts_with("150 second ") && text != before
             });
+            let said = fs::read_to_string(&panic).expect("it is there");
+            assert_eq!(said, "10\n", "a kernel that panics in a later boot would hang");
             running.kill_group();
         }
         assert!(!calls(&machine).contains("poweroff"), "{}", calls(&machine));

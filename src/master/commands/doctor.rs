@@ -213,6 +213,7 @@ async fn examine_pool(config: &Config, pool: &PoolConfig, facts: &LaunchFacts) -
         master_port: port.unwrap_or_default(),
         architectures: facts.architectures().to_vec(),
         max_instances: pool.settings.max_instances,
+        stops_idle: pool.settings.stopping.is_some(),
         now: clock::now(),
     };
     let name = pool.settings.name.clone();

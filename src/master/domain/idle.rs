@@ -132,11 +132,12 @@ impl Coordinator {
         Some((at.max(self.paid_until(pool, &worker)), worker))
     }
 
-    /// Until when a machine is paid for already.
+    /// Until when a machine is paid for already, since its launch or its last start.
     fn paid_until(&self, pool: &Pool, worker: &WorkerName) -> Timestamp {
         let instance = self.workers.get(worker).and_then(|live| live.worker.instance);
         let row = instance.and_then(|id| self.instances.get(&id)).map(|live| &live.instance);
-        let begun = row.and_then(|row| row.running_at.or(row.accepted_at));
+        let run = row.and_then(|row| row.runs.last());
+        let begun = run.map(|run| run.started_at.unwrap_or(run.asked_at));
         match (pool.settings.provisioner, begun) {
             (ProvisionerKind::Ec2, Some(begun)) => begun + BILLED_AT_LEAST,
             _ => Timestamp(0),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::master::domain::entities::Instance;
 use crate::master::domain::entities::InstanceRun;
 use crate::master::domain::settings::ProvisionerKind;
+use crate::model::status::InstanceStatus;
 use crate::model::time::Timestamp;
 
 impl Instance {
@@ -36,6 +37,16 @@ impl Instance {
     /// Whether it was stopped at least once, and asked to start again.
     pub(super) fn is_started_again(&self) -> bool {
         self.runs.len() > 1
+    }
+
+    /// Whether its agent has not called since it was launched or last started. One that was started again has its
+    /// bootstrap behind it: its worker is ready as soon as it calls.
+    pub(super) fn is_silent(&self) -> bool {
+        if !self.is_started_again() {
+            return self.contact_at.is_none();
+        }
+        let is_up = matches!(self.status, InstanceStatus::Pending | InstanceStatus::Running);
+        is_up && self.runs.last().is_some_and(|run| run.ready_at.is_none())
     }
 
     /// It is up, at this moment at the latest.

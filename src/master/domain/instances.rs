@@ -13,6 +13,7 @@ use crate::master::domain::decision::ToAgent;
 use crate::master::domain::decision::Urgency;
 use crate::master::domain::entities::Instance;
 use crate::master::domain::event::EndCause;
+use crate::master::domain::stopping::Keeping;
 use crate::master::domain::timers::Timer;
 use crate::model::ids::CloudId;
 use crate::model::ids::InstanceId;
@@ -131,10 +132,16 @@ impl Coordinator {
             }
         });
         let live = self.instances.get(&id);
-        let taken = live.map(|live| (live.instance.pool.clone(), live.instance.candidate));
-        if let Some((pool, candidate)) = taken
+        let taken = live.map(|live| {
+            let row = &live.instance;
+            (row.pool.clone(), row.candidate, row.is_started_again())
+        });
+        if let Some((pool, candidate, is_start)) = taken
             && let Some(known) = self.pools.get_mut(&pool)
         {
+            if is_start {
+                known.keeping = Keeping::default();
+            }
             known.cooling.warm(candidate);
             known.refusals.accepted();
             self.unsettled.insert(pool.clone());
@@ -164,8 +171,7 @@ impl Coordinator {
                 instance.run_ends(now);
             });
         }
-        let is_silent = live.instance.contact_at.is_none();
-        let console_for = is_silent.then(|| live.instance.worker.clone());
+        let console_for = live.instance.is_silent().then(|| live.instance.worker.clone());
         self.change_instance(id, |instance, now| {
             instance.status = InstanceStatus::Terminating;
             instance.why_ended = Some(why.to_owned());
@@ -247,7 +253,7 @@ impl Coordinator {
         let was_ready = live.instance.ready_at.is_some();
         let was_accepted = live.instance.accepted_at.is_some();
         let (candidate, has_called) = (live.instance.candidate, live.instance.contact_at.is_some());
-        if live.instance.contact_at.is_none()
+        if live.instance.is_silent()
             && !was_asked
             && let Some(cloud_id) = live.instance.cloud_id.clone()
         {

@@ -47,10 +47,12 @@ impl Coordinator {
         }
     }
 
-    /// A machine has become a ready worker for the first time.
+    /// A machine has become a ready worker: for the first time, or after a start.
     pub(super) fn learn_boot(&mut self, id: InstanceId) {
-        let row = self.instances.get(&id).map(|live| &live.instance);
-        let Some(row) = row.filter(|row| row.ready_at.is_none()) else { return };
+        let Some(row) = self.instances.get(&id).map(|live| &live.instance) else { return };
+        if row.is_started_again() {
+            return self.look_ahead.learn_start(&row.pool, self.now.since(row.asked_at()));
+        }
         let took = self.now.since(row.requested_at);
         if let Some(pool) = self.pools.get_mut(&row.pool) {
             pool.note_boot(took);

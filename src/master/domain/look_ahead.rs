@@ -12,6 +12,7 @@ use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Record;
 use crate::master::domain::entities::Job;
 use crate::master::domain::forecast;
+use crate::master::domain::forecast::Estimate;
 use crate::master::domain::forecast::JobTime;
 use crate::master::domain::forecast::Outlook;
 use crate::master::domain::forecast::PoolForecast;
@@ -39,6 +40,8 @@ pub(super) struct LookAhead {
     pub(super) is_wanted: bool,
     pub(super) times: BTreeMap<(ProjectName, JobName), JobTime>,
     pools: BTreeMap<PoolName, PoolForecast>,
+    /// How long stopped machines take to come back, in milliseconds. Forgotten by a start of the master.
+    starts: BTreeMap<PoolName, Estimate>,
     /// Jobs that wait for others, by the pool that will start machines for them.
     soon: BTreeMap<PoolName, BTreeMap<JobId, Soon>>,
     /// Those of them for which a machine was started already.
@@ -52,6 +55,15 @@ struct Soon {
     at: Timestamp,
     /// After this the forecast was wrong.
     until: Timestamp,
+}
+
+/// What is started ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ahead {
+    /// A stopped machine where one can serve, else a new one.
+    StoppedFirst,
+    /// A new one, where those that are stopped are too few.
+    BesideStopped,
 }
 
 impl LookAhead {
@@ -68,6 +80,11 @@ impl LookAhead {
 
     pub(super) fn pool(&mut self, name: &PoolName) -> &mut PoolForecast {
         self.pools.entry(name.clone()).or_insert_with(|| PoolForecast::new(name.clone()))
+    }
+
+    pub(super) fn learn_start(&mut self, pool: &PoolName, took: Duration) {
+        let estimate = self.starts.entry(pool.clone()).or_default();
+        *estimate = estimate.with(forecast::ms(took));
     }
 
     fn passes_in(&self, project: &ProjectName, job: &JobName) -> Option<Duration> {
@@ -197,12 +214,28 @@ impl Coordinator {
         let Some(pool) = self.pools.get(name).filter(|pool| pool.settings.look_ahead) else {
             return;
         };
-        let counts = self.counts(name);
-        let room = counts.max_instances.saturating_sub(counts.alive);
         let boot = self.look_ahead.pools.get(name).and_then(|pool| pool.boot_ms.time());
         // What no machine has shown yet is not known.
-        let Some(boot) = boot.filter(|_| pool.launches() && room > 0) else { return };
-        let horizon = self.now + boot;
+        let Some(boot) = boot.filter(|_| pool.launches()) else { return };
+        let start = self.look_ahead.starts.get(name).and_then(|start| start.time());
+        let has_stopped = self.startable(name).next().is_some();
+        // A stopped machine is ready sooner than a new one, so its turn comes later.
+        if let Some(start) = start.filter(|start| has_stopped && *start < boot) {
+            self.start_what_is_due(name, start, Ahead::StoppedFirst);
+            self.start_what_is_due(name, boot, Ahead::BesideStopped);
+        } else {
+            self.start_what_is_due(name, boot, Ahead::StoppedFirst);
+        }
+    }
+
+    /// Starts what will be missing in the time in which such a machine comes, and sets when to look again.
+    fn start_what_is_due(&mut self, name: &PoolName, comes_in: Duration, ahead: Ahead) {
+        let counts = self.counts(name);
+        let room = counts.max_instances.saturating_sub(counts.alive);
+        if room == 0 {
+            return;
+        }
+        let horizon = self.now + comes_in;
         let mut due: Vec<(Timestamp, JobId)> = Vec::new();
         let mut next: Option<Timestamp> = None;
         for (job, soon) in self.look_ahead.soon_in(name, self.now) {
@@ -216,18 +249,19 @@ impl Coordinator {
         }
         if let Some(at) = next {
             let in_time = self.now + at.since(horizon);
-            self.timers.set(Timer::LookAhead(name.clone()), in_time);
+            self.timers.bring_forward(Timer::LookAhead(name.clone()), in_time);
         }
         due.sort();
         let missing = match due.is_empty() {
             true => 0,
             false => {
-                forecast::missing(self.outlooks(name, horizon), counts.coming + self.fresh(name))
+                let outlooks = self.outlooks(name, horizon, ahead);
+                forecast::missing(outlooks, counts.coming + self.fresh(name))
             }
         };
         due.truncate(missing.min(room));
         for (at, job) in due {
-            self.start_ahead(name, job, at);
+            self.start_ahead(name, job, at, ahead);
         }
     }
 
@@ -249,7 +283,7 @@ impl Coordinator {
     }
 
     /// What will be wanted and what will be there at the horizon, for each project.
-    fn outlooks(&self, name: &PoolName, horizon: Timestamp) -> Vec<Outlook> {
+    fn outlooks(&self, name: &PoolName, horizon: Timestamp, ahead: Ahead) -> Vec<Outlook> {
         let Some(pool) = self.pools.get(name) else { return Vec::new() };
         let (shared, limit) = (pool.settings.shared, pool.settings.jobs_per_instance);
         let group = |project: &ProjectName| if shared { None } else { Some(project.clone()) };
@@ -270,6 +304,12 @@ impl Coordinator {
                 Some(project) => pool.idle.len_of(Some(project)),
                 None => pool.idle.len(),
             };
+        }
+        let stopped = self.startable(name).filter(|_| ahead == Ahead::BesideStopped);
+        for (_, worker) in stopped {
+            if let Some(outlook) = outlooks.get_mut(&worker.project.clone().filter(|_| !shared)) {
+                outlook.there += 1;
+            }
         }
         for live in self.workers.values().filter(|live| &live.worker.pool == name) {
             let worker = &live.worker;
@@ -292,7 +332,7 @@ impl Coordinator {
         outlooks.into_values().collect()
     }
 
-    fn start_ahead(&mut self, name: &PoolName, job: JobId, at: Timestamp) {
+    fn start_ahead(&mut self, name: &PoolName, job: JobId, at: Timestamp, ahead: Ahead) {
         let Some(known) = self.jobs.get(&job) else { return };
         let Some(build) = self.builds.get(&known.build) else { return };
         let in_s = at.since(self.now).as_secs();
@@ -301,7 +341,10 @@ impl Coordinator {
             known.spec.name, build.project, build.number
         );
         let project = build.project.clone();
-        let started = self.start_a_stopped_for(name, &project);
+        let started = match ahead {
+            Ahead::StoppedFirst => self.start_a_stopped_for(name, &project),
+            Ahead::BesideStopped => None,
+        };
         let Some(worker) = started.or_else(|| self.launch_ahead(name, why)) else { return };
         self.look_ahead.provided.insert(job);
         let pool = self.look_ahead.pool(name);

@@ -85,6 +85,7 @@ impl Coordinator {
         pool.refusals.accepted();
         pool.refusals.died_at_once = 0;
         pool.cooling.clear();
+        pool.keeping.try_again();
         let (state, launches) = (pool.state.clone(), pool.launches());
         self.remember(Record::Pool(state));
         self.unsettled.insert(name.clone());

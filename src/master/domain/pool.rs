@@ -11,6 +11,7 @@ use crate::master::domain::idle::IdleWorkers;
 use crate::master::domain::refusals::Refusals;
 use crate::master::domain::settings::PoolSettings;
 use crate::master::domain::settings::ProvisionerKind;
+use crate::master::domain::stopping::Keeping;
 use crate::master::domain::wait_reason::LaunchHold;
 use crate::master::domain::wait_reason::WaitReason;
 use crate::model::backoff::Backoff;
@@ -59,6 +60,8 @@ pub(super) struct Pool {
     pub(super) listed_at: Timestamp,
     /// Why `Timer::Launch` was last set.
     pub(super) hold: Option<LaunchHold>,
+    /// Whether machines may be stopped, and started again.
+    pub(super) keeping: Keeping,
     /// How long its last machines took, from when they were asked for until they were ready.
     pub(super) boots: VecDeque<Duration>,
     /// What its waiting jobs were last told, and when.
@@ -82,6 +85,7 @@ impl Pool {
             refusals: Refusals::default(),
             listed_at: Timestamp(0),
             hold: None,
+            keeping: Keeping::default(),
             boots: VecDeque::new(),
             told: None,
         }

@@ -58,7 +58,7 @@ impl Coordinator {
                     | InstanceStatus::Stopping
                     | InstanceStatus::Terminating => true,
                     // It could end before anybody has heard of it, or has ended since.
-                    InstanceStatus::Running => self.is_silent(row),
+                    InstanceStatus::Running => self.has_no_agent(row),
                     InstanceStatus::Requested
                     | InstanceStatus::Stopped
                     | InstanceStatus::Terminated
@@ -69,8 +69,8 @@ impl Coordinator {
         self.timers.set(Timer::Listing(pool.clone()), self.now + every);
     }
 
-    /// Whether nobody speaks for a machine that runs.
-    fn is_silent(&self, row: &Instance) -> bool {
+    /// Whether nobody speaks for a machine just now.
+    fn has_no_agent(&self, row: &Instance) -> bool {
         self.workers.get(&row.worker).is_none_or(|live| live.connection.is_none())
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Action;
+use crate::master::domain::entities::Instance;
 use crate::master::domain::entities::InstanceRun;
 use crate::master::domain::entities::Worker;
 use crate::master::domain::event::EndCause;
@@ -38,8 +39,37 @@ const LISTING_LAG: Duration = Duration::from_secs(2 * 60);
 /// A machine with less than this part of its life left is not kept: it would end in the next job.
 const LIFE_LEFT_PART: u32 = 4;
 
+/// So long none is stopped, or none started, where that was refused for good. It is seldom mended sooner, and
+/// until then jobs have new machines.
+const KEEP_AGAIN: Duration = Duration::from_secs(60 * 60);
+
 /// What people read on a worker whose machine is stopped.
 const RESTS: &str = "its machine is stopped; it is started again for the next job";
+
+/// Whether a pool's machines may be stopped and started again just now. Forgotten by a start of the master.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Keeping {
+    no_stops_until: Option<Timestamp>,
+    no_starts_until: Option<Timestamp>,
+    /// Whether a person was told, since a start was last accepted.
+    is_told: bool,
+}
+
+impl Keeping {
+    fn may_start(&self, now: Timestamp) -> bool {
+        self.no_starts_until.is_none_or(|until| until <= now)
+    }
+
+    /// What could not be started again need not be stopped either.
+    fn may_stop(&self, now: Timestamp) -> bool {
+        self.may_start(now) && self.no_stops_until.is_none_or(|until| until <= now)
+    }
+
+    /// Somebody has mended it, or says so.
+    pub(super) fn try_again(&mut self) {
+        *self = Keeping { is_told: self.is_told, ..Keeping::default() };
+    }
+}
 
 impl Coordinator {
     /// An idle worker is not needed now: its machine is kept without running where that is allowed and
@@ -64,7 +94,8 @@ impl Coordinator {
         let life = pool.settings.max_lifetime;
         let is_young = row.requested_at + stopping.max_age > self.now
             && row.ran(self.now) + life / LIFE_LEFT_PART <= life;
-        (is_well && is_up && !is_on_spot && is_young).then_some(row.id)
+        let may_stop = pool.keeping.may_stop(self.now);
+        (is_well && is_up && !is_on_spot && is_young && may_stop).then_some(row.id)
     }
 
     /// Whether one more may be kept; the one that has been stopped for longest makes room.
@@ -142,11 +173,26 @@ impl Coordinator {
         self.ask_to_stop(id);
     }
 
-    /// The provisioner will not stop it.
+    /// The provisioner will not stop it, and would hardly stop another.
     pub(super) fn stop_failed(&mut self, id: InstanceId, why: &str) {
-        let status = self.instances.get(&id).map(|live| live.instance.status);
-        if status == Some(InstanceStatus::Stopping) {
-            self.give_up(id, &format!("it could not be stopped: {why}"));
+        let Some(row) = self.instances.get(&id).map(|live| &live.instance) else { return };
+        if row.status != InstanceStatus::Stopping {
+            return;
+        }
+        let (pool, until) = (row.pool.clone(), self.now + KEEP_AGAIN);
+        self.cannot_keep(&pool, why, |keeping| keeping.no_stops_until = Some(until));
+        self.give_up(id, &format!("it could not be stopped: {why}"));
+    }
+
+    /// For a while a pool's machines are ended and launched as if none could be kept. A person is told once.
+    fn cannot_keep(&mut self, name: &PoolName, why: &str, note: impl FnOnce(&mut Keeping)) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        note(&mut pool.keeping);
+        if !std::mem::replace(&mut pool.keeping.is_told, true) {
+            self.perform(Action::Alarm(format!(
+                "ALARM: pool \"{name}\" cannot stop idle machines and start them again, so each job may need a \
+                 new one: {why}. It is tried again every hour, and at once after: busybee pool resume {name}"
+            )));
         }
     }
 
@@ -311,14 +357,23 @@ impl Coordinator {
         pool: &PoolName,
         can_serve: impl Fn(&Worker) -> bool,
     ) -> Option<(WorkerName, InstanceId)> {
-        let rows = self.instances.values().map(|live| &live.instance);
-        let stopped = rows.filter(|row| &row.pool == pool && row.status == InstanceStatus::Stopped);
-        let serving = stopped.filter(|row| {
-            let worker = self.workers.get(&row.worker).map(|live| &live.worker);
-            worker.is_some_and(|worker| worker.fate == WorkerFate::Rests && can_serve(worker))
-        });
-        let last = serving.max_by_key(|row| row.runs.last().and_then(|run| run.ended_at));
-        last.map(|row| (row.worker.clone(), row.id))
+        let serving = self.startable(pool).filter(|(_, worker)| can_serve(worker));
+        let last = serving.max_by_key(|(row, _)| row.runs.last().and_then(|run| run.ended_at));
+        last.map(|(row, _)| (row.worker.clone(), row.id))
+    }
+
+    /// The stopped machines of a pool that may be started now, with their workers.
+    pub(super) fn startable<'a>(
+        &'a self,
+        pool: &'a PoolName,
+    ) -> impl Iterator<Item = (&'a Instance, &'a Worker)> {
+        let known = self.pools.get(pool).filter(|pool| pool.keeping.may_start(self.now));
+        let rows = known.into_iter().flat_map(|_| self.instances.values());
+        let stopped = rows
+            .map(|live| &live.instance)
+            .filter(move |row| &row.pool == pool && row.status == InstanceStatus::Stopped);
+        let kept = stopped.filter_map(|row| Some((row, &self.workers.get(&row.worker)?.worker)));
+        kept.filter(|(_, worker)| worker.fate == WorkerFate::Rests)
     }
 
     /// How many jobs of each project wait for a worker that is not on its way.
@@ -389,19 +444,24 @@ impl Coordinator {
         self.launch_again(id);
     }
 
-    /// A stopped machine could not be started. What lacks only permission or quota is kept for later; else
-    /// it is ended, and a new one takes its place.
+    /// A stopped machine could not be started. Without quota it is kept for later. Without permission as well,
+    /// but a new one takes its place: whoever may not start may still launch, and a launch that is refused too
+    /// pauses the pool. Else it is ended, and a new one takes its place.
     pub(super) fn start_failed(&mut self, id: InstanceId, why: &str, failure: LaunchFailure) {
         let Some(live) = self.instances.get(&id) else { return };
         let (pool, worker) = (live.instance.pool.clone(), live.instance.worker.clone());
         match failure {
-            LaunchFailure::Quota | LaunchFailure::Limit | LaunchFailure::Denied => {
+            LaunchFailure::Quota | LaunchFailure::Limit => {
                 self.rest(&worker);
                 self.has_stopped(id, None);
-                match failure {
-                    LaunchFailure::Denied => self.denied(&pool, why),
-                    _ => self.limit_met(&pool, why),
-                }
+                self.limit_met(&pool, why);
+            }
+            LaunchFailure::Denied => {
+                self.rest(&worker);
+                self.has_stopped(id, None);
+                let until = self.now + KEEP_AGAIN;
+                self.cannot_keep(&pool, why, |keeping| keeping.no_starts_until = Some(until));
+                self.note_failure(&pool, why);
             }
             _ => {
                 self.give_up(id, &format!("it could not be started again: {why}"));

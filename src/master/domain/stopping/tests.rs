@@ -23,6 +23,9 @@ use crate::model::ids::CloudId;
 use crate::model::ids::ConnectionId;
 use crate::model::status::JobStatus;
 
+mod again;
+mod refused;
+
 const DAY: u64 = 24 * 3600;
 
 fn keeping(max_stopped: u32) -> PoolSettings {
@@ -201,8 +204,8 @@ fn a_start_without_room_ends_the_stopped_machine_and_launches_a_new_one() {
 }
 
 #[test]
-fn a_start_that_only_quota_or_permission_forbids_keeps_the_machine() {
-    for failure in [LaunchFailure::Quota, LaunchFailure::Denied] {
+fn a_start_that_only_quota_forbids_keeps_the_machine() {
+    for failure in [LaunchFailure::Quota, LaunchFailure::Limit] {
         let mut rig = Rig::new(vec![keeping(2)]);
         let (instance, worker) = stopped(&mut rig, "app");
         rig.build("app", vec![rig::job("again", &[])]);

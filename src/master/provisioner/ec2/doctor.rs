@@ -55,6 +55,8 @@ pub struct Circumstances {
     pub architectures: Vec<String>,
     /// How many instances the pool may have at one time.
     pub max_instances: u32,
+    /// Whether the pool stops idle instances, and starts them again.
+    pub stops_idle: bool,
     /// By the master's clock.
     pub now: Timestamp,
 }
@@ -86,7 +88,7 @@ impl Ec2Provisioner {
             self.groups(&places, port),
             self.belongings_found(),
             self.dry_runs(order),
-            self.endings(),
+            self.endings(around.stops_idle),
             self.account(around),
         );
         found.push(listing);
@@ -210,9 +212,9 @@ impl Ec2Provisioner {
         }
     }
 
-    /// Whether instances may be ended, and their consoles read: tags allow it, so only an instance that
-    /// carries them can tell.
-    async fn endings(&self) -> Vec<Finding> {
+    /// Whether instances may be ended, and their consoles read; where the pool wants that, also whether they may
+    /// be stopped and started: tags allow it, so only an instance that carries them can tell.
+    async fn endings(&self, stops_idle: bool) -> Vec<Finding> {
         let query = Query::new("DescribeInstances")
             .with_filter(1, "tag-key", &[run_instances::TAG_MASTER])
             .with_filter(2, "instance-state-name", &["pending", "running", "stopping", "stopped"])
@@ -228,11 +230,15 @@ impl Ec2Provisioner {
             let what = "whether the master may end instances shows only on one that is there";
             return vec![Finding::good(format!("{what}: --launch tries it"))];
         };
-        let calls = [
+        let mut calls = vec![
             ("TerminateInstances", "end instances", "InstanceId.1"),
             ("GetConsoleOutput", "read their consoles", "InstanceId"),
         ];
-        let calls = calls.map(|(action, what, id)| {
+        if stops_idle {
+            calls.push(("StopInstances", "stop instances", "InstanceId.1"));
+            calls.push(("StartInstances", "start stopped instances", "InstanceId.1"));
+        }
+        let calls = calls.into_iter().map(|(action, what, id)| {
             let query = Query::new(action).with(id, &instance.instance_id).with("DryRun", "true");
             async move {
                 match would_work(self.ask(&query).await) {

@@ -13,15 +13,19 @@ impl Ec2Provisioner {
     /// cannot be stopped.
     ///
     /// # Errors
-    /// In EC2's own words. An instance that is in a state in which it cannot be stopped is listed so, and
-    /// throttled calls are made again.
+    /// In EC2's own words. In a state in which it cannot be stopped it may not be for long: the listing says, and
+    /// meanwhile it is told again.
     pub(super) async fn stop_now(&self, cloud_id: &CloudId) -> Result<(), StopError> {
         let query = Query::new("StopInstances").with_list("InstanceId", [cloud_id.as_str()]);
         let answer = self.client.call::<serde::de::IgnoredAny>(&query).await;
         answer.map(drop).map_err(|error| StopError {
             is_final: !matches!(
                 error.class,
-                ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::NotFound
+                ErrorClass::Throttled
+                    | ErrorClass::Transient
+                    | ErrorClass::NotFound
+                    | ErrorClass::WrongState
+                    | ErrorClass::Expired
             ),
             sentence: error.sentence,
         })
