@@ -38,11 +38,19 @@ impl Coordinator {
     pub(super) fn orphan(&mut self, pool: &PoolName, asked_at: Timestamp, machine: &Machine) {
         // Without its tag of a pool it is listed for every pool, and is some other's.
         let is_anothers = |live: &LiveInstance| live.instance.launch == machine.launch;
-        if self.is_unconfirmed(pool) || self.instances.values().any(is_anothers) {
+        if self.instances.values().any(is_anothers) {
+            return;
+        }
+        let row = row_of(&machine.launch).unwrap_or(0);
+        self.newest_row_seen = self.newest_row_seen.max(row);
+        if self.is_unconfirmed(pool) {
             return;
         }
         let last = self.last_ids.instance;
-        if row_of(&machine.launch).is_some_and(|row| row > last) && last > 0 {
+        if row > last && self.never_listed.contains(pool) {
+            // Of a ledger that is lost, however quick this one was to launch.
+            self.count_on_from(row);
+        } else if row > last && last > 0 {
             return self.doubt_the_ledger(&format!(
                 "machine {} was launched by a ledger that is newer than this one: this data_dir is \
                  an old copy, or another master has the same id",
@@ -57,6 +65,11 @@ impl Coordinator {
             Some(_) => self.take_in(pool, machine, "it is still there, and its row was over"),
             None => self.take_in(pool, machine, "an earlier life of this master has left it"),
         }
+    }
+
+    /// Rows up to this one are of this ledger, whether it still has them or not.
+    pub(super) fn count_on_from(&mut self, row: u64) {
+        self.last_ids.instance = self.last_ids.instance.max(row);
     }
 
     /// It gets a row, which ends when it does.
@@ -118,14 +131,22 @@ mod tests {
     use super::*;
     use crate::master::domain::event::Event;
     use crate::master::domain::event::MachineState;
+    use crate::master::domain::event::Request;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
+    use crate::master::domain::settings::PoolSettings;
 
     fn listed(rig: &mut Rig, pool: &str, launch: &LaunchId, state: MachineState) {
         let asked_at = rig.now;
         rig.wait(1);
         let machine = Machine { state, ..rig::machine("i-7", launch) };
         rig.say(Event::CloudListed { pool: pool.into(), asked_at, machines: vec![machine] });
+    }
+
+    /// Nothing is there yet.
+    fn nothing_listed(rig: &mut Rig, pool: &str) {
+        let (asked_at, machines) = (rig.now, Vec::new());
+        rig.say(Event::CloudListed { pool: pool.into(), asked_at, machines });
     }
 
     fn rows(rig: &Rig) -> Vec<Instance> {
@@ -192,6 +213,7 @@ mod tests {
     #[test]
     fn machines_of_a_newer_ledger_are_left_alone_and_nothing_is_launched_beside_them() {
         let mut rig = Rig::new(vec![rig::pool("linux")]);
+        nothing_listed(&mut rig, "linux");
         rig.build("app", vec![rig::job("test", &[])]);
         let (instance, _, _) = rig.arrive();
         listed(&mut rig, "linux", &launch(1000), MachineState::Running);
@@ -205,6 +227,41 @@ mod tests {
             rig.reason("more")
         );
         assert!(!rig::ends(&rig.wait(3600), instance), "nor are our own ended");
+    }
+
+    #[test]
+    fn whoever_confirms_a_ledger_is_not_asked_again_and_what_it_does_not_know_is_ended() {
+        let mut rig = Rig::new(vec![rig::pool("linux"), rig::pool("arm")]);
+        nothing_listed(&mut rig, "linux");
+        nothing_listed(&mut rig, "arm");
+        rig.build("app", vec![rig::job("test", &[])]);
+        rig.arrive();
+        listed(&mut rig, "linux", &launch(1000), MachineState::Running);
+        listed(&mut rig, "arm", &launch(2000), MachineState::Running);
+        for (pool, row) in [("linux", 1000), ("arm", 2000)] {
+            rig.ask(Request::ResumePool(pool.into()));
+            listed(&mut rig, pool, &launch(row), MachineState::Running);
+            assert!(is_ended(&rig), "pool {pool}");
+            assert!(!rig.done.iter().any(|action| matches!(action, Action::Alarm(_))));
+            assert!(!rig.it.is_unconfirmed(&pool.into()));
+        }
+        assert!(rig.rows().last().is_some_and(|row| row.id.0 > 2000), "what is new is newer");
+        listed(&mut rig, "linux", &launch(3000), MachineState::Running);
+        assert!(rig.it.is_unconfirmed(&"linux".into()), "somebody goes on launching");
+    }
+
+    #[test]
+    fn a_lost_ledger_leaves_nothing_running_however_soon_the_new_one_launches() {
+        let warm = |name: &str| PoolSettings { min_idle: 1, ..rig::pool(name) };
+        let mut rig = Rig::new(vec![warm("linux"), warm("arm")]);
+        assert_eq!(rig.launches().len(), 2, "before anything is listed");
+        for (pool, row) in [("linux", 9), ("arm", 7)] {
+            listed(&mut rig, pool, &launch(row), MachineState::Running);
+            assert!(is_ended(&rig), "pool {pool}");
+            assert!(!rig.it.is_unconfirmed(&pool.into()));
+        }
+        listed(&mut rig, "arm", &launch(99), MachineState::Running);
+        assert!(rig.it.is_unconfirmed(&"arm".into()), "and what is newer still is another's");
     }
 
     #[test]
