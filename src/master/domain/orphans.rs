@@ -26,12 +26,21 @@ const ENDED_KEPT: Duration = Duration::from_secs(60 * 60);
 /// The digits of a launch that are drawn by chance; the number of its row follows.
 const CHANCE_DIGITS: usize = 32;
 
+/// A row that was over lately.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    at: Timestamp,
+    /// Whether its machine is known to have been there, so that the row tells of it.
+    was_accepted: bool,
+}
+
 impl Coordinator {
     /// A row is over.
     pub(super) fn note_ended(&mut self, instance: &Instance) {
         let now = self.now;
-        self.ended_lately.retain(|_, ended_at| now.since(*ended_at) < ENDED_KEPT);
-        self.ended_lately.insert(instance.launch.clone(), now);
+        self.ended_lately.retain(|_, ended| now.since(ended.at) < ENDED_KEPT);
+        let ended = Ended { at: now, was_accepted: instance.accepted_at.is_some() };
+        self.ended_lately.insert(instance.launch.clone(), ended);
     }
 
     /// No row of the pool is open for this machine.
@@ -58,10 +67,11 @@ impl Coordinator {
             ));
         }
         match self.ended_lately.get(&machine.launch).copied() {
-            Some(ended_at) if asked_at <= ended_at => {}
-            Some(ended_at) if asked_at.since(ended_at) < ECHO_MAX => {
-                self.perform(end(pool, machine))
+            Some(ended) if asked_at <= ended.at => {}
+            Some(ended) if !ended.was_accepted => {
+                self.take_in(pool, machine, "its launch was refused or given up, and it came");
             }
+            Some(ended) if asked_at.since(ended.at) < ECHO_MAX => self.perform(end(pool, machine)),
             Some(_) => self.take_in(pool, machine, "it is still there, and its row was over"),
             None => self.take_in(pool, machine, "an earlier life of this master has left it"),
         }
@@ -130,6 +140,7 @@ fn row_of(launch: &LaunchId) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::master::domain::event::Event;
+    use crate::master::domain::event::LaunchFailure;
     use crate::master::domain::event::MachineState;
     use crate::master::domain::event::Request;
     use crate::master::domain::rig;
@@ -198,6 +209,22 @@ mod tests {
             .into_iter()
             .find_map(|row| row.why_ended.filter(|why| why.contains("still")));
         assert!(why.is_some(), "it outlived its row: {:?}", rows(&rig));
+    }
+
+    #[test]
+    fn a_machine_whose_launch_was_refused_is_no_echo_and_gets_a_row() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, launch, _) = rig.launches()[0].clone();
+        let (request, what) = ("request".to_owned(), "a machine".to_owned());
+        rig.say(Event::LaunchPrepared { instance, request, what, price_per_hour: None });
+        let (sentence, failure) = ("EC2 refused it".to_owned(), LaunchFailure::Denied);
+        rig.say(Event::LaunchFailed { instance, sentence, failure });
+        rig.wait(1);
+        listed(&mut rig, "linux", &launch, MachineState::Running);
+        assert!(is_ended(&rig));
+        let row = rows(&rig).pop().expect("it has a row");
+        assert_eq!((row.status, row.cloud_id), (InstanceStatus::Terminating, Some("i-7".into())));
     }
 
     #[test]
