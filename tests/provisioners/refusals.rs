@@ -1,5 +1,7 @@
 //! What the `ec2` provisioner makes of what EC2 answers, where moto never answers so.
 
+use std::time::Duration;
+
 use busybee::master::domain::decision::Urgency;
 use busybee::master::domain::event::EndCause;
 use busybee::master::domain::event::LaunchFailure;
@@ -7,6 +9,7 @@ use busybee::master::domain::event::MachineState;
 use busybee::master::provisioner::Ending;
 use busybee::master::provisioner::PrepareOrder;
 use busybee::master::provisioner::Provisioner;
+use busybee::master::provisioner::ec2::Patience;
 use busybee::master::provisioner::ec2::settings::Image;
 use busybee::model::ids::CloudId;
 use busybee::model::ids::LaunchId;
@@ -125,6 +128,31 @@ async fn a_token_that_was_used_for_another_request_is_settled_by_what_it_has_sta
     let looked = &script.asked("DescribeInstances")[0];
     assert_eq!(looked["Filter.1.Name"], "client-token");
     assert_eq!(looked["Filter.1.Value.1"], "busybee-9f86d081-a1");
+}
+
+#[tokio::test]
+async fn a_refusal_after_a_try_whose_answer_was_lost_does_not_hide_what_that_has_started() {
+    for (code, failure) in [
+        ("UnauthorizedOperation", LaunchFailure::Denied),
+        ("InvalidParameterValue", LaunchFailure::Invalid),
+        ("InsufficientInstanceCapacity", LaunchFailure::Capacity),
+    ] {
+        let script = Script::new();
+        let lost = (502, "<html>bad gateway</html>".to_owned());
+        script.answers("RunInstances", [lost.clone(), refusal(code), lost, refusal(code)]);
+        let started = page(&instance("i-7", "pending", ""), None);
+        script.answers("DescribeInstances", [started, page("", None)]);
+        let provisioner = script.simple().with_patience(Patience {
+            answer: Duration::from_secs(5),
+            first_delay: Duration::from_millis(1),
+            last_delay: Duration::from_millis(2),
+        });
+        let adopted = provisioner.launch(order()).await.expect("it was started");
+        assert_eq!(adopted, CloudId::from("i-7"), "{code}");
+        let refused = provisioner.launch(order()).await.expect_err("nothing was started");
+        assert_eq!(refused.failure, failure, "{code}");
+        assert_eq!(script.asked("RunInstances").len(), 4, "{code}");
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use crate::master::domain::entities::Job;
 use crate::master::domain::event::Event;
 use crate::master::domain::instances::LiveInstance;
 use crate::master::domain::look_ahead::LookAhead;
+use crate::master::domain::orphans::Ended;
 use crate::master::domain::pool::Pool;
 use crate::master::domain::requests::Loading;
 use crate::master::domain::settings::Settings;
@@ -74,8 +75,13 @@ pub struct Coordinator {
     pub(super) look_ahead: LookAhead,
     /// Why nothing new begins: the master's disk is full. Not remembered, as nothing is.
     pub(super) disk_full: Option<String>,
-    /// Launches whose rows were over lately, and when: a listing may lag behind.
-    pub(super) ended_lately: BTreeMap<LaunchId, Timestamp>,
+    /// Launches whose rows were over lately: a listing may lag behind.
+    pub(super) ended_lately: BTreeMap<LaunchId, Ended>,
+    /// The newest row that any machine names which is in no open one.
+    pub(super) newest_row_seen: u64,
+    /// Pools of a ledger that begins with this process, until their machines are listed for the first time:
+    /// what is there already is of an earlier ledger, which is lost.
+    pub(super) never_listed: BTreeSet<PoolName>,
     /// Pools in which something changed that the scheduler must look at.
     pub(super) unsettled: BTreeSet<PoolName>,
     /// Jobs that have just begun to wait, and want a reason.
@@ -119,6 +125,8 @@ impl Coordinator {
             look_ahead,
             disk_full: None,
             ended_lately: BTreeMap::new(),
+            newest_row_seen: 0,
+            never_listed: BTreeSet::new(),
             unsettled: BTreeSet::new(),
             unexplained: BTreeSet::new(),
         };

@@ -104,6 +104,28 @@ mod tests {
     }
 
     #[test]
+    fn a_cloud_that_does_not_answer_is_no_boot_that_timed_out() {
+        let mut rig = told(&["ops@example.com"]);
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            let (instance, _, _) = rig.launches().pop().expect("a machine is asked for");
+            let (request, what) = ("request".to_owned(), "a machine".to_owned());
+            rig.say(Event::LaunchPrepared { instance, request, what, price_per_hour: None });
+            let sentence = "EC2 did not answer RunInstances".to_owned();
+            let failure = LaunchFailure::Unsettled;
+            rig.say(Event::LaunchFailed { instance, sentence, failure });
+            rig.done = rig.wait(601);
+            told.append(&mut mails(&rig.done));
+            let why = rig.row(instance).why_ended.expect("it was given up");
+            let expected = "nobody knew within 600 s what came of its launch; the last word: EC2 did \
+                            not answer RunInstances";
+            assert_eq!(why, expected);
+        }
+        assert!(!rig.reason("test").contains("paused"), "{}", rig.reason("test"));
+        assert_eq!(told, []);
+    }
+
+    #[test]
     fn nobody_is_told_of_a_boot_where_nobody_wants_to_know() {
         let mut rig = told(&[]);
         let (instance, _, _) = rig.launches()[0].clone();

@@ -26,23 +26,40 @@ const ENDED_KEPT: Duration = Duration::from_secs(60 * 60);
 /// The digits of a launch that are drawn by chance; the number of its row follows.
 const CHANCE_DIGITS: usize = 32;
 
+/// A row that was over lately.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    at: Timestamp,
+    /// Whether its machine is known to have been there, so that the row tells of it.
+    was_accepted: bool,
+}
+
 impl Coordinator {
     /// A row is over.
     pub(super) fn note_ended(&mut self, instance: &Instance) {
         let now = self.now;
-        self.ended_lately.retain(|_, ended_at| now.since(*ended_at) < ENDED_KEPT);
-        self.ended_lately.insert(instance.launch.clone(), now);
+        self.ended_lately.retain(|_, ended| now.since(ended.at) < ENDED_KEPT);
+        let ended = Ended { at: now, was_accepted: instance.accepted_at.is_some() };
+        self.ended_lately.insert(instance.launch.clone(), ended);
     }
 
     /// No row of the pool is open for this machine.
     pub(super) fn orphan(&mut self, pool: &PoolName, asked_at: Timestamp, machine: &Machine) {
         // Without its tag of a pool it is listed for every pool, and is some other's.
         let is_anothers = |live: &LiveInstance| live.instance.launch == machine.launch;
-        if self.is_unconfirmed(pool) || self.instances.values().any(is_anothers) {
+        if self.instances.values().any(is_anothers) {
+            return;
+        }
+        let row = row_of(&machine.launch).unwrap_or(0);
+        self.newest_row_seen = self.newest_row_seen.max(row);
+        if self.is_unconfirmed(pool) {
             return;
         }
         let last = self.last_ids.instance;
-        if row_of(&machine.launch).is_some_and(|row| row > last) && last > 0 {
+        if row > last && self.never_listed.contains(pool) {
+            // Of a ledger that is lost, however quick this one was to launch.
+            self.count_on_from(row);
+        } else if row > last && last > 0 {
             return self.doubt_the_ledger(&format!(
                 "machine {} was launched by a ledger that is newer than this one: this data_dir is \
                  an old copy, or another master has the same id",
@@ -50,13 +67,19 @@ impl Coordinator {
             ));
         }
         match self.ended_lately.get(&machine.launch).copied() {
-            Some(ended_at) if asked_at <= ended_at => {}
-            Some(ended_at) if asked_at.since(ended_at) < ECHO_MAX => {
-                self.perform(end(pool, machine))
+            Some(ended) if asked_at <= ended.at => {}
+            Some(ended) if !ended.was_accepted => {
+                self.take_in(pool, machine, "its launch was refused or given up, and it came");
             }
+            Some(ended) if asked_at.since(ended.at) < ECHO_MAX => self.perform(end(pool, machine)),
             Some(_) => self.take_in(pool, machine, "it is still there, and its row was over"),
             None => self.take_in(pool, machine, "an earlier life of this master has left it"),
         }
+    }
+
+    /// Rows up to this one are of this ledger, whether it still has them or not.
+    pub(super) fn count_on_from(&mut self, row: u64) {
+        self.last_ids.instance = self.last_ids.instance.max(row);
     }
 
     /// It gets a row, which ends when it does.
@@ -117,15 +140,24 @@ fn row_of(launch: &LaunchId) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::master::domain::event::Event;
+    use crate::master::domain::event::LaunchFailure;
     use crate::master::domain::event::MachineState;
+    use crate::master::domain::event::Request;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
+    use crate::master::domain::settings::PoolSettings;
 
     fn listed(rig: &mut Rig, pool: &str, launch: &LaunchId, state: MachineState) {
         let asked_at = rig.now;
         rig.wait(1);
         let machine = Machine { state, ..rig::machine("i-7", launch) };
         rig.say(Event::CloudListed { pool: pool.into(), asked_at, machines: vec![machine] });
+    }
+
+    /// Nothing is there yet.
+    fn nothing_listed(rig: &mut Rig, pool: &str) {
+        let (asked_at, machines) = (rig.now, Vec::new());
+        rig.say(Event::CloudListed { pool: pool.into(), asked_at, machines });
     }
 
     fn rows(rig: &Rig) -> Vec<Instance> {
@@ -180,6 +212,22 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_whose_launch_was_refused_is_no_echo_and_gets_a_row() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, launch, _) = rig.launches()[0].clone();
+        let (request, what) = ("request".to_owned(), "a machine".to_owned());
+        rig.say(Event::LaunchPrepared { instance, request, what, price_per_hour: None });
+        let (sentence, failure) = ("EC2 refused it".to_owned(), LaunchFailure::Denied);
+        rig.say(Event::LaunchFailed { instance, sentence, failure });
+        rig.wait(1);
+        listed(&mut rig, "linux", &launch, MachineState::Running);
+        assert!(is_ended(&rig));
+        let row = rows(&rig).pop().expect("it has a row");
+        assert_eq!((row.status, row.cloud_id), (InstanceStatus::Terminating, Some("i-7".into())));
+    }
+
+    #[test]
     fn a_machine_that_lost_its_tag_is_left_to_the_pool_that_has_its_row() {
         let mut rig = Rig::new(vec![rig::pool("linux"), rig::pool("arm")]);
         rig.build("app", vec![rig::job("test", &[])]);
@@ -192,6 +240,7 @@ mod tests {
     #[test]
     fn machines_of_a_newer_ledger_are_left_alone_and_nothing_is_launched_beside_them() {
         let mut rig = Rig::new(vec![rig::pool("linux")]);
+        nothing_listed(&mut rig, "linux");
         rig.build("app", vec![rig::job("test", &[])]);
         let (instance, _, _) = rig.arrive();
         listed(&mut rig, "linux", &launch(1000), MachineState::Running);
@@ -205,6 +254,41 @@ mod tests {
             rig.reason("more")
         );
         assert!(!rig::ends(&rig.wait(3600), instance), "nor are our own ended");
+    }
+
+    #[test]
+    fn whoever_confirms_a_ledger_is_not_asked_again_and_what_it_does_not_know_is_ended() {
+        let mut rig = Rig::new(vec![rig::pool("linux"), rig::pool("arm")]);
+        nothing_listed(&mut rig, "linux");
+        nothing_listed(&mut rig, "arm");
+        rig.build("app", vec![rig::job("test", &[])]);
+        rig.arrive();
+        listed(&mut rig, "linux", &launch(1000), MachineState::Running);
+        listed(&mut rig, "arm", &launch(2000), MachineState::Running);
+        for (pool, row) in [("linux", 1000), ("arm", 2000)] {
+            rig.ask(Request::ResumePool(pool.into()));
+            listed(&mut rig, pool, &launch(row), MachineState::Running);
+            assert!(is_ended(&rig), "pool {pool}");
+            assert!(!rig.done.iter().any(|action| matches!(action, Action::Alarm(_))));
+            assert!(!rig.it.is_unconfirmed(&pool.into()));
+        }
+        assert!(rig.rows().last().is_some_and(|row| row.id.0 > 2000), "what is new is newer");
+        listed(&mut rig, "linux", &launch(3000), MachineState::Running);
+        assert!(rig.it.is_unconfirmed(&"linux".into()), "somebody goes on launching");
+    }
+
+    #[test]
+    fn a_lost_ledger_leaves_nothing_running_however_soon_the_new_one_launches() {
+        let warm = |name: &str| PoolSettings { min_idle: 1, ..rig::pool(name) };
+        let mut rig = Rig::new(vec![warm("linux"), warm("arm")]);
+        assert_eq!(rig.launches().len(), 2, "before anything is listed");
+        for (pool, row) in [("linux", 9), ("arm", 7)] {
+            listed(&mut rig, pool, &launch(row), MachineState::Running);
+            assert!(is_ended(&rig), "pool {pool}");
+            assert!(!rig.it.is_unconfirmed(&pool.into()));
+        }
+        listed(&mut rig, "arm", &launch(99), MachineState::Running);
+        assert!(rig.it.is_unconfirmed(&"arm".into()), "and what is newer still is another's");
     }
 
     #[test]

@@ -76,6 +76,10 @@ impl Coordinator {
 
     /// Somebody asked for it, or what it waited for is there.
     pub(super) fn resume(&mut self, name: &PoolName) {
+        if self.is_unconfirmed(name) {
+            // Whatever is there is this ledger's: what it has no row for is ended.
+            self.count_on_from(self.newest_row_seen);
+        }
         self.timers.clear(&Timer::Launch(name.clone()));
         self.timers.clear(&Timer::Probe(name.clone()));
         let Some(pool) = self.pools.get_mut(name) else { return };

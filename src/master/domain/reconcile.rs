@@ -40,6 +40,9 @@ impl Coordinator {
                 self.timers.set(Timer::Listing(name.clone()), self.now);
             }
             self.take_up_pause(&name);
+            if self.last_ids.instance == 0 {
+                self.never_listed.insert(name.clone());
+            }
             self.unsettled.insert(name);
         }
     }
@@ -106,6 +109,7 @@ impl Coordinator {
                 (None, _) => self.orphan(pool, asked_at, machine),
             }
         }
+        self.never_listed.remove(pool);
         for (launch, id) in &ours {
             if !machines.iter().any(|machine| &machine.launch == launch) {
                 self.missing(*id, asked_at);

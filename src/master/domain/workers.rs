@@ -14,6 +14,7 @@ use crate::master::domain::pool::Pool;
 use crate::master::domain::timers::Timer;
 use crate::model::ids::ConnectionId;
 use crate::model::ids::WorkerName;
+use crate::model::status::InstanceStatus;
 use crate::model::status::WorkerFate;
 use crate::model::status::WorkerStatus;
 use crate::model::time::Timestamp;
@@ -248,11 +249,22 @@ impl Coordinator {
         }
         let pool = live.worker.pool.clone();
         let timeout = self.pools.get(&pool).map(|pool| pool.settings.boot_timeout);
+        let seconds = timeout.unwrap_or_default().as_secs();
+        let row = live.worker.instance.and_then(|id| self.instances.get(&id));
+        if let Some(row) = row.filter(|row| row.instance.status == InstanceStatus::Requested) {
+            // Whoever is to start it does not answer: that says nothing of the pool, and will pass.
+            let said = self.pools.get(&pool).and_then(|pool| pool.last_failure.as_ref());
+            let said =
+                said.filter(|_| row.tries > 0).map(|said| format!("; the last word: {said}"));
+            let said = said.unwrap_or_default();
+            let why = format!("nobody knew within {seconds} s what came of its launch{said}");
+            return self.end_worker(name, &why);
+        }
         let why = match live.worker.status {
             WorkerStatus::Bootstrapping => "its bootstrap script did not end",
             _ => "its agent never called",
         };
-        let why = format!("{why} within {} s", timeout.unwrap_or_default().as_secs());
+        let why = format!("{why} within {seconds} s");
         self.end_worker(name, &why);
         self.launch_went_wrong(&pool, &why);
         self.mail_missing(&pool, name, &why);

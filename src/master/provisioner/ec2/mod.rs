@@ -193,10 +193,14 @@ impl Ec2Provisioner {
                 }
                 // The call may have been carried out all the same.
                 ErrorClass::Transient => self.settle(&order.launch, error).await,
-                ErrorClass::BadImage if matches!(self.settings.image, Image::Id(_)) => {
-                    Err(invalid(error.sentence))
-                }
-                _ => Err(self.refused(&order.launch, error).await),
+                // It is made again; an earlier one may have been carried out.
+                ErrorClass::Throttled => Err(launch_error(error)),
+                _ => match self.by_token(&order.launch).await {
+                    // An earlier try was carried out, and its answer lost: what this one is told, or the
+                    // next, says nothing of it.
+                    Ok(Some(instance)) => found(instance),
+                    Ok(None) | Err(_) => Err(self.refused(&order.launch, error).await),
+                },
             },
         }
     }

@@ -6,9 +6,12 @@ use crate::master::provisioner::LaunchError;
 use crate::master::provisioner::ec2::Ec2Provisioner;
 use crate::master::provisioner::ec2::answers::SpotRequestsPage;
 use crate::master::provisioner::ec2::error::CallError;
+use crate::master::provisioner::ec2::error::ErrorClass;
+use crate::master::provisioner::ec2::invalid;
 use crate::master::provisioner::ec2::launch_error;
 use crate::master::provisioner::ec2::query::Query;
 use crate::master::provisioner::ec2::run_instances;
+use crate::master::provisioner::ec2::settings::Image;
 use crate::model::ids::LaunchId;
 
 /// The refusal that leaves its request open (EC2 API reference, "Error codes").
@@ -18,6 +21,9 @@ impl Ec2Provisioner {
     /// What a refusal means, when nothing is left of the launch. Where that cannot be made sure, the
     /// outcome counts as unknown: the same launch is tried again before any other.
     pub(super) async fn refused(&self, launch: &LaunchId, error: CallError) -> LaunchError {
+        if error.class == ErrorClass::BadImage && matches!(self.settings.image, Image::Id(_)) {
+            return invalid(error.sentence);
+        }
         if error.code != LEAVES_A_REQUEST {
             return launch_error(error);
         }
