@@ -224,7 +224,7 @@ mod tests {
         rig.build("app", vec![rig::job("waits", &[])]);
         assert!(rig.launches().is_empty());
         let why = rig.reason("waits");
-        let begin = "starting 1 worker in pool \"linux\": it, asked for at 13:46:40 UTC, boots; no more now: \
+        let begin = "starting 1 worker in pool \"linux\": it, asked for at 1970-01-12 13:46:40 UTC, boots; no more now: \
                      pool linux has spent $0.1";
         assert!(why.starts_with(begin), "{why}");
     }

@@ -191,16 +191,22 @@ mod tests {
     #[test]
     fn a_launch_is_told_stage_by_stage_and_later_ones_with_what_is_usual() {
         let mut rig = waiting(choosy());
-        says(&rig, "starting 1 worker in pool \"linux\": big was asked for at 13:46:40 UTC");
+        says(
+            &rig,
+            "starting 1 worker in pool \"linux\": big was asked for at 1970-01-12 13:46:40 UTC",
+        );
         let (instance, _, worker) = rig.launches()[0].clone();
         rig.accept(instance);
-        says(&rig, "starting 1 worker in pool \"linux\": big, asked for at 13:46:40 UTC, boots");
+        says(
+            &rig,
+            "starting 1 worker in pool \"linux\": big, asked for at 1970-01-12 13:46:40 UTC, boots",
+        );
         rig.wait(40);
         let hello = rig::hello(Proof::Password);
         let connection = rig.connect(&worker, hello, &[]);
         says(
             &rig,
-            "starting 1 worker in pool \"linux\": big, asked for at 13:46:40 UTC, runs its bootstrap \
+            "starting 1 worker in pool \"linux\": big, asked for at 1970-01-12 13:46:40 UTC, runs its bootstrap \
              script",
         );
         let outcome = StepOutcome::Exited(0);
@@ -211,7 +217,10 @@ mod tests {
             tail: String::new(),
         });
         let attempt = rig.given();
-        assert!(rig.reason("test").starts_with(&format!("given to {worker} at 13:47:20 UTC")));
+        assert!(
+            rig.reason("test")
+                .starts_with(&format!("given to {worker} at 1970-01-12 13:47:20 UTC"))
+        );
         rig.start(&worker, attempt);
         assert_eq!(rig.job("test").reason, None, "it runs");
         rig.ask(Request::StopWorker(worker));
@@ -225,14 +234,14 @@ mod tests {
         refuse(&mut rig, LaunchFailure::Capacity);
         says(
             &rig,
-            "starting 1 worker in pool \"linux\": small was asked for at 13:46:40 UTC; the last launch \
+            "starting 1 worker in pool \"linux\": small was asked for at 1970-01-12 13:46:40 UTC; the last launch \
              failed: EC2 refused RunInstances",
         );
         refuse(&mut rig, LaunchFailure::Capacity);
         says(
             &rig,
             "there is no room for big and small (pool \"linux\"): EC2 refused RunInstances; tried again \
-             at 13:49:40 UTC",
+             at 1970-01-12 13:49:40 UTC",
         );
     }
 
@@ -243,12 +252,12 @@ mod tests {
         says(
             &rig,
             "pool \"linux\" may have no more machines just now: EC2 refused RunInstances; tried again at \
-             13:56:40 UTC",
+             1970-01-12 13:56:40 UTC",
         );
         let mut rig = waiting(choosy());
         refuse(&mut rig, LaunchFailure::Other);
         let why = rig.reason("test");
-        let begin = "the last launch of pool \"linux\" failed: EC2 refused RunInstances; tried again at 13:46:4";
+        let begin = "the last launch of pool \"linux\" failed: EC2 refused RunInstances; tried again at 1970-01-12 13:46:4";
         assert!(why.starts_with(begin), "{why}");
         let mut rig = waiting(choosy());
         refuse(&mut rig, LaunchFailure::Denied);
@@ -276,7 +285,11 @@ mod tests {
         rig.wait_beating(600, &[(&worker, connection)]);
         let jobs = rig.written[written..].iter().filter(|record| matches!(record, Record::Job(_)));
         assert!(jobs.count() <= 1, "since when the other runs is told along");
-        assert!(rig.reason("test").ends_with("runs since 13:46:40 UTC"), "{}", rig.reason("test"));
+        assert!(
+            rig.reason("test").ends_with("runs since 1970-01-12 13:46:40 UTC"),
+            "{}",
+            rig.reason("test")
+        );
     }
 
     #[test]
