@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::master::domain::coordinator::Coordinator;
+use crate::master::domain::entities::Instance;
 use crate::master::domain::pool::Pool;
 use crate::master::domain::timers::Timer;
 use crate::master::domain::wait_reason::Arriving;
@@ -108,15 +109,21 @@ impl Coordinator {
 
     /// What is on its way, the first of it in front.
     fn launching(&self, name: &PoolName, pool: &Pool) -> Option<WaitReason> {
-        let coming = pool.coming.iter().filter_map(|worker| self.workers.get(worker));
-        let first = coming.min_by_key(|live| live.worker.created_at)?;
-        let row = first.worker.instance.and_then(|id| self.instances.get(&id));
-        let row = row.map(|live| &live.instance);
+        let coming = pool.coming.iter().filter_map(|worker| {
+            let worker = &self.workers.get(worker)?.worker;
+            let row = worker.instance.and_then(|id| self.instances.get(&id));
+            let row = row.map(|live| &live.instance);
+            // Its worker may be older: it was stopped since.
+            Some((row.map_or(worker.created_at, Instance::asked_at), worker, row))
+        });
+        let (since, first, row) = coming.min_by_key(|(asked_at, ..)| *asked_at)?;
         let candidate = row.and_then(|row| {
             let candidates = &pool.settings.candidates;
             Some(candidates.get(usize::try_from(row.candidate).ok()?)?.name.clone())
         });
-        let stage = match (first.worker.status, row.map(|row| row.status)) {
+        // What is usual is so of fresh machines.
+        let is_started_again = row.is_some_and(Instance::is_started_again);
+        let stage = match (first.status, row.map(|row| row.status)) {
             (WorkerStatus::Bootstrapping, _) => Stage::Prepares,
             (_, Some(InstanceStatus::Requested)) => Stage::Asked,
             (_, _) => Stage::Boots,
@@ -124,8 +131,8 @@ impl Coordinator {
         Some(WaitReason::Launching {
             pool: name.clone(),
             count: pool.coming.len(),
-            first: Arriving { what: candidate, since: first.worker.created_at, stage },
-            usually: pool.usual_boot(),
+            first: Arriving { what: candidate, since, stage },
+            usually: pool.usual_boot().filter(|_| !is_started_again),
             besides: None,
         })
     }
