@@ -96,7 +96,8 @@ impl World {
         }
     }
 
-    /// What projects have cost is what their attempts held, at the price of what they ran on.
+    /// What projects have cost is what their attempts held by their rows, at the price of what they ran on;
+    /// that those rows are right is the law of time.
     pub(crate) fn laws_of_costs(&self) {
         let mut expected: BTreeMap<(ProjectName, u64), (Money, bool)> = BTreeMap::new();
         for attempt in self.disk.attempts.values() {

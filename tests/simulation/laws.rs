@@ -307,6 +307,7 @@ impl World {
         self.laws.now_and_then(&self.disk);
         self.laws_of_logs();
         self.laws_of_watchers();
+        self.laws_of_time();
         self.laws_of_costs();
     }
 }

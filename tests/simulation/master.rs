@@ -185,6 +185,7 @@ impl World {
         }
         let (wall, monotonic) = (self.master_wall(), self.master_monotonic());
         let step = self.master.clock.step(wall, monotonic);
+        self.clocks_are_read(step.is_some());
         if let Some(step) = step.filter(|_| self.planted != Planted::ClockTrusted) {
             self.master.now = wall;
             for record in step.carry_over(&mut self.disk.snapshot()) {
@@ -252,6 +253,7 @@ impl World {
         for records in &turn {
             self.laws.before_commit(&self.disk, records, &self.people);
             self.budgets_are_kept(records);
+            self.note_true_times(records);
             for record in records.iter().cloned() {
                 self.forecast_changes(&record);
                 self.disk.write(record);
@@ -343,6 +345,7 @@ impl World {
         self.master.pauses_until = self.now;
         self.master.now = self.master_wall();
         self.master.clock = StepsOfClock::new(self.master.now, self.master_monotonic());
+        self.clocks_are_read(false);
         self.load();
         self.watchers_come_back();
         self.post_event(Event::Tick);

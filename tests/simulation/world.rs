@@ -15,6 +15,7 @@ use busybee::model::ids::WorkerName;
 use busybee::model::time::Timestamp;
 
 use crate::budgets;
+use crate::clocks::TrueTimes;
 use crate::cloud::Cloud;
 use crate::cloud::CloudStep;
 use crate::cloud::STOPPED_MAX_AGE;
@@ -89,6 +90,7 @@ pub(crate) struct World {
     pub(crate) people: People,
     pub(crate) watchers: Watchers,
     pub(crate) laws: Laws,
+    pub(crate) true_times: TrueTimes,
     /// Lines of what happened, while somebody wants them.
     pub(crate) trace: Option<Vec<String>>,
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -117,6 +119,7 @@ impl World {
             people: People::default(),
             watchers: Watchers::default(),
             laws: Laws::default(),
+            true_times: TrueTimes::default(),
             trace: traced.then(Vec::new),
             counts: BTreeMap::new(),
             n_events: 0,

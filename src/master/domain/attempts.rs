@@ -41,11 +41,11 @@ impl Coordinator {
         let mut number = 0;
         let mut fence = Fence(0);
         let given = WaitReason::Given { worker: name.clone(), at: self.now };
-        self.change_job(job, |job, now| {
+        self.change_job(job, |job, _| {
             job.fence = Fence(job.fence.0 + 1);
             job.attempt = Some(attempt);
             job.worker = Some(name.clone());
-            job.reason = Some(given.sentence(now));
+            job.reason = Some(given.sentence());
             (number, fence) = (job.attempts + 1, job.fence);
         });
         let id = AttemptRef { attempt, fence };

@@ -59,8 +59,8 @@ impl Coordinator {
         self.unsettled.extend(self.pools.keys().cloned());
     }
 
-    /// Sets the moment at which budgets are worth another look: the next midnight while one is spent, or
-    /// when what runs will have spent one.
+    /// Sets the moment at which budgets are worth another look: when what runs will have spent one, and the
+    /// next midnight at the latest while one is spent or something runs.
     pub(super) fn plan_budgets(&mut self) {
         let scopes = self.scopes();
         if scopes.is_empty() {
@@ -70,8 +70,9 @@ impl Coordinator {
         let midnight = self.spending.next_midnight();
         let held = (!self.spending.holds.is_empty()).then_some(midnight);
         let spent = scopes.iter().filter_map(|scope| self.spent_at(scope));
-        match spent.chain(held).filter(|at| *at <= midnight).min() {
-            Some(at) => self.timers.set(Timer::Budget, at),
+        match spent.chain(held).min() {
+            // The next day has a budget of its own: what spends that is guessed then.
+            Some(at) => self.timers.set(Timer::Budget, at.min(midnight)),
             None => self.timers.clear(&Timer::Budget),
         }
     }
@@ -224,7 +225,7 @@ mod tests {
         rig.build("app", vec![rig::job("waits", &[])]);
         assert!(rig.launches().is_empty());
         let why = rig.reason("waits");
-        let begin = "starting 1 worker in pool \"linux\": it, asked for at 13:46:40 UTC, boots; no more now: \
+        let begin = "starting 1 worker in pool \"linux\": it, asked for at 1970-01-12 13:46:40 UTC, boots; no more now: \
                      pool linux has spent $0.1";
         assert!(why.starts_with(begin), "{why}");
     }
@@ -249,6 +250,21 @@ mod tests {
         rig.done = rig.wait(1);
         assert_eq!(rig.launches().len(), 1);
         assert!(rig.reason("runs").starts_with("starting 1 worker"), "{}", rig.reason("runs"));
+    }
+
+    #[test]
+    fn what_is_spent_the_next_day_is_told_when_it_is_though_nothing_happens_at_night() {
+        let max_lifetime = Duration::from_secs(48 * 3600);
+        let kept = PoolSettings { min_idle: 1, max_lifetime, ..pool("linux", 1200) };
+        let mut rig = Rig::new(vec![kept]);
+        rig.price = DOLLAR;
+        let (_, worker, connection) = rig.arrive();
+        let midnight = billing::start_of(billing::day_of(rig.now) + 1);
+        let beats = [(&worker, connection)];
+        let evening = rig.wait_beating(midnight.since(rig.now).as_secs(), &beats);
+        let morning = rig.wait_beating(12 * 3600 - 60, &beats);
+        assert_eq!((told(&evening), told(&morning)), (0, 0), "ten dollars, and not quite twelve");
+        assert_eq!(told(&rig.wait_beating(120, &beats)), 1, "at noon");
     }
 
     #[test]

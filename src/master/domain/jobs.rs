@@ -137,7 +137,7 @@ impl Coordinator {
 
     /// Says why a job waits, if that is news.
     pub(super) fn explain(&mut self, id: JobId, why: &WaitReason) {
-        let why = why.sentence(self.now);
+        let why = why.sentence();
         if self.jobs.get(&id).is_some_and(|job| job.reason.as_ref() != Some(&why)) {
             self.change_job(id, |job, _| job.reason = Some(why));
         }

@@ -326,11 +326,9 @@ mod tests {
         fail(&mut rig, LaunchFailure::Other);
         rig.done = rig.wait(7200);
         assert!(rig.launches().is_empty());
-        assert!(
-            rig.reason("test").contains("is paused: 3 launches in a row"),
-            "{}",
-            rig.reason("test")
-        );
+        let why = rig.reason("test");
+        assert!(why.contains("is paused: 3 launches in a row"), "{why}");
+        assert!(why.ends_with("; `busybee pool resume linux` when it is mended"), "{why}");
         assert_eq!(rig.status("test"), JobStatus::Queued, "the job itself is never failed for it");
         rig.ask(Request::ResumePool("linux".into()));
         assert_eq!(rig.launches().len(), 1);

@@ -35,6 +35,10 @@ impl Coordinator {
             self.mail_paused(name, &why);
             self.perform(Action::Alarm(format!("ALARM: pool \"{name}\" has paused itself: {why}")));
         }
+        let why = match resumes {
+            Resumes::WhenAsked => format!("{why}; `busybee pool resume {name}` when it is mended"),
+            Resumes::WhenPermitted | Resumes::WhenListed | Resumes::WhenConfirmed => why,
+        };
         self.pause_until(name, why, resumes);
     }
 

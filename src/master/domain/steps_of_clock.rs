@@ -51,9 +51,9 @@ impl ClockStep {
         moments.into_iter().flatten().for_each(|moment| self.carry(moment));
     }
 
-    /// Moves what is counted from (the births of workers, the moments of machines) to the new time of
-    /// day, and gives the rows to write: boots and lifetimes are as long as they were, and so is what
-    /// is billed.
+    /// Moves what is counted from (the births of workers, the moments of machines, what is queued and what
+    /// runs) to the new time of day, and gives the rows to write: boots and lifetimes are as long as they
+    /// were, and so is what is billed, what a job costs and what is learned of it.
     pub fn carry_over(self, snapshot: &mut Snapshot) -> Vec<Record> {
         for worker in &mut snapshot.workers {
             self.carry(&mut worker.created_at);
@@ -76,8 +76,21 @@ impl ClockStep {
                 self.carry_all([&mut run.started_at, &mut run.ready_at, &mut run.ended_at]);
             }
         }
-        let workers = snapshot.workers.iter().cloned().map(Record::Worker);
-        workers.chain(snapshot.instances.iter().cloned().map(Record::Instance)).collect()
+        for attempt in &mut snapshot.attempts {
+            self.carry(&mut attempt.assigned_at);
+            self.carry_all([&mut attempt.started_at]);
+        }
+        // Those that are over have their times still: nothing is counted from them.
+        let open = snapshot.jobs.iter_mut().filter(|job| !job.status.is_final());
+        let jobs = open.map(|job| {
+            self.carry_all([&mut job.queued_at, &mut job.started_at]);
+            Record::Job(job.clone())
+        });
+        let mut carried: Vec<Record> = jobs.collect();
+        carried.extend(snapshot.attempts.iter().cloned().map(Record::Attempt));
+        carried.extend(snapshot.workers.iter().cloned().map(Record::Worker));
+        carried.extend(snapshot.instances.iter().cloned().map(Record::Instance));
+        carried
     }
 }
 
@@ -88,6 +101,9 @@ mod tests {
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
     use crate::master::domain::settings::PoolSettings;
+    use crate::master::domain::settings::ProvisionerKind;
+    use crate::model::attempt::AttemptOutcome;
+    use crate::model::money::Money;
 
     fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -110,13 +126,35 @@ mod tests {
     }
 
     /// What was committed is read again after the clock was set, as the event loop does it.
-    fn set_by(rig: &Rig, hours: i64) -> Rig {
+    fn set_by(rig: &Rig, pool: PoolSettings, hours: i64) -> Rig {
         let step = ClockStep { ms: hours * 3_600_000 };
-        let mut snapshot = rig.launched();
+        let mut snapshot = at_work(rig);
         assert!(!step.carry_over(&mut snapshot).is_empty());
         let mut now = rig.now;
         step.carry(&mut now);
-        Rig::load_at(vec![kept()], snapshot, now)
+        Rig::load_at(vec![pool], snapshot, now)
+    }
+
+    /// What a store would give back, with what its machines are at: the newest of each.
+    fn at_work(rig: &Rig) -> Snapshot {
+        let mut snapshot = rig.launched();
+        for record in rig.written.iter().rev() {
+            match record {
+                Record::Build(row) if snapshot.builds.iter().all(|newer| newer.id != row.id) => {
+                    snapshot.builds.push(row.clone());
+                }
+                Record::Job(row) if snapshot.jobs.iter().all(|newer| newer.id != row.id) => {
+                    snapshot.jobs.push(row.clone());
+                }
+                Record::Attempt(row)
+                    if snapshot.attempts.iter().all(|newer| newer.id != row.id) =>
+                {
+                    snapshot.attempts.push(row.clone());
+                }
+                _ => {}
+            }
+        }
+        snapshot
     }
 
     /// A pool that keeps a worker.
@@ -131,7 +169,7 @@ mod tests {
             let (instance, _, _) = rig.launches()[0].clone();
             rig.accept(instance);
             rig.wait(500);
-            let mut later = set_by(&rig, hours);
+            let mut later = set_by(&rig, kept(), hours);
             assert!(!rig::ends(&later.wait(99), instance), "its 600 s are not over ({hours} h)");
             assert!(rig::ends(&later.wait(2), instance), "and now they are ({hours} h)");
         }
@@ -143,13 +181,41 @@ mod tests {
             let mut rig = Rig::new(vec![kept()]);
             let (instance, worker, _) = rig.arrive();
             rig.wait(60);
-            let mut later = set_by(&rig, hours);
+            let mut later = set_by(&rig, kept(), hours);
             let connection = later.connect(&worker, rig::hello(Proof::Key), &[]);
             let beats = [(&worker, connection)];
             let done = later.wait_beating(12 * 3600 - 70, &beats);
             assert!(!rig::ends(&done, instance), "its 12 h are not over ({hours} h)");
             let done = later.wait_beating(20, &beats);
             assert!(rig::ends(&done, instance), "and now they are ({hours} h)");
+        }
+    }
+
+    #[test]
+    fn a_job_costs_and_takes_what_it_did_whichever_way_the_clock_is_set() {
+        let (provisioner, look_ahead) = (ProvisionerKind::Ec2, true);
+        let pool = PoolSettings { provisioner, look_ahead, ..rig::pool("linux") };
+        for hours in [-20, 20] {
+            let mut rig = Rig::new(vec![pool.clone()]);
+            rig.price = Some(Money(3_600_000));
+            rig.build("app", vec![rig::job("test", &[])]);
+            let (_, worker, connection) = rig.arrive();
+            let attempt = rig.given();
+            rig.start(&worker, attempt);
+            rig.wait_beating(100, &[(&worker, connection)]);
+            let mut later = set_by(&rig, pool.clone(), hours);
+            later.connect(&worker, rig::hello(Proof::Key), &[(attempt, false)]);
+            later.finish(&worker, attempt, AttemptOutcome::Passed);
+            let cost = later.written.iter().find_map(|record| match record {
+                Record::ProjectDay(day) => Some(day.cost),
+                _ => None,
+            });
+            assert_eq!(cost, Some(Money(100_000)), "100 s at $3.60 an hour ({hours} h)");
+            let took = later.written.iter().find_map(|record| match record {
+                Record::JobTime(time) => Some(time.took_ms.mean),
+                _ => None,
+            });
+            assert_eq!(took, Some(100_000), "and that is what is learned ({hours} h)");
         }
     }
 }

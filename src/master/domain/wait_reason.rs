@@ -1,11 +1,10 @@
 //! Why a job waits: the scheduler's own reason as a type, and the one place that puts it into words.
 //!
-//! A sentence tells moments, not how long something has been or will be: it is written down once and
-//! must not go stale.
+//! A sentence tells moments, and of which day, not how long something has been or will be: it is written
+//! down once and must not go stale, overnight neither.
 
 use std::time::Duration;
 
-use crate::master::domain::billing;
 use crate::master::domain::budget::BudgetHold;
 use crate::model::ids::JobName;
 use crate::model::ids::PoolName;
@@ -163,9 +162,8 @@ impl WaitReason {
         gist
     }
 
-    /// In words; moments of another day than this carry their date.
-    pub fn sentence(&self, today: Timestamp) -> String {
-        let moment = |at: &Timestamp| moment(*at, today);
+    /// In words.
+    pub fn sentence(&self) -> String {
         match self {
             WaitReason::Needs(jobs) => {
                 let names: Vec<String> = jobs.iter().map(ToString::to_string).collect();
@@ -179,7 +177,7 @@ impl WaitReason {
             }
             WaitReason::NeverBegun { times, now } => {
                 let times = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
-                format!("given out {times} and never begun; now: {}", now.sentence(today))
+                format!("given out {times} and never begun; now: {}", now.sentence())
             }
             WaitReason::DiskFull(why) => why.clone(),
             WaitReason::Paused { pool, why } => format!("pool \"{pool}\" is paused: {why}"),
@@ -190,7 +188,7 @@ impl WaitReason {
             WaitReason::Launching { pool, count, first, usually, besides } => {
                 let usually = usually.map(|time| format!("; usually ready after {}", about(time)));
                 let besides = besides.as_deref().map(|besides| match besides {
-                    Besides::Hold(hold) => format!("; no more now: {}", hold.sentence(today)),
+                    Besides::Hold(hold) => format!("; no more now: {}", hold.sentence()),
                     Besides::Failed(why) => format!("; the last launch failed: {why}"),
                 });
                 format!(
@@ -262,14 +260,11 @@ fn arriving(first: &Arriving, count: usize, since: &str) -> String {
     }
 }
 
-/// `14:03:10 UTC`, with its date where that is another than today's.
-pub fn moment(at: Timestamp, today: Timestamp) -> String {
+/// `2026-01-31 14:03:10 UTC`.
+fn moment(at: &Timestamp) -> String {
     let text = at.to_string();
     let (date, time) = (text.get(..10).unwrap_or_default(), text.get(11..19).unwrap_or_default());
-    match billing::day_of(at) == billing::day_of(today) {
-        true => format!("{time} UTC"),
-        false => format!("{date} {time} UTC"),
-    }
+    format!("{date} {time} UTC")
 }
 
 /// Roughly how long.
@@ -306,7 +301,7 @@ mod tests {
     const T: Timestamp = Timestamp(1_767_225_600_000 + 50_590_000);
 
     fn check(reason: &WaitReason, sentence: &str) {
-        assert_eq!(reason.sentence(T), sentence);
+        assert_eq!(reason.sentence(), sentence);
     }
 
     #[test]
@@ -329,7 +324,7 @@ mod tests {
     #[test]
     fn a_job_that_nobody_begins_says_how_often_and_what_it_waits_for_now() {
         let given = WaitReason::Given { worker: "linux-1".into(), at: T };
-        check(&given, "given to linux-1 at 14:03:10 UTC, which has not begun it yet");
+        check(&given, "given to linux-1 at 2026-01-01 14:03:10 UTC, which has not begun it yet");
         let now = Box::new(WaitReason::DiskFull("the disk is full".to_owned()));
         check(
             &WaitReason::NeverBegun { times: 2, now },
@@ -350,12 +345,12 @@ mod tests {
         check(
             &held(LaunchHold::NoRoom(names), refused, T),
             "there is no room for c7i.large in subnet-a and c6i.large in subnet-a (pool \"linux\"): \
-             EC2 refused RunInstances: InsufficientInstanceCapacity; tried again at 14:03:10 UTC",
+             EC2 refused RunInstances: InsufficientInstanceCapacity; tried again at 2026-01-01 14:03:10 UTC",
         );
         check(
             &held(LaunchHold::Quota, Some("VcpuLimitExceeded"), T),
             "pool \"linux\" may have no more machines just now: VcpuLimitExceeded; tried again at \
-             14:03:10 UTC",
+             2026-01-01 14:03:10 UTC",
         );
         let tomorrow = T + Duration::from_secs(24 * 3600);
         check(
@@ -365,7 +360,7 @@ mod tests {
         check(
             &held(LaunchHold::Agents, None, T),
             "a worker of pool \"linux\" is not connected and may call again; another is started at \
-             14:03:10 UTC",
+             2026-01-01 14:03:10 UTC",
         );
         let budget = BudgetHold {
             scope: Some("linux".into()),
@@ -406,19 +401,19 @@ mod tests {
                 Some(Duration::from_secs(48)),
                 None,
             ),
-            "starting 1 worker in pool \"linux\": c7i.large spot, asked for at 14:03:10 UTC, boots; \
+            "starting 1 worker in pool \"linux\": c7i.large spot, asked for at 2026-01-01 14:03:10 UTC, boots; \
              usually ready after 48 s",
         );
         let failed = Some(Box::new(Besides::Failed("no capacity".to_owned())));
         check(
             &launching(2, None, Stage::Prepares, Some(Duration::from_secs(200)), failed),
-            "starting 2 workers in pool \"linux\": the first, asked for at 14:03:10 UTC, runs its \
+            "starting 2 workers in pool \"linux\": the first, asked for at 2026-01-01 14:03:10 UTC, runs its \
              bootstrap script; usually ready after 3 min; the last launch failed: no capacity",
         );
         let full = Some(Box::new(Besides::Hold(WaitReason::DiskFull("full".to_owned()))));
         check(
             &launching(1, None, Stage::Asked, None, full),
-            "starting 1 worker in pool \"linux\": it was asked for at 14:03:10 UTC; no more now: full",
+            "starting 1 worker in pool \"linux\": it was asked for at 2026-01-01 14:03:10 UTC; no more now: full",
         );
     }
 
@@ -430,7 +425,7 @@ mod tests {
         check(
             &full(Some(T)),
             "every worker of pool \"linux\" is busy (3 of 3); the longest of its jobs runs since \
-             14:03:10 UTC",
+             2026-01-01 14:03:10 UTC",
         );
         assert_eq!(full(Some(T)).gist(), full(None).gist(), "that alone is no news");
         let own = |busy, away| WaitReason::NoneFree { pool: "own".into(), busy, away, why: None };

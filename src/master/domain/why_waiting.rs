@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::master::domain::coordinator::Coordinator;
+use crate::master::domain::entities::Instance;
 use crate::master::domain::pool::Pool;
 use crate::master::domain::timers::Timer;
 use crate::master::domain::wait_reason::Arriving;
@@ -108,15 +109,21 @@ impl Coordinator {
 
     /// What is on its way, the first of it in front.
     fn launching(&self, name: &PoolName, pool: &Pool) -> Option<WaitReason> {
-        let coming = pool.coming.iter().filter_map(|worker| self.workers.get(worker));
-        let first = coming.min_by_key(|live| live.worker.created_at)?;
-        let row = first.worker.instance.and_then(|id| self.instances.get(&id));
-        let row = row.map(|live| &live.instance);
+        let coming = pool.coming.iter().filter_map(|worker| {
+            let worker = &self.workers.get(worker)?.worker;
+            let row = worker.instance.and_then(|id| self.instances.get(&id));
+            let row = row.map(|live| &live.instance);
+            // Its worker may be older: it was stopped since.
+            Some((row.map_or(worker.created_at, Instance::asked_at), worker, row))
+        });
+        let (since, first, row) = coming.min_by_key(|(asked_at, ..)| *asked_at)?;
         let candidate = row.and_then(|row| {
             let candidates = &pool.settings.candidates;
             Some(candidates.get(usize::try_from(row.candidate).ok()?)?.name.clone())
         });
-        let stage = match (first.worker.status, row.map(|row| row.status)) {
+        // What is usual is so of fresh machines.
+        let is_started_again = row.is_some_and(Instance::is_started_again);
+        let stage = match (first.status, row.map(|row| row.status)) {
             (WorkerStatus::Bootstrapping, _) => Stage::Prepares,
             (_, Some(InstanceStatus::Requested)) => Stage::Asked,
             (_, _) => Stage::Boots,
@@ -124,8 +131,8 @@ impl Coordinator {
         Some(WaitReason::Launching {
             pool: name.clone(),
             count: pool.coming.len(),
-            first: Arriving { what: candidate, since: first.worker.created_at, stage },
-            usually: pool.usual_boot(),
+            first: Arriving { what: candidate, since, stage },
+            usually: pool.usual_boot().filter(|_| !is_started_again),
             besides: None,
         })
     }
@@ -191,16 +198,22 @@ mod tests {
     #[test]
     fn a_launch_is_told_stage_by_stage_and_later_ones_with_what_is_usual() {
         let mut rig = waiting(choosy());
-        says(&rig, "starting 1 worker in pool \"linux\": big was asked for at 13:46:40 UTC");
+        says(
+            &rig,
+            "starting 1 worker in pool \"linux\": big was asked for at 1970-01-12 13:46:40 UTC",
+        );
         let (instance, _, worker) = rig.launches()[0].clone();
         rig.accept(instance);
-        says(&rig, "starting 1 worker in pool \"linux\": big, asked for at 13:46:40 UTC, boots");
+        says(
+            &rig,
+            "starting 1 worker in pool \"linux\": big, asked for at 1970-01-12 13:46:40 UTC, boots",
+        );
         rig.wait(40);
         let hello = rig::hello(Proof::Password);
         let connection = rig.connect(&worker, hello, &[]);
         says(
             &rig,
-            "starting 1 worker in pool \"linux\": big, asked for at 13:46:40 UTC, runs its bootstrap \
+            "starting 1 worker in pool \"linux\": big, asked for at 1970-01-12 13:46:40 UTC, runs its bootstrap \
              script",
         );
         let outcome = StepOutcome::Exited(0);
@@ -211,7 +224,10 @@ mod tests {
             tail: String::new(),
         });
         let attempt = rig.given();
-        assert!(rig.reason("test").starts_with(&format!("given to {worker} at 13:47:20 UTC")));
+        assert!(
+            rig.reason("test")
+                .starts_with(&format!("given to {worker} at 1970-01-12 13:47:20 UTC"))
+        );
         rig.start(&worker, attempt);
         assert_eq!(rig.job("test").reason, None, "it runs");
         rig.ask(Request::StopWorker(worker));
@@ -225,14 +241,14 @@ mod tests {
         refuse(&mut rig, LaunchFailure::Capacity);
         says(
             &rig,
-            "starting 1 worker in pool \"linux\": small was asked for at 13:46:40 UTC; the last launch \
+            "starting 1 worker in pool \"linux\": small was asked for at 1970-01-12 13:46:40 UTC; the last launch \
              failed: EC2 refused RunInstances",
         );
         refuse(&mut rig, LaunchFailure::Capacity);
         says(
             &rig,
             "there is no room for big and small (pool \"linux\"): EC2 refused RunInstances; tried again \
-             at 13:49:40 UTC",
+             at 1970-01-12 13:49:40 UTC",
         );
     }
 
@@ -243,12 +259,12 @@ mod tests {
         says(
             &rig,
             "pool \"linux\" may have no more machines just now: EC2 refused RunInstances; tried again at \
-             13:56:40 UTC",
+             1970-01-12 13:56:40 UTC",
         );
         let mut rig = waiting(choosy());
         refuse(&mut rig, LaunchFailure::Other);
         let why = rig.reason("test");
-        let begin = "the last launch of pool \"linux\" failed: EC2 refused RunInstances; tried again at 13:46:4";
+        let begin = "the last launch of pool \"linux\" failed: EC2 refused RunInstances; tried again at 1970-01-12 13:46:4";
         assert!(why.starts_with(begin), "{why}");
         let mut rig = waiting(choosy());
         refuse(&mut rig, LaunchFailure::Denied);
@@ -276,7 +292,11 @@ mod tests {
         rig.wait_beating(600, &[(&worker, connection)]);
         let jobs = rig.written[written..].iter().filter(|record| matches!(record, Record::Job(_)));
         assert!(jobs.count() <= 1, "since when the other runs is told along");
-        assert!(rig.reason("test").ends_with("runs since 13:46:40 UTC"), "{}", rig.reason("test"));
+        assert!(
+            rig.reason("test").ends_with("runs since 1970-01-12 13:46:40 UTC"),
+            "{}",
+            rig.reason("test")
+        );
     }
 
     #[test]
