@@ -115,6 +115,7 @@ impl Coordinator {
             self.end_worker(name, why);
             if let Some(pool) = unready {
                 self.launch_went_wrong(&pool, why);
+                self.mail_missing(&pool, name, why);
             }
             return;
         }

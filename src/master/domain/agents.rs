@@ -160,8 +160,8 @@ impl Coordinator {
             false => format!("the bootstrap script {how}; its last lines:\n{tail}"),
         };
         self.end_worker(name, &why);
-        self.mail_missing(&pool, name, &why);
         self.launch_went_wrong(&pool, &why);
+        self.mail_missing(&pool, name, &why);
     }
 
     fn attempt_rejected(&mut self, name: &WorkerName, attempt: AttemptRef, sentence: &str) {
@@ -188,8 +188,8 @@ impl Coordinator {
             self.end_worker(name, sentence);
             if let Some(pool) = unready {
                 let why = format!("its agent left: {sentence}");
-                self.mail_missing(&pool, name, &why);
                 self.launch_went_wrong(&pool, &why);
+                self.mail_missing(&pool, name, &why);
             }
         } else {
             self.worker_gone(name, sentence);

@@ -16,6 +16,7 @@ use crate::master::domain::entities::Instance;
 use crate::master::domain::entities::Resumes;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::timers::Timer;
+use crate::master::domain::workers;
 use crate::model::backoff::Backoff;
 use crate::model::ids::InstanceId;
 use crate::model::ids::PoolName;
@@ -107,11 +108,16 @@ impl Coordinator {
             return self.timers.set(Timer::Equip(id), self.now + delay);
         }
         let (worker, pool) = (row.worker.clone(), row.pool.clone());
+        let is_awaited =
+            self.workers.get(&worker).is_some_and(|live| workers::is_coming(&live.worker));
         self.end_worker(&worker, why);
         self.terminate(id, why);
         self.launch_went_wrong(&pool, why);
         if matches!(failure, LaunchFailure::Denied | LaunchFailure::Invalid) {
             self.pause_itself(&pool, why.to_owned(), Resumes::WhenAsked);
+        }
+        if is_awaited {
+            self.mail_missing(&pool, &worker, why);
         }
     }
 

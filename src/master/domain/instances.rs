@@ -278,8 +278,8 @@ impl Coordinator {
             self.room_in_quota();
         }
         if !was_asked && !was_ready {
-            self.mail_missing(&pool, &worker, &why);
             self.launch_ended(&pool, candidate, has_called, &why, cause);
+            self.mail_missing(&pool, &worker, &why);
         }
     }
 }

@@ -20,7 +20,8 @@ impl Coordinator {
         self.perform(Action::Mail { to, subject, text });
     }
 
-    /// A machine was started and paid for, and no worker came of it.
+    /// A machine was started and paid for, and no worker came of it. Asked for once it is known what
+    /// follows for its pool.
     pub(super) fn mail_missing(&mut self, pool: &PoolName, worker: &WorkerName, why: &str) {
         let Some(known) = self.pools.get(pool) else { return };
         if known.settings.notify_on_missing.is_empty() || !known.launches() {
@@ -28,9 +29,13 @@ impl Coordinator {
         }
         let to = Recipients::These(known.settings.notify_on_missing.clone());
         let subject = format!("pool {pool}: worker {worker} is missing");
+        let next = match known.state.paused {
+            Some(_) => "the pool is paused, so no other is started",
+            None => "another is started when a job waits for one",
+        };
         let text = format!(
             "The worker {worker} of pool {pool} was started and never became ready: {}.\n\n\
-             Its machine is ended, and another is started for the jobs that wait.\n\
+             Its machine is ended; {next}.\n\
              What it said while it booted: {}/workers/{worker}\n",
             why.trim_end_matches('.'),
             self.settings.url
@@ -148,6 +153,59 @@ mod tests {
             told[0].2.contains("ended with 100; its last lines:\nno such package."),
             "{told:?}"
         );
+    }
+
+    #[test]
+    fn one_that_is_lost_in_its_script_is_missed_too() {
+        let notify_on_missing = vec!["ops@example.com".to_owned()];
+        let scripted =
+            PoolSettings { has_bootstrap: true, notify_on_missing, ..rig::pool("linux") };
+        let mut rig = Rig::new(vec![scripted]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (_, worker, connection) = rig.arrive();
+        rig.agent(AgentEvent::Disconnected { worker: worker.clone(), connection });
+        let told = mails(&rig.wait(200));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].1.contains(worker.as_str()), "{told:?}");
+        assert!(told[0].2.contains("has not been heard of"), "{told:?}");
+    }
+
+    #[test]
+    fn one_that_never_gets_its_address_and_volumes_is_missed_once() {
+        let notify_on_missing = vec!["ops@example.com".to_owned()];
+        let seated =
+            PoolSettings { seats: 1, max_instances: 1, notify_on_missing, ..rig::pool("linux") };
+        let mut rig = Rig::new(vec![seated]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, _, worker) = rig.launches()[0].clone();
+        rig.accept(instance);
+        let sentence = "203.0.113.7 is taken by i-9".to_owned();
+        rig.say(Event::EquipFailed { instance, sentence, failure: LaunchFailure::Other });
+        let mut told = mails(&rig.done);
+        rig.say(Event::InstanceEnded { instance, sentence: None });
+        told.extend(mails(&rig.done));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].1.contains(worker.as_str()), "{told:?}");
+        assert!(told[0].2.contains("is taken by i-9"), "{told:?}");
+    }
+
+    #[test]
+    fn nobody_is_promised_another_machine_by_a_pool_that_has_paused_itself() {
+        let mut rig = told(&["ops@example.com"]);
+        let mut texts = Vec::new();
+        for _ in 0..3 {
+            let (instance, _, _) = rig.launches()[0].clone();
+            rig.accept(instance);
+            rig.say(Event::InstanceEnded { instance, sentence: None });
+            let missing = mails(&rig.done).into_iter().filter(|mail| mail.1.contains("missing"));
+            texts.extend(missing.map(|(_, _, text)| text));
+            rig.done = rig.wait(120);
+        }
+        assert_eq!(texts.len(), 3, "{texts:?}");
+        for text in &texts[..2] {
+            assert!(text.contains("another is started when a job waits for one"), "{text}");
+        }
+        assert!(texts[2].contains("the pool is paused, so no other is started"), "{}", texts[2]);
     }
 
     #[test]

@@ -254,8 +254,8 @@ impl Coordinator {
         };
         let why = format!("{why} within {} s", timeout.unwrap_or_default().as_secs());
         self.end_worker(name, &why);
-        self.mail_missing(&pool, name, &why);
         self.launch_went_wrong(&pool, &why);
+        self.mail_missing(&pool, name, &why);
     }
 
     pub(super) fn lifetime_over(&mut self, name: &WorkerName) {
