@@ -96,10 +96,11 @@ pub enum InstanceCommand {
     /// End what nobody can want any more, by its tags alone: no master need run, none is asked.
     ///
     /// Each instance, and each request for a spot instance, carries the id of its master and a moment
-    /// after which it has no use: its pool's max_lifetime and ten minutes from when it was asked for.
-    /// This reads the regions and credentials of the pools in the master's file (--config), ends what
-    /// is past that moment, stopped ones too, and says what it left alone and why. It is safe beside a
-    /// running master, and meant for cron on another machine.
+    /// after which it has no use: its pool's max_lifetime, with when_idle = "stop" also its
+    /// stopped_max_age, and ten minutes, from when it was asked for. This reads the regions and
+    /// credentials of the pools in the master's file (--config), ends what is past that moment, stopped
+    /// ones too, and says what it left alone and why. It is safe beside a running master, and meant for
+    /// cron on another machine.
     Reap(ReapArguments),
 }
 
