@@ -7,6 +7,7 @@ use busybee::master::provisioner::Finding;
 use busybee::master::provisioner::Verdict;
 use busybee::master::provisioner::ec2::Ec2Provisioner;
 use busybee::master::provisioner::ec2::doctor::Circumstances;
+use busybee::master::provisioner::ec2::settings::Disk;
 use busybee::master::provisioner::ec2::settings::Ec2Settings;
 use busybee::master::provisioner::ec2::settings::Image;
 use busybee::master::provisioner::ec2::settings::Market;
@@ -102,6 +103,19 @@ async fn each_refusal_is_told_in_awss_words_and_has_its_fix() {
         aws.says(action, Scripted::Error(*status, code, message));
         only(&examine(settings(&aws), &around()).await, *verdict, what, fix);
     }
+}
+
+#[tokio::test]
+async fn a_root_disk_that_is_named_by_its_role_and_by_its_device_is_told_once() {
+    let aws = Aws::well().await;
+    let disk = Disk { size_gb: Some(100), ..Disk::default() };
+    let disks = [("/dev/xvda".to_owned(), disk.clone())].into();
+    let by_device = Ec2Settings { disks, ..settings(&aws) };
+    let found = examine(by_device.clone(), &around()).await;
+    assert!(found.iter().all(|finding| finding.verdict == Verdict::Good), "{}", told(&found));
+    let twice = Ec2Settings { root_disk: disk, ..by_device };
+    let what = "volumes names the root disk twice: as \"root\", and as /dev/xvda";
+    only(&examine(twice, &around()).await, Verdict::Bad, what, "leave one of the two");
 }
 
 #[tokio::test]

@@ -28,6 +28,19 @@ pub(super) fn with_disks(query: Query, settings: &Ec2Settings, image: &FoundImag
     query
 }
 
+/// Why the root disk could not be made as the pool wants it: it is named by its role and by its device as
+/// well, and only the image tells that this is one disk.
+pub(super) fn root_twice(settings: &Ec2Settings, image: &FoundImage) -> Option<String> {
+    let root = image.root_device_name.as_deref()?;
+    let is_twice = settings.disks.contains_key(root) && settings.root_disk != Disk::default();
+    is_twice.then(|| {
+        let image = &image.image_id;
+        format!(
+            "volumes names the root disk twice: as \"root\", and as {root}, which it is in {image}"
+        )
+    })
+}
+
 /// Every disk with its device, the image's first; one of the pool's stands for the image's of its device.
 fn all(settings: &Ec2Settings, image: &FoundImage) -> Vec<(String, Disk)> {
     let of_image = image.block_device_mapping.item.iter();
@@ -40,9 +53,10 @@ fn all(settings: &Ec2Settings, image: &FoundImage) -> Vec<(String, Disk)> {
     }
     let mut disks = Vec::new();
     for (device, size_gb) in &known {
+        let by_device = settings.disks.get(*device).cloned();
         let wanted = match Some(*device) == root {
-            true => settings.root_disk.clone(),
-            false => settings.disks.get(*device).cloned().unwrap_or_default(),
+            true => by_device.unwrap_or_else(|| settings.root_disk.clone()),
+            false => by_device.unwrap_or_default(),
         };
         // A size of the image's is said again only where it is the image's disk.
         let size_gb = wanted.size_gb.or(size_gb.filter(|_| wanted.snapshot.is_none()));
@@ -134,6 +148,23 @@ pub(super) mod tests {
             assert_eq!(query.get(&format!("BlockDeviceMapping.{name}")), Some(value), "{name}");
         }
         assert_eq!(query.get("BlockDeviceMapping.3.Ebs.VolumeSize"), None);
+    }
+
+    #[test]
+    fn a_root_disk_that_is_named_by_its_device_is_as_large_as_the_pool_wants_it() {
+        let larger = Disk { size_gb: Some(100), ..Disk::default() };
+        let disks = BTreeMap::from([("/dev/xvda".to_owned(), larger.clone())]);
+        let by_device = Ec2Settings { disks, ..sample() };
+        let query = asked(&by_device, &image());
+        assert_eq!(query.get("BlockDeviceMapping.1.DeviceName"), Some("/dev/xvda"));
+        assert_eq!(query.get("BlockDeviceMapping.1.Ebs.VolumeSize"), Some("100"));
+        assert_eq!(query.get("BlockDeviceMapping.2.DeviceName"), None, "it is told once");
+        assert_eq!(root_twice(&by_device, &image()), None);
+        let by_role = Ec2Settings { root_disk: larger.clone(), ..sample() };
+        assert_eq!(root_twice(&by_role, &image()), None);
+        let both = Ec2Settings { root_disk: larger, ..by_device };
+        let told = root_twice(&both, &image()).expect("which of them is meant?");
+        assert!(told.contains("\"root\"") && told.contains("/dev/xvda"), "{told}");
     }
 
     #[test]

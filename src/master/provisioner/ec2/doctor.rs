@@ -20,6 +20,7 @@ use crate::master::provisioner::PrepareOrder;
 use crate::master::provisioner::ec2::Ec2Provisioner;
 use crate::master::provisioner::ec2::answers::FoundImage;
 use crate::master::provisioner::ec2::answers::InstancesPage;
+use crate::master::provisioner::ec2::disks;
 use crate::master::provisioner::ec2::error::CallError;
 use crate::master::provisioner::ec2::error::ErrorClass;
 use crate::master::provisioner::ec2::query::Query;
@@ -72,6 +73,11 @@ impl Ec2Provisioner {
                 return found;
             }
         };
+        if let Some(what) = disks::root_twice(&self.settings, &image) {
+            // Every launch would say the same again.
+            found.push(Finding::bad(what, "leave one of the two in `volumes`"));
+            return found;
+        }
         let (places, port) = (self.subnet_choice(&mut found).await, around.master_port);
         let (listing, choices, ways_out, groups, belongings, dry_runs, endings, account) = tokio::join!(
             self.listing(),

@@ -139,6 +139,9 @@ impl Ec2Provisioner {
             ErrorClass::BadImage => invalid(error.sentence),
             _ => launch_error(error),
         })?;
+        if let Some(sentence) = disks::root_twice(&self.settings, &image) {
+            return Err(invalid(sentence));
+        }
         let Belongings { equipment, zone, names } = self.belongings(order.seat).await?;
         let surroundings = self.surroundings(candidate, zone).await?;
         let query = run_instances::request(&Facts {
