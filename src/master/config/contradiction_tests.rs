@@ -73,7 +73,7 @@ fn what_an_instance_is_told_must_agree_with_itself() {
             one,
             "attach_volumes = [{ id = \"vol-1\", device = \"/dev/sdf\" }, \
                { id = \"vol-1\", device = \"/dev/sdg\" }]",
-            "f:13:65: vol-1 is attached twice",
+            "f:13:65: vol-1 is named twice",
         ),
         (
             one,
@@ -151,6 +151,24 @@ fn what_ebs_would_refuse_is_refused_here() {
         let found = mistakes(&pool_with("", &line), Path::new("/"));
         assert_eq!(found.len(), 1, "{found:#?}\nin\n{line}");
         assert!(found[0].starts_with("f:13:") && found[0].contains(expected), "{}", found[0]);
+    }
+}
+
+#[test]
+fn what_is_there_once_is_one_pools_alone() {
+    for (line, thing, column) in [
+        ("elastic_ip = \"192.0.2.7\"", "192.0.2.7", 14),
+        ("elastic_ip = \"eipalloc-12ab\"", "eipalloc-12ab", 14),
+        ("attach_volumes = [{ id = \"vol-1\", device = \"/dev/sdf\" }]", "vol-1", 26),
+    ] {
+        let first = pool_with("max_instances = 1", line);
+        let (_, second) = first.split_once("[[pool]]").expect("it has a pool");
+        let second = format!("[[pool]]{}", second.replace("\"p\"", "\"q\""));
+        let expected = format!("f:24:{column}: {thing} is named twice: pool \"p\" has it already");
+        refused(&format!("{first}{second}"), Path::new("/"), &expected);
+        let elsewhere = second.replace("eu-west-1", "eu-west-2");
+        let text = format!("{first}{elsewhere}");
+        Config::parse(&text, "f", Path::new("/")).unwrap_or_else(|why| panic!("{why}"));
     }
 }
 

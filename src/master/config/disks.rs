@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::master::config::meaning::Owner;
 use crate::master::config::meaning::Reading;
 use crate::master::config::typed::AttachFile;
 use crate::master::config::typed::VolumeFile;
@@ -44,6 +45,7 @@ pub(super) struct Disks {
 /// All of them. `max_instances` of a pool are as many sets of volumes.
 pub(super) fn of(
     reading: &mut Reading<'_>,
+    owner: Owner<'_>,
     volumes: Vec<At<VolumeFile>>,
     attach: Vec<At<AttachFile>>,
     max_instances: u32,
@@ -69,7 +71,6 @@ pub(super) fn of(
             }
         }
     }
-    let mut seen = BTreeSet::new();
     for At { id, value } in attach {
         if value.device.value == ROOT {
             let hint = "name a free one such as \"/dev/sdf\"; the root disk is made by the launch";
@@ -81,9 +82,9 @@ pub(super) fn of(
             if !has_digits(volume, "vol-") {
                 let what = format!("\"{volume}\" is not the id of a volume");
                 reading.wrong(value.id.id, what, "write one such as \"vol-0123456789abcdef0\"");
-            } else if !seen.insert(volume.clone()) {
-                let what = format!("{volume} is attached twice");
-                reading.wrong(value.id.id, what, "a volume is on one instance, in one place");
+            } else {
+                let hint = "a volume is on one instance, in one place";
+                reading.take(value.id.id, owner, volume, hint);
             }
         }
         one_for_each(reading, id, "attach_volumes", volumes.len(), max_instances);

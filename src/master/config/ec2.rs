@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::master::config::disks;
+use crate::master::config::meaning::Owner;
 use crate::master::config::meaning::Reading;
 use crate::master::config::network;
 use crate::master::config::placement;
@@ -17,14 +18,17 @@ use crate::runtime::config_file::placed::Entries;
 /// Tags that one resource may have, less those that are ours (EC2 user guide, "Tag restrictions").
 const TAGS_MAX: usize = 50 - 5;
 
-/// How a pool's instances are asked for, `max_instances` at one time; nothing where it cannot be told.
+/// How the instances of this pool are asked for, `max_instances` at one time; nothing where it cannot be
+/// told.
 pub(super) fn of(
     reading: &mut Reading<'_>,
     typed: At<Ec2File>,
+    pool: &str,
     max_instances: u32,
 ) -> Option<Ec2Settings> {
     let typed = typed.value;
     let region = reading.refuse(typed.region.id, check_region(&typed.region.value));
+    let owner = Owner { pool, region: &typed.region.value };
     let endpoint = typed.endpoint.as_ref().map(|endpoint| {
         reading.refuse(endpoint.id, check_endpoint(&endpoint.value));
         endpoint.value.clone()
@@ -37,12 +41,13 @@ pub(super) fn of(
     let subnets = ids(reading, typed.subnets, "subnet-");
     let security_groups = network::security_groups(reading, typed.security_groups);
     let public_ip = typed.public_ip.as_ref();
-    let elastic_ips = network::elastic_ips(reading, typed.elastic_ip, public_ip, max_instances);
+    let elastic_ips =
+        network::elastic_ips(reading, owner, typed.elastic_ip, public_ip, max_instances);
     let ipv6 = network::ipv6(reading, typed.ipv6.as_ref());
     let market = market(reading, typed.market, typed.max_price.as_ref());
     let volumes = typed.volumes.unwrap_or_default();
     let attach = typed.attach_volumes.unwrap_or_default();
-    let disks = disks::of(reading, volumes, attach, max_instances);
+    let disks = disks::of(reading, owner, volumes, attach, max_instances);
     let beside = placement::Beside {
         region: region.as_deref().unwrap_or_default(),
         has_subnets: !subnets.is_empty(),

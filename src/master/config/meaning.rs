@@ -47,6 +47,17 @@ pub(super) struct Reading<'d> {
     pub(super) listen: Option<SocketAddr>,
     /// Whether there is a `[mail]`.
     pub(super) has_mail: bool,
+    /// Addresses and volumes that pools have for themselves, by region, and which pool has each.
+    taken: BTreeMap<(String, String), String>,
+}
+
+/// Whose settings are read.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'o> {
+    /// The pool's name.
+    pub(super) pool: &'o str,
+    /// Where its instances are.
+    pub(super) region: &'o str,
 }
 
 impl Reading<'_> {
@@ -75,6 +86,20 @@ impl Reading<'_> {
     pub(super) fn warn(&mut self, at: NodeId, what: impl Into<String>, hint: impl Into<String>) {
         let place = self.document.place(at);
         self.warnings.push(Problem::new(place, what).hint(hint));
+    }
+
+    /// Gives a pool what is there once in its region; says so where it, or another pool, has that already.
+    pub(super) fn take(&mut self, at: NodeId, owner: Owner<'_>, thing: &str, hint: &str) {
+        let key = (owner.region.to_owned(), thing.to_owned());
+        let what = match self.taken.get(&key) {
+            None => {
+                self.taken.insert(key, owner.pool.to_owned());
+                return;
+            }
+            Some(pool) if pool == owner.pool => format!("{thing} is named twice"),
+            Some(pool) => format!("{thing} is named twice: pool \"{pool}\" has it already"),
+        };
+        self.wrong(at, what, hint);
     }
 
     /// A path, from where the file stands.
@@ -142,6 +167,7 @@ pub(super) fn of(
         url: None,
         listen: None,
         has_mail,
+        taken: BTreeMap::new(),
     };
     let budget_at = file.master.value.daily_budget.as_ref().map(|typed| typed.id);
     let regions = file.pool.iter().flatten().filter_map(|pool| pool.value.ec2.as_ref());

@@ -1,10 +1,10 @@
 //! `elastic_ip`, `public_ip`, `ipv6`, `security_groups`: what was typed → how instances are reached, and
 //! whether they could reach their master.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::master::config::disks;
+use crate::master::config::meaning::Owner;
 use crate::master::config::meaning::Reading;
 use crate::master::provisioner::ec2::settings::ElasticIp;
 use crate::runtime::config_file::one_or_more::OneOrMore;
@@ -19,12 +19,12 @@ const GROUP_NAME_CHARS_MAX: usize = 255;
 /// Addresses that are there already, one for each instance.
 pub(super) fn elastic_ips(
     reading: &mut Reading<'_>,
+    owner: Owner<'_>,
     typed: Option<At<OneOrMore<String>>>,
     public_ip: Option<&At<bool>>,
     max_instances: u32,
 ) -> Vec<ElasticIp> {
     let Some(At { id, value: OneOrMore(typed) }) = typed else { return Vec::new() };
-    let mut seen = BTreeSet::new();
     let mut addresses = Vec::new();
     for text in &typed {
         let address = match text.parse() {
@@ -36,9 +36,8 @@ pub(super) fn elastic_ips(
         if address.is_none() {
             let what = format!("\"{text}\" is not an elastic IP");
             reading.wrong(id, what, "write its address, or its allocation \"eipalloc-…\"");
-        } else if !seen.insert(text) {
-            let what = format!("{text} is named twice");
-            reading.wrong(id, what, "one address is for one instance");
+        } else {
+            reading.take(id, owner, text, "one address is for one instance");
         }
         addresses.extend(address);
     }

@@ -47,7 +47,8 @@ pub(super) fn of(
     unsafe_local: bool,
 ) -> Option<PoolConfig> {
     let At { id: at, value: typed } = typed;
-    reading.refuse(typed.name.id, words::check_name(&typed.name.value));
+    let name = typed.name;
+    reading.refuse(name.id, words::check_name(&name.value));
     let unsafe_local = typed.unsafe_local.unwrap_or(unsafe_local);
     let provisioner = provisioner(reading, &typed.provisioner, unsafe_local);
     let (max_instances, min_idle) =
@@ -59,12 +60,12 @@ pub(super) fn of(
         reading.refuse(*id, found);
     }
     let bootstrap = typed.bootstrap.map(|bootstrap| bootstrap.value);
-    warn_of_remote_script(reading, &typed.name, bootstrap.as_ref());
+    warn_of_remote_script(reading, &name, bootstrap.as_ref());
     let mut ec2_file = typed.ec2;
     let own_user_data = ec2_file.as_mut().and_then(|typed| typed.value.user_data.take());
     let user_data = user_data_files::of(reading, own_user_data);
     let ec2 = match (typed.provisioner.value, ec2_file) {
-        (ProvisionerWord::Ec2, Some(typed)) => ec2::of(reading, typed, max_instances),
+        (ProvisionerWord::Ec2, Some(typed)) => ec2::of(reading, typed, &name.value, max_instances),
         (ProvisionerWord::Ec2, None) if reading.document.has_entry(at, "ec2") => None,
         (ProvisionerWord::Ec2, None) => {
             let hint = "say how instances are asked for: region, ami, instance_types";
@@ -111,7 +112,7 @@ pub(super) fn of(
     }
     let (reconnect_grace, lease) = patience(reading, typed.reconnect_grace, typed.lease);
     let settings = PoolSettings {
-        name: PoolName(typed.name.value),
+        name: PoolName(name.value),
         labels: labels.into_iter().map(|label| label.0).collect(),
         provisioner: provisioner.filter(|kind| *kind != ProvisionerKind::Ec2 || ec2.is_some())?,
         has_bootstrap: bootstrap.is_some(),

@@ -6,9 +6,11 @@
 use std::collections::BTreeSet;
 
 use crate::master::domain::event::LaunchFailure;
+use crate::master::domain::event::MachineState;
 use crate::master::provisioner::EquipOrder;
 use crate::master::provisioner::LaunchError;
 use crate::master::provisioner::ec2::Ec2Provisioner;
+use crate::master::provisioner::ec2::answers::Instance;
 use crate::master::provisioner::ec2::answers::InstancesPage;
 use crate::master::provisioner::ec2::belongings::Address;
 use crate::master::provisioner::ec2::belongings::Addresses;
@@ -22,9 +24,11 @@ use crate::master::provisioner::ec2::kept::Equipment;
 use crate::master::provisioner::ec2::kept::Kept;
 use crate::master::provisioner::ec2::kept::KeptVolume;
 use crate::master::provisioner::ec2::launch_error;
+use crate::master::provisioner::ec2::listing;
 use crate::master::provisioner::ec2::query::Query;
 use crate::master::provisioner::ec2::run_instances;
 use crate::master::provisioner::ec2::settings::ElasticIp;
+use crate::model::ids::PoolName;
 
 /// What belongs to a seat, and where that binds its instance to.
 #[derive(Debug, Default)]
@@ -173,19 +177,14 @@ impl Ec2Provisioner {
         }
     }
 
-    /// What somebody else has. One of ours is ending, and lets go of it soon; from others nothing is
-    /// taken.
+    /// What somebody else has.
     async fn taken(&self, what: &str, holder: &str) -> LaunchError {
-        let sentence = format!("{what} is taken by {holder}");
         let query = Query::new("DescribeInstances")
             .with_filter(1, &format!("tag:{}", run_instances::TAG_MASTER), &[&self.master])
             .with_filter(2, "instance-id", &[holder]);
         let found = self.client.call::<InstancesPage>(&query).await;
-        let is_ours = found.is_ok_and(|page| instances_of(page).next().is_some());
-        match is_ours {
-            true => failed(LaunchFailure::Unsettled, format!("{sentence}, which is ending")),
-            false => failed(LaunchFailure::Other, sentence),
-        }
+        let found = found.ok().and_then(|page| instances_of(page).next());
+        held(format!("{what} is taken by {holder}"), found.as_ref(), &self.pool)
     }
 
     /// An elastic IP of the account's.
@@ -221,9 +220,70 @@ impl Ec2Provisioner {
     }
 }
 
+/// What follows where an address or a volume is taken; `ours` is its holder, if that is this master's. One
+/// that ends lets go of it soon, and one of this pool's is about to end; from others nothing is taken.
+fn held(sentence: String, ours: Option<&Instance>, pool: &PoolName) -> LaunchError {
+    let Some(holder) = ours else { return failed(LaunchFailure::Other, sentence) };
+    let is_ending = match listing::state_of(holder) {
+        MachineState::Ending | MachineState::Ended => true,
+        MachineState::Starting
+        | MachineState::Running
+        | MachineState::Stopping
+        | MachineState::Stopped => false,
+    };
+    if is_ending {
+        return failed(LaunchFailure::Unsettled, format!("{sentence}, which is ending"));
+    }
+    match holder.tag(run_instances::TAG_POOL) {
+        Some(other) if other != pool.as_str() => {
+            failed(LaunchFailure::Other, format!("{sentence} of this master's pool \"{other}\""))
+        }
+        Some(_) | None => failed(LaunchFailure::Unsettled, format!("{sentence} of this pool")),
+    }
+}
+
 /// `AttachVolume`
 #[derive(Debug, serde::Deserialize)]
 struct Attaching {
     #[serde(default)]
     status: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::provisioner::ec2::answers::Items;
+    use crate::master::provisioner::ec2::answers::State;
+    use crate::master::provisioner::ec2::answers::Tag;
+
+    #[test]
+    fn who_has_something_is_said_to_end_only_where_it_does() {
+        let told = |state: &str, pool: &str| {
+            let (key, value) = (run_instances::TAG_POOL.to_owned(), pool.to_owned());
+            let holder = Instance {
+                instance_id: "i-1".to_owned(),
+                launch_time: None,
+                reason: String::new(),
+                instance_state: State { name: state.to_owned() },
+                state_reason: None,
+                client_token: String::new(),
+                tag_set: Items { item: vec![Tag { key, value }] },
+            };
+            let LaunchError { sentence, failure } =
+                held("vol-1 is taken by i-1".to_owned(), Some(&holder), &"linux".into());
+            (sentence, failure)
+        };
+        for (state, pool, sentence, failure) in [
+            ("shutting-down", "linux", ", which is ending", LaunchFailure::Unsettled),
+            ("shutting-down", "arm", ", which is ending", LaunchFailure::Unsettled),
+            ("running", "linux", " of this pool", LaunchFailure::Unsettled),
+            ("running", "arm", " of this master's pool \"arm\"", LaunchFailure::Other),
+        ] {
+            let expected = (format!("vol-1 is taken by i-1{sentence}"), failure);
+            assert_eq!(told(state, pool), expected, "{state} {pool}");
+        }
+        let strange = held("vol-1 is taken by i-9".to_owned(), None, &"linux".into());
+        assert_eq!(strange.sentence, "vol-1 is taken by i-9");
+        assert_eq!(strange.failure, LaunchFailure::Other);
+    }
 }
