@@ -66,7 +66,8 @@ fn the_master_ends_an_instance_that_has_neither_agent_nor_timer() {
     if !may_run("the_master_ends_an_instance_that_has_neither_agent_nor_timer") {
         return;
     }
-    let (house, id) = idling("reconnect_grace = \"10m\"\nmax_lifetime = \"90s\"");
+    let (house, id) =
+        idling("reconnect_grace = \"10m\"\nboot_timeout = \"80s\"\nmax_lifetime = \"90s\"");
     kill_timer(&house, &id);
     kill_agent(&house, &id);
     assert_eq!(end_of(&house, &id, 120), BY_THE_API, "{}", house.story());
@@ -81,7 +82,7 @@ fn the_agent_ends_an_instance_that_has_neither_master_nor_timer() {
     if !may_run("the_agent_ends_an_instance_that_has_neither_master_nor_timer") {
         return;
     }
-    let (mut house, id) = idling("max_lifetime = \"90s\"");
+    let (mut house, id) = idling("boot_timeout = \"80s\"\nmax_lifetime = \"90s\"");
     kill_timer(&house, &id);
     house.kill_master();
     assert_eq!(end_of(&house, &id, 120), BY_ITSELF, "{}", house.story());
@@ -119,7 +120,7 @@ fn a_reboot_does_not_make_a_life_longer() {
     if !may_run("a_reboot_does_not_make_a_life_longer") {
         return;
     }
-    let (mut house, id) = idling("max_lifetime = \"90s\"");
+    let (mut house, id) = idling("boot_timeout = \"80s\"\nmax_lifetime = \"90s\"");
     // The master would end it, and so would the agent.
     house.kill_master();
     let is_old = "test $(cut -d. -f1 /proc/uptime) -ge 70";

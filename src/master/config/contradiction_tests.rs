@@ -155,6 +155,31 @@ fn what_ebs_would_refuse_is_refused_here() {
 }
 
 #[test]
+fn a_life_must_be_longer_than_a_boot_and_should_be_longer_than_an_idle_time() {
+    for (own, expected) in [
+        (
+            "max_lifetime = \"20m\"",
+            "f:5:16: max_lifetime = \"20m\" is not above boot_timeout = \"20m\"",
+        ),
+        (
+            "boot_timeout = \"25h\"",
+            "f:5:16: max_lifetime = \"1d\" is not above boot_timeout = \"1d1h\"",
+        ),
+        (
+            "boot_timeout = \"2m\"\nmax_lifetime = \"1m\"",
+            "f:6:16: max_lifetime = \"1m\" is not above boot_timeout = \"2m\"",
+        ),
+    ] {
+        refused(&pool_with(own, ""), Path::new("/"), expected);
+    }
+    let idle = pool_with("idle_timeout = \"24h\"", "");
+    let config = Config::parse(&idle, "f", Path::new("/")).unwrap_or_else(|why| panic!("{why}"));
+    let warnings = config.warnings.to_string();
+    let what = "f:5:16: max_lifetime = \"1d\" is not above idle_timeout = \"1d\"";
+    assert!(warnings.contains(what), "{warnings}");
+}
+
+#[test]
 fn what_is_there_once_is_one_pools_alone() {
     for (line, thing, column) in [
         ("elastic_ip = \"192.0.2.7\"", "192.0.2.7", 14),

@@ -81,11 +81,14 @@ pub(super) fn of(
     };
     let daily_budget = money::pool_budget(reading, typed.daily_budget.as_ref(), ec2.as_ref());
     let jobs_per_instance = typed.jobs_per_instance.unwrap_or(0);
+    let (idle_timeout, boot_timeout, max_lifetime) =
+        ages(reading, typed.idle_timeout, typed.boot_timeout, typed.max_lifetime);
     let keys = stopping::Typed {
         provisioner: typed.provisioner.value,
         when_idle: typed.when_idle.as_ref(),
         max_stopped: typed.max_stopped.as_ref(),
         stopped_max_age: typed.stopped_max_age,
+        idle_timeout,
         max_instances,
         jobs_per_instance,
         ec2: ec2.as_ref(),
@@ -123,12 +126,12 @@ pub(super) fn of(
         min_idle,
         jobs_per_instance,
         shared: typed.shared.unwrap_or(false),
-        idle_timeout: reading.duration(typed.idle_timeout, Duration::ZERO, 10 * MINUTE),
+        idle_timeout,
         look_ahead,
-        boot_timeout: reading.duration(typed.boot_timeout, SECOND, 20 * MINUTE),
+        boot_timeout,
         reconnect_grace,
         lease,
-        max_lifetime: reading.duration(typed.max_lifetime, SECOND, 24 * 60 * MINUTE),
+        max_lifetime,
         env,
         daily_budget,
         notify_on_missing,
@@ -199,6 +202,39 @@ fn patience(
         reading.wrong(at, what, hint);
     }
     (grace, lease)
+}
+
+/// How long a machine may idle, boot, and live at all. It must be able to become a worker, and to be one.
+fn ages(
+    reading: &mut Reading<'_>,
+    idle: Option<At<Span>>,
+    boot: Option<At<Span>>,
+    life: Option<At<Span>>,
+) -> (Duration, Duration, Duration) {
+    let at = |first: &Option<At<Span>>, second: &Option<At<Span>>| {
+        first.as_ref().or(second.as_ref()).map(|typed| typed.id)
+    };
+    let (boot_at, idle_at) = (at(&life, &boot), at(&life, &idle));
+    let idle = reading.duration(idle, Duration::ZERO, 10 * MINUTE);
+    let boot = reading.duration(boot, SECOND, 20 * MINUTE);
+    let life = reading.duration(life, SECOND, 24 * 60 * MINUTE);
+    let lives = format!("max_lifetime = \"{}\"", format_duration(life));
+    if let Some(at) = boot_at
+        && life <= boot
+    {
+        let what = format!("{lives} is not above boot_timeout = \"{}\"", format_duration(boot));
+        let hint = "a machine that takes its time to boot would end before it is a worker: lengthen \
+                    max_lifetime, or shorten boot_timeout";
+        reading.wrong(at, what, hint);
+    } else if let Some(at) = idle_at
+        && life <= idle
+    {
+        let what = format!("{lives} is not above idle_timeout = \"{}\"", format_duration(idle));
+        let hint = "no machine ends for being idle, each lives its whole life; shorten idle_timeout if \
+                    that is not meant";
+        reading.warn(at, what, hint);
+    }
+    (idle, boot, life)
 }
 
 fn variables(reading: &mut Reading<'_>, env: Option<Entries<ScalarText>>) -> Vec<(String, String)> {

@@ -9,6 +9,7 @@ use crate::master::domain::settings::Stopping;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::master::provisioner::ec2::settings::Market;
 use crate::runtime::config_file::duration::Span;
+use crate::runtime::config_file::duration::format_duration;
 use crate::runtime::config_file::placed::At;
 
 /// How old a machine may be that is kept stopped, where the file does not say: a week of work, and its
@@ -24,6 +25,7 @@ pub(super) struct Typed<'t> {
     pub(super) when_idle: Option<&'t At<WhenIdle>>,
     pub(super) max_stopped: Option<&'t At<u32>>,
     pub(super) stopped_max_age: Option<At<Span>>,
+    pub(super) idle_timeout: Duration,
     pub(super) max_instances: u32,
     pub(super) jobs_per_instance: u32,
     pub(super) ec2: Option<&'t Ec2Settings>,
@@ -69,6 +71,14 @@ pub(super) fn of(reading: &mut Reading<'_>, typed: Typed<'_>) -> Option<Stopping
         reading.wrong(*id, what, "to keep none, write when_idle = \"terminate\"");
     }
     let minute = Duration::from_secs(60);
+    let max_age_at = typed.stopped_max_age.as_ref().map_or(*id, |key| key.id);
     let max_age = reading.duration(typed.stopped_max_age, minute, MAX_AGE_DEFAULT);
+    if max_age >= minute && max_age <= typed.idle_timeout {
+        let (age, idle) = (format_duration(max_age), format_duration(typed.idle_timeout));
+        let what = format!("stopped_max_age = \"{age}\" is not above idle_timeout = \"{idle}\"");
+        let hint = "whatever has idled that long is too old to be kept: lengthen stopped_max_age, or \
+                    shorten idle_timeout";
+        reading.wrong(max_age_at, what, hint);
+    }
     Some(Stopping { max_stopped, max_age })
 }

@@ -310,6 +310,16 @@ fn what_contradicts_stopping_is_refused_and_its_defaults_are_a_week_and_max_inst
         ("stopped_max_age = \"2d\"", "", "f:6:19: stopped_max_age is about machines"),
         ("when_idle = \"stop\"\nmax_stopped = 0", "", "f:7:15: max_stopped must be from 1"),
         ("when_idle = \"stop\"\nstopped_max_age = \"5s\"", "", "f:7:19: this is too short"),
+        (
+            "when_idle = \"stop\"\nidle_timeout = \"2h\"\nstopped_max_age = \"2h\"",
+            "",
+            "f:8:19: stopped_max_age = \"2h\" is not above idle_timeout = \"2h\"",
+        ),
+        (
+            "when_idle = \"stop\"\nidle_timeout = \"8d\"\nmax_lifetime = \"30d\"",
+            "",
+            "f:6:13: stopped_max_age = \"7d\" is not above idle_timeout = \"8d\"",
+        ),
     ] {
         let found = mistakes(&pool(keys, ec2));
         assert!(found[0].starts_with(expected), "{found:?}\n instead of\n{expected}");
