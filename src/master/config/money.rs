@@ -51,6 +51,11 @@ pub(super) fn budget(reading: &mut Reading<'_>, typed: Option<&At<String>>) -> O
         let hint = "take the key out for no limit; to launch nothing, use busybee pool pause";
         reading.wrong(typed.id, "a budget of nothing launches nothing", hint);
     }
+    if !reading.has_mail {
+        let hint = "add a [mail] with server, from and to; without it, only the log and the jobs say why \
+                    they wait";
+        reading.warn(typed.id, "nobody is mailed when this budget is spent", hint);
+    }
     Some(budget)
 }
 
@@ -120,7 +125,9 @@ mod tests {
     #[test]
     fn prices_are_read_exactly_for_the_region_of_a_pool() {
         let prices = "[prices.eu-south-2]\n\"c7i.large\" = \"0.10185\"\n\"t3.small\" = \"0.024\"\n";
-        let config = parse("daily_budget = \"20\"", "daily_budget = \"5.00\"", prices);
+        let mail = "[mail]\nserver = \"m:25\"\nfrom = \"ci@x.org\"\nto = [\"a@x.org\"]\n";
+        let more = format!("{prices}{mail}");
+        let config = parse("daily_budget = \"20\"", "daily_budget = \"5.00\"", &more);
         let config = config.expect("it is right");
         let ec2 = config.pools[0].ec2.clone().expect("it is one of ec2");
         assert_eq!(ec2.prices.per_hour("eu-south-2", "c7i.large"), Some(Money(101_850)));
@@ -143,6 +150,14 @@ mod tests {
         let elsewhere = "[prices.eu-suoth-2]\n\"t3.small\" = \"0.1\"\n";
         let warnings = parse("", "", elsewhere).expect("it works").warnings.to_string();
         assert!(warnings.contains("no pool is in the region \"eu-suoth-2\""), "{warnings}");
+    }
+
+    #[test]
+    fn a_budget_of_which_nobody_would_be_told_is_warned_of() {
+        for (master, pool) in [("", "daily_budget = \"5\""), ("daily_budget = \"5\"", "")] {
+            let warnings = parse(master, pool, "").expect("it works").warnings.to_string();
+            assert!(warnings.contains("nobody is mailed when this budget is spent"), "{warnings}");
+        }
     }
 
     #[test]
