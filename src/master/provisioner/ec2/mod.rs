@@ -23,11 +23,14 @@ pub mod prices;
 mod query;
 mod run_instances;
 pub mod settings;
+mod shared_listing;
 mod spot_prices;
 mod stop_and_start;
 mod surroundings;
 
 pub use crate::master::provisioner::ec2::client::Patience;
+
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -51,12 +54,14 @@ use crate::master::provisioner::ec2::answers::Instance;
 use crate::master::provisioner::ec2::answers::InstancesPage;
 use crate::master::provisioner::ec2::answers::Launched;
 use crate::master::provisioner::ec2::budget::Budgets;
+use crate::master::provisioner::ec2::budget::Shared;
 use crate::master::provisioner::ec2::client::Client;
 use crate::master::provisioner::ec2::credentials::CredentialsFrom;
 use crate::master::provisioner::ec2::equip::Belongings;
 use crate::master::provisioner::ec2::error::CallError;
 use crate::master::provisioner::ec2::error::ErrorClass;
 use crate::master::provisioner::ec2::kept::Kept;
+use crate::master::provisioner::ec2::listing::Listing;
 use crate::master::provisioner::ec2::query::Query;
 use crate::master::provisioner::ec2::run_instances::Facts;
 use crate::master::provisioner::ec2::settings::Candidate;
@@ -86,6 +91,7 @@ pub struct Ec2Provisioner {
     pool: PoolName,
     /// The pools of the file, where those are known: what carries another's mark is not ours.
     pools: Vec<PoolName>,
+    listing: Arc<Listing>,
     spot_prices: SpotPrices,
 }
 
@@ -108,16 +114,25 @@ impl Ec2Provisioner {
             },
         )?;
         let candidates = settings.candidates();
-        let (pools, spot_prices) = (Vec::new(), SpotPrices::default());
-        Ok(Ec2Provisioner { client, settings, candidates, master, pool, pools, spot_prices })
+        Ok(Ec2Provisioner {
+            client,
+            settings,
+            candidates,
+            master,
+            pool,
+            pools: Vec::new(),
+            listing: Arc::default(),
+            spot_prices: SpotPrices::default(),
+        })
     }
 
-    /// One of these pools of its master, which share what their accounts may call. What carries the
-    /// mark of a pool that is none of them is found as well, and so is ended.
+    /// One of these pools of its master, which share what their accounts may call, and what they list.
+    /// What carries the mark of a pool that is none of them is found as well, and so is ended.
     #[must_use]
     pub fn among(self, pools: &[PoolName], budgets: &Budgets) -> Ec2Provisioner {
-        let client = self.client.clone().within(budgets.of(&self.settings));
-        Ec2Provisioner { client, pools: pools.to_vec(), ..self }
+        let Shared { budget, listing } = budgets.of(&self.settings);
+        let client = self.client.clone().within(budget);
+        Ec2Provisioner { client, pools: pools.to_vec(), listing, ..self }
     }
 
     /// With another patience than EC2 itself needs: for stand-ins on this computer.
