@@ -122,8 +122,8 @@ impl Api {
     }
 
     /// As the master with this id, with any key.
-    pub(crate) fn provisioner_for(&self, master: &str) -> Ec2Provisioner {
-        let settings = self.here("AKIAANY", "any", settings());
+    pub(crate) fn provisioner_for(&self, master: &str, settings: Ec2Settings) -> Ec2Provisioner {
+        let settings = self.here("AKIAANY", "any", settings);
         Ec2Provisioner::new(settings, master.to_owned(), "cloud".into()).expect("it is set up")
     }
 

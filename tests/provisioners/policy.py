@@ -6,8 +6,9 @@ copy of the service authorization reference); and the few kinds of statement tha
 weighed here as IAM's reference says: an action is allowed if every resource of it is allowed by a statement.
 A statement of a kind that this does not know is an error, never a yes.
 
-QUESTION is JSON: {"policies": [text...], "requests": [{"what", "query": [[name, value]...], "allowed"}...]}, each
-request a RunInstances. The answer is a list of problems for each policy.
+QUESTION is JSON: {"policies": [text...], "requests": [{"what", "query": [[name, value]...], "allowed", "owner"?}...]},
+each request a RunInstances, by the master "ci", of an image of this owner. The answer is a list of problems for each
+policy.
 """
 import json
 import sys
@@ -34,6 +35,11 @@ def arn(kind, id="x"):
     if kind == "role":
         return SPOT_ROLE
     return f"arn:aws:ec2:us-east-1::{kind}/{id}" if kind in ("image", "snapshot") else f"{ACCOUNT}:{kind}/{id}"
+
+
+def is_of_kind(pattern, kind):
+    """Whether what stands under Resource names some of this kind, whichever."""
+    return pattern == "*" or pattern.split(":", 5)[-1].split("/")[0] == kind
 
 
 def lists(value):
@@ -90,8 +96,8 @@ def is_allowed(policy, action, resource, context, service="ec2"):
     return any(allows(statement, action, resource, context, service) for statement in policy["Statement"])
 
 
-def resources_of(query):
-    """What a RunInstances touches: (resource type, its context), and which types it tags."""
+def resources_of(query, owner):
+    """What a RunInstances touches: (resource type, id, its context), and which types it tags."""
     tags, kinds = {}, []
     for number in range(1, 10):
         kind = query.get(f"TagSpecification.{number}.ResourceType")
@@ -102,26 +108,29 @@ def resources_of(query):
                 if key:
                     given[f"aws:RequestTag/{key}"] = query[f"TagSpecification.{number}.Tag.{index}.Value"]
             tags[kind] = given
-    tokens = query.get("MetadataOptions.HttpTokens", "optional")
-    kinds.append(("instance", {"ec2:MetadataHttpTokens": tokens}))
-    kinds += [("volume", {}), ("network-interface", {}), ("image", {}), ("snapshot", {}), ("subnet", {}),
-              ("security-group", {})]
+    kinds.append(("instance", "x", {
+        "ec2:MetadataHttpTokens": query.get("MetadataOptions.HttpTokens", "optional"),
+        "ec2:InstanceType": query["InstanceType"]}))
+    kinds += [("volume", "x", {}), ("network-interface", "x", {}), ("snapshot", "x", {}),
+              ("image", query["ImageId"], {"ec2:Owner": owner}),
+              ("subnet", query["NetworkInterface.1.SubnetId"], {}),
+              ("security-group", query["NetworkInterface.1.SecurityGroupId.1"], {})]
     if "KeyName" in query:
-        kinds.append(("key-pair", {}))
+        kinds.append(("key-pair", query["KeyName"], {}))
     if query.get("InstanceMarketOptions.MarketType") == "spot":
-        kinds.append(("spot-instances-request", {}))
+        kinds.append(("spot-instances-request", "x", {}))
     if "Placement.GroupName" in query:
-        kinds.append(("placement-group", {}))
+        kinds.append(("placement-group", query["Placement.GroupName"], {}))
     if "Placement.HostId" in query:
-        kinds.append(("dedicated-host", {}))
-    return [(kind, {**context, **tags.get(kind, {})}) for kind, context in kinds], tags
+        kinds.append(("dedicated-host", query["Placement.HostId"], {}))
+    return [(kind, id, {**context, **tags.get(kind, {})}) for kind, id, context in kinds], tags
 
 
-def launches(policy, query):
+def launches(policy, query, owner):
     """The first refusal, or None."""
-    touched, tags = resources_of(query)
-    for kind, context in touched:
-        if not is_allowed(policy, "RunInstances", arn(kind), context):
+    touched, tags = resources_of(query, owner)
+    for kind, id, context in touched:
+        if not is_allowed(policy, "RunInstances", arn(kind, id), context):
             return f"RunInstances on {kind}"
     for kind, given in tags.items():
         if not is_allowed(policy, "CreateTags", arn(kind), {**given, "ec2:CreateAction": "RunInstances"}):
@@ -139,7 +148,7 @@ def well_made(policy, text):
             service, _, name = action.partition(":")
             offered, needed = definition(name, service)
             kinds = [kind for kind in offered
-                     if any(fnmatchcase(arn(kind), pattern) for pattern in lists(statement["Resource"]))]
+                     if any(is_of_kind(pattern, kind) for pattern in lists(statement["Resource"]))]
             named.setdefault(action, (set(), needed))[0].update(kinds)
             if offered and not kinds:
                 problems.append(f"{statement['Sid']}: {action} has none of its resources")
@@ -158,7 +167,7 @@ def problems(text, requests):
     policy = json.loads(text)
     found = well_made(policy, text)
     for one in requests:
-        refused = launches(policy, dict(one["query"]))
+        refused = launches(policy, dict(one["query"]), one.get("owner", "136693071363"))
         if one["allowed"] != (refused is None):
             found.append(f"{one['what']}: {refused or 'it is allowed'}")
     ours = {"aws:ResourceTag/busybee:master": "ci"}
@@ -167,16 +176,21 @@ def problems(text, requests):
                          ("CancelSpotInstanceRequests", "spot-instances-request"),
                          ("AttachVolume", "instance"), ("AssociateAddress", "instance"),
                          ("AssociateAddress", "network-interface")):
-        for tags, expected in ((ours, True), ({}, False), ({"aws:ResourceTag/team": "db"}, False)):
+        for tags, expected in ((ours, True), ({"aws:ResourceTag/busybee:master": "ci-doctor-0123abcd"}, True),
+                               ({}, False), ({"aws:ResourceTag/team": "db"}, False),
+                               ({"aws:ResourceTag/busybee:master": "another"}, False)):
             if is_allowed(policy, action, arn(kind), tags) != expected:
                 found.append(f"{action} on what has the tags {tags}: {'refused' if expected else 'allowed'}")
     # Of roles only that for spot is seen.
     for resource, expected in ((SPOT_ROLE, True), (SPOT_ROLE.replace("spot", "ecs"), False)):
         if is_allowed(policy, "GetRole", resource, {}, "iam") != expected:
             found.append(f"GetRole on {resource}: {'refused' if expected else 'allowed'}")
-    for action, kind in (("AttachVolume", "volume"), ("AssociateAddress", "elastic-ip")):
-        if not is_allowed(policy, action, arn(kind), {}):
+    for action, kind, id in (("AttachVolume", "volume", "vol-0123456789abcdef0"),
+                             ("AssociateAddress", "elastic-ip", "eipalloc-0123456789abcdef0")):
+        if not is_allowed(policy, action, arn(kind, id), {}):
             found.append(f"{action} of what was there before is refused")
+        if is_allowed(policy, action, arn(kind, "somebody-elses"), {}):
+            found.append(f"{action} of what is not listed is allowed")
     # Nothing is made or given back that was there before.
     for action, kind in (("AllocateAddress", "elastic-ip"), ("ReleaseAddress", "elastic-ip"),
                          ("DisassociateAddress", "elastic-ip"), ("DetachVolume", "volume"),

@@ -103,8 +103,9 @@ async fn reap_ends_what_is_ours_and_past_its_expiry_and_leaves_the_rest() {
     let young = launched(&ours, 3, later).await;
     let gone = launched(&ours, 4, past).await;
     ours.terminate(LaunchId(format!("{:032}", 4)), Some(gone)).await.expect("it ends");
-    let of_trial = launched(&api.provisioner_for("test-doctor-0123abcd"), 5, past).await;
-    let foreign = launched(&api.provisioner_for("other"), 6, past).await;
+    let of_trial =
+        launched(&api.provisioner_for("test-doctor-0123abcd", ec2::settings()), 5, past).await;
+    let foreign = launched(&api.provisioner_for("other", ec2::settings()), 6, past).await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/provisioners/leave_open.py");
     let left_open = Command::new(ec2::python(test).expect("it was there"))
         .args([script, api.endpoint(), &(past.0 / 1000).to_string()])

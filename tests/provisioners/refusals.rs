@@ -10,6 +10,7 @@ use busybee::master::provisioner::Ending;
 use busybee::master::provisioner::PrepareOrder;
 use busybee::master::provisioner::Provisioner;
 use busybee::master::provisioner::ec2::Patience;
+use busybee::master::provisioner::ec2::budget::Budgets;
 use busybee::master::provisioner::ec2::settings::Image;
 use busybee::model::ids::CloudId;
 use busybee::model::ids::LaunchId;
@@ -264,6 +265,19 @@ async fn buildomat_a_second_page_of_the_listing_stops_nothing() {
 }
 
 /// A page that cannot be had makes the whole listing void: what it would have shown is not missing.
+#[tokio::test]
+async fn pools_of_one_account_that_list_at_the_same_time_are_answered_together() {
+    let script = Script::new();
+    let budgets = Budgets::default();
+    let [one, two, three] = [(); 3].map(|()| script.simple().among(&[], &budgets));
+    let (one, two, three) = tokio::join!(one.list(), two.list(), three.list());
+    for listed in [one, two, three] {
+        assert_eq!(listed, Ok(Vec::new()));
+    }
+    // By tag and by token: once for the first, once for those that asked while that went on.
+    assert_eq!(script.asked("DescribeInstances").len(), 4);
+}
+
 #[tokio::test]
 async fn a_listing_whose_second_page_is_refused_is_no_listing() {
     let script = Script::new();

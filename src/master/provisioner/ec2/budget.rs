@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::sync::SemaphorePermit;
 
+use crate::master::provisioner::ec2::listing::Listing;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::runtime::clock;
 
@@ -25,14 +26,23 @@ const RECOVERS_AFTER: Duration = Duration::from_secs(60);
 
 /// The budgets of a master, by region and by where its credentials come from.
 #[derive(Default)]
-pub struct Budgets(Mutex<BTreeMap<Key, Arc<Budget>>>);
+pub struct Budgets(Mutex<BTreeMap<Key, Shared>>);
+
+/// What pools share that are in one region of one account.
+#[derive(Clone, Default)]
+pub(super) struct Shared {
+    /// What they may call.
+    pub(super) budget: Arc<Budget>,
+    /// What exists: one call for those that ask at the same time.
+    pub(super) listing: Arc<Listing>,
+}
 
 /// A region, and whose it is.
 type Key = (String, Option<String>, Option<PathBuf>, Option<String>);
 
 impl Budgets {
-    /// The budget that a pool's calls come from.
-    pub(super) fn of(&self, settings: &Ec2Settings) -> Arc<Budget> {
+    /// The budget that a pool's calls come from, and the listing that it takes part in.
+    pub(super) fn of(&self, settings: &Ec2Settings) -> Shared {
         let key = (
             settings.region.clone(),
             settings.endpoint.clone(),
@@ -40,7 +50,7 @@ impl Budgets {
             settings.profile.clone(),
         );
         let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(budgets.entry(key).or_default())
+        budgets.entry(key).or_default().clone()
     }
 }
 
@@ -206,11 +216,12 @@ mod tests {
     #[test]
     fn pools_of_one_account_and_region_share_a_budget_and_others_do_not() {
         let budgets = Budgets::default();
-        let one = budgets.of(&sample());
-        assert!(Arc::ptr_eq(&one, &budgets.of(&sample())));
+        let of = |settings: &Ec2Settings| budgets.of(settings).budget;
+        let one = of(&sample());
+        assert!(Arc::ptr_eq(&one, &of(&sample())));
         let there = Ec2Settings { region: "eu-west-2".to_owned(), ..sample() };
-        assert!(!Arc::ptr_eq(&one, &budgets.of(&there)));
+        assert!(!Arc::ptr_eq(&one, &of(&there)));
         let others = Ec2Settings { profile: Some("theirs".to_owned()), ..sample() };
-        assert!(!Arc::ptr_eq(&one, &budgets.of(&others)));
+        assert!(!Arc::ptr_eq(&one, &of(&others)));
     }
 }

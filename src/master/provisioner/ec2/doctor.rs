@@ -44,7 +44,8 @@ const DRY_RUNS_MAX: usize = 12;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The policy that comes with Busybee.
-const POLICY: &str = "give the master's role or user what deploy/iam-policy.json says";
+const POLICY: &str = "give the master's role or user what deploy/iam-policy.json says, with this pool's types, \
+                      subnets, groups and key";
 
 /// What a doctor must know of the master around a pool.
 #[derive(Clone, Debug, Default)]

@@ -2,6 +2,7 @@
 //! taken a tag off.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::master::domain::event::Machine;
 use crate::master::domain::event::MachineState;
@@ -15,22 +16,34 @@ use crate::master::provisioner::ec2::error::CallError;
 use crate::master::provisioner::ec2::instances_of;
 use crate::master::provisioner::ec2::query::Query;
 use crate::master::provisioner::ec2::run_instances;
+use crate::master::provisioner::ec2::shared_listing::SharedListing;
 use crate::model::ids::CloudId;
 use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
+
+/// All instances of a master in a region, by id, as its pools share them.
+pub(super) type Listing = SharedListing<Result<Arc<BTreeMap<String, Instance>>, CallError>>;
 
 impl Ec2Provisioner {
     /// Everything of this master that is this pool's, or no pool's of the file, in whatever state; EC2
     /// shows what has ended for an hour.
     pub(super) async fn list_now(&self) -> Result<Vec<Machine>, CallError> {
+        let prefix = run_instances::token_prefix(&self.master);
+        let all = self.listing.ask(self.of_all_pools(&prefix)).await?;
+        let ours = all.values().filter(|instance| is_ours(instance, &self.pool, &self.pools));
+        Ok(ours.filter_map(|instance| machine(instance, &prefix)).collect())
+    }
+
+    async fn of_all_pools(
+        &self,
+        prefix: &str,
+    ) -> Result<Arc<BTreeMap<String, Instance>>, CallError> {
         let tag = format!("tag:{}", run_instances::TAG_MASTER);
         let mut all = self.all(&tag, &self.master).await?;
-        let prefix = run_instances::token_prefix(&self.master);
         for (id, instance) in self.all("client-token", &format!("{prefix}*")).await? {
             all.entry(id).or_insert(instance);
         }
-        let ours = all.values().filter(|instance| is_ours(instance, &self.pool, &self.pools));
-        Ok(ours.filter_map(|instance| machine(instance, &prefix)).collect())
+        Ok(Arc::new(all))
     }
 
     /// All pages of what a filter finds, by id.

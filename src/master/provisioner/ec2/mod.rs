@@ -14,6 +14,7 @@ mod disks;
 pub mod doctor;
 mod equip;
 mod error;
+mod images;
 mod kept;
 mod listing;
 pub mod marked;
@@ -22,11 +23,14 @@ pub mod prices;
 mod query;
 mod run_instances;
 pub mod settings;
+mod shared_listing;
 mod spot_prices;
 mod stop_and_start;
 mod surroundings;
 
 pub use crate::master::provisioner::ec2::client::Patience;
+
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -46,18 +50,18 @@ use crate::master::provisioner::Prepared;
 use crate::master::provisioner::Provisioner;
 use crate::master::provisioner::StopError;
 use crate::master::provisioner::ec2::answers::Console;
-use crate::master::provisioner::ec2::answers::FoundImage;
-use crate::master::provisioner::ec2::answers::Images;
 use crate::master::provisioner::ec2::answers::Instance;
 use crate::master::provisioner::ec2::answers::InstancesPage;
 use crate::master::provisioner::ec2::answers::Launched;
 use crate::master::provisioner::ec2::budget::Budgets;
+use crate::master::provisioner::ec2::budget::Shared;
 use crate::master::provisioner::ec2::client::Client;
 use crate::master::provisioner::ec2::credentials::CredentialsFrom;
 use crate::master::provisioner::ec2::equip::Belongings;
 use crate::master::provisioner::ec2::error::CallError;
 use crate::master::provisioner::ec2::error::ErrorClass;
 use crate::master::provisioner::ec2::kept::Kept;
+use crate::master::provisioner::ec2::listing::Listing;
 use crate::master::provisioner::ec2::query::Query;
 use crate::master::provisioner::ec2::run_instances::Facts;
 use crate::master::provisioner::ec2::settings::Candidate;
@@ -87,6 +91,7 @@ pub struct Ec2Provisioner {
     pool: PoolName,
     /// The pools of the file, where those are known: what carries another's mark is not ours.
     pools: Vec<PoolName>,
+    listing: Arc<Listing>,
     spot_prices: SpotPrices,
 }
 
@@ -109,16 +114,25 @@ impl Ec2Provisioner {
             },
         )?;
         let candidates = settings.candidates();
-        let (pools, spot_prices) = (Vec::new(), SpotPrices::default());
-        Ok(Ec2Provisioner { client, settings, candidates, master, pool, pools, spot_prices })
+        Ok(Ec2Provisioner {
+            client,
+            settings,
+            candidates,
+            master,
+            pool,
+            pools: Vec::new(),
+            listing: Arc::default(),
+            spot_prices: SpotPrices::default(),
+        })
     }
 
-    /// One of these pools of its master, which share what their accounts may call. What carries the
-    /// mark of a pool that is none of them is found as well, and so is ended.
+    /// One of these pools of its master, which share what their accounts may call, and what they list.
+    /// What carries the mark of a pool that is none of them is found as well, and so is ended.
     #[must_use]
     pub fn among(self, pools: &[PoolName], budgets: &Budgets) -> Ec2Provisioner {
-        let client = self.client.clone().within(budgets.of(&self.settings));
-        Ec2Provisioner { client, pools: pools.to_vec(), ..self }
+        let Shared { budget, listing } = budgets.of(&self.settings);
+        let client = self.client.clone().within(budget);
+        Ec2Provisioner { client, pools: pools.to_vec(), listing, ..self }
     }
 
     /// With another patience than EC2 itself needs: for stand-ins on this computer.
@@ -282,37 +296,6 @@ impl Ec2Provisioner {
         }
     }
 
-    /// The image that the most preferred way to launch is to use now.
-    async fn image(&self) -> Result<FoundImage, CallError> {
-        let first = self.candidates.first().map(|candidate| candidate.instance_type.as_str());
-        self.image_for(first.unwrap_or_default()).await
-    }
-
-    /// The image that a launch of this type is to use now.
-    async fn image_for(&self, instance_type: &str) -> Result<FoundImage, CallError> {
-        let query = Query::new("DescribeImages");
-        let query = match &self.settings.image {
-            Image::Id(id) => query.with_list("ImageId", [id.as_str()]),
-            Image::Newest { owners, name } => query
-                .with_list("Owner", owners.iter().map(String::as_str))
-                .with_filter(1, "name", &[name])
-                .with_filter(2, "state", &["available"]),
-        };
-        let found: Images = self.client.call(&query).await?;
-        newest(found.images_set.item, architecture_of(instance_type)).ok_or_else(|| CallError {
-            class: ErrorClass::Invalid,
-            code: String::new(),
-            sentence: match &self.settings.image {
-                Image::Id(id) => format!("EC2 knows no image {id} in {}", self.settings.region),
-                Image::Newest { owners, name } => format!(
-                    "no image in {} has a name like \"{name}\" and an owner of {}",
-                    self.settings.region,
-                    owners.join(", ")
-                ),
-            },
-        })
-    }
-
     async fn console_now(&self, cloud_id: &CloudId) -> Result<String, String> {
         // The newest there is, of what can give it; else what was posted last.
         let query = Query::new("GetConsoleOutput").with("InstanceId", cloud_id.as_str());
@@ -401,30 +384,6 @@ fn invalid(sentence: String) -> LaunchError {
     LaunchError { sentence, failure: LaunchFailure::Invalid }
 }
 
-/// The image that was made last, of those for this architecture where there is any: a name may stand for
-/// several. Dates are RFC 3339 in UTC, so their order is that of their text.
-fn newest(images: Vec<FoundImage>, architecture: &str) -> Option<FoundImage> {
-    images.into_iter().max_by(|one, other| {
-        let key = |image: &FoundImage| image.architecture == architecture;
-        (key(one), &one.creation_date, &one.image_id).cmp(&(
-            key(other),
-            &other.creation_date,
-            &other.image_id,
-        ))
-    })
-}
-
-/// What a type's processor is, by its name: a `g` behind the generation is Amazon's own (EC2 user guide,
-/// "Naming conventions").
-fn architecture_of(instance_type: &str) -> &'static str {
-    let family = instance_type.split('.').next().unwrap_or_default();
-    let (_, capabilities) = family.split_once(|c: char| c.is_ascii_digit()).unwrap_or_default();
-    match family == "a1" || capabilities.contains('g') {
-        true => "arm64",
-        false => "x86_64",
-    }
-}
-
 /// What a failed call means for a launch.
 fn launch_error(error: CallError) -> LaunchError {
     let failure = match error.class {
@@ -450,7 +409,6 @@ fn launch_error(error: CallError) -> LaunchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::master::provisioner::ec2::answers::Items;
 
     #[test]
     fn the_power_is_cut_where_nothing_is_trusted_and_forced_where_a_shutdown_hangs() {
@@ -459,35 +417,5 @@ mod tests {
         assert_eq!(asked(Urgency::AtOnce).get("SkipOsShutdown"), Some("true"));
         assert_eq!(asked(Urgency::AtOnce).get("Force"), None);
         assert_eq!(asked(Urgency::Forced).get("Force"), Some("true"));
-    }
-
-    #[test]
-    fn the_newest_image_is_one_that_the_type_can_run() {
-        let image = |id: &str, date: &str, architecture: &str| FoundImage {
-            image_id: id.to_owned(),
-            creation_date: date.to_owned(),
-            image_state: "available".to_owned(),
-            architecture: architecture.to_owned(),
-            name: String::new(),
-            root_device_name: None,
-            block_device_mapping: Items::default(),
-        };
-        let images = vec![
-            image("ami-1", "2026-01-01T00:00:00.000Z", "x86_64"),
-            image("ami-2", "2026-02-01T00:00:00.000Z", "x86_64"),
-            image("ami-3", "2026-03-01T00:00:00.000Z", "arm64"),
-        ];
-        let of = |kind: &str| {
-            let found = newest(images.clone(), architecture_of(kind));
-            found.map(|image| image.image_id).unwrap_or_default()
-        };
-        for kind in ["c7i.large", "m5dn.xlarge", "g5.xlarge", "t3a.small", "p4d.24xlarge"] {
-            assert_eq!(of(kind), "ami-2", "{kind}");
-        }
-        for kind in ["c7g.large", "t4g.small", "im4gn.large", "g5g.xlarge", "a1.large"] {
-            assert_eq!(of(kind), "ami-3", "{kind}");
-        }
-        let only = newest(images[..1].to_vec(), "arm64").map(|image| image.image_id);
-        assert_eq!(only.as_deref(), Some("ami-1"), "a doctor says what is wrong with it");
     }
 }
