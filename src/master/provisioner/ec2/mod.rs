@@ -67,7 +67,6 @@ use crate::master::provisioner::ec2::run_instances::Facts;
 use crate::master::provisioner::ec2::settings::Candidate;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::master::provisioner::ec2::settings::Image;
-use crate::master::provisioner::ec2::settings::Market;
 use crate::master::provisioner::ec2::spot_prices::SpotPrices;
 use crate::model::ids::CloudId;
 use crate::model::ids::LaunchId;
@@ -213,7 +212,7 @@ impl Ec2Provisioner {
                     // An earlier try was carried out, and its answer lost: what this one is told, or the
                     // next, says nothing of it.
                     Ok(Some(instance)) => found(instance),
-                    Ok(None) | Err(_) => Err(self.refused(&order.launch, error).await),
+                    Ok(None) | Err(_) => self.refused(&order.launch, error).await,
                 },
             },
         }
@@ -272,8 +271,12 @@ impl Ec2Provisioner {
         cloud_id: Option<CloudId>,
         urgency: Urgency,
     ) -> Result<Ending, String> {
-        if cloud_id.is_none() && self.settings.market != Market::OnDemand {
-            self.cancel_what_is_open(launch).await.map_err(|error| error.sentence)?;
+        if cloud_id.is_none() {
+            // The pool may have been one of spot instances when this was asked for.
+            match self.cancel_what_is_open(launch).await {
+                Err(why) if why.class == ErrorClass::Denied && !self.uses_spot() => {}
+                cancelled => cancelled.map_err(|error| error.sentence)?,
+            }
         }
         let id = match cloud_id {
             Some(id) => id.0,
@@ -347,6 +350,10 @@ impl Provisioner for Ec2Provisioner {
 
     fn list(&self) -> Call<'_, Result<Vec<Machine>, String>> {
         Box::pin(async move { self.list_now().await.map_err(|error| error.sentence) })
+    }
+
+    fn open_requests(&self) -> Call<'_, Result<Vec<LaunchId>, String>> {
+        Box::pin(async move { self.open_requests_now().await.map_err(|error| error.sentence) })
     }
 
     fn console(&self, _launch: LaunchId, cloud_id: CloudId) -> Call<'_, Result<String, String>> {
