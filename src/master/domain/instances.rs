@@ -130,12 +130,10 @@ impl Coordinator {
                 instance.status = InstanceStatus::Pending;
             }
         });
-        let live = self.instances.get(&id);
-        let taken = live.map(|live| (live.instance.pool.clone(), live.instance.candidate));
-        if let Some((pool, candidate)) = taken
+        let pool = self.instances.get(&id).map(|live| live.instance.pool.clone());
+        if let Some(pool) = pool
             && let Some(known) = self.pools.get_mut(&pool)
         {
-            known.cooling.warm(candidate);
             known.refusals.accepted();
             self.unsettled.insert(pool.clone());
             self.list_soon(&pool);

@@ -8,6 +8,7 @@ use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Record;
 use crate::master::domain::entities::Resumes;
 use crate::master::domain::launches;
+use crate::master::domain::refusals::Refusals;
 use crate::master::domain::timers::Timer;
 use crate::model::ids::InstanceId;
 use crate::model::ids::PoolName;
@@ -86,8 +87,7 @@ impl Coordinator {
         pool.state.paused = None;
         pool.state.resumes = Resumes::WhenAsked;
         pool.state.failures = 0;
-        pool.refusals.accepted();
-        pool.refusals.died_at_once = 0;
+        pool.refusals = Refusals::default();
         pool.cooling.clear();
         let (state, launches) = (pool.state.clone(), pool.launches());
         self.remember(Record::Pool(state));

@@ -12,6 +12,7 @@ use crate::master::domain::event::EndCause;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::timers::Timer;
 use crate::master::domain::wait_reason::LaunchHold;
+use crate::model::ids::InstanceId;
 use crate::model::ids::PoolName;
 use crate::model::time::Timestamp;
 
@@ -25,12 +26,12 @@ const LIMIT_HOLD_MAX: Duration = Duration::from_secs(60 * 60);
 /// Machines in a row that may end at once for what they are made of, until the pool pauses itself.
 const DIED_AT_ONCE_MAX: u32 = 2;
 
-/// What refusals have led to, since the last launch that was accepted. Forgotten by a start of the
-/// master.
+/// What refusals have led to, since the last machine that lived: EC2 accepts launches that it has no room
+/// or no volume for. Forgotten by a start of the master.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Refusals {
-    /// Until when the pool waits because its account may not have more.
-    pub(super) held_until: Option<Timestamp>,
+    /// Until when the pool waits because its account may not have more machines.
+    held_until: Option<Timestamp>,
     /// Whether another kind was tried since it may not have more of one.
     has_tried_another: bool,
     /// Whether a person was told of the quota.
@@ -46,13 +47,30 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// A launch was accepted. Whether its machine lives is to be seen.
+    /// A launch was accepted: it is permitted, and its image is there. Whether its machine lives is to be
+    /// seen.
     pub(super) fn accepted(&mut self) {
-        *self = Refusals { died_at_once: self.died_at_once, ..Refusals::default() };
+        self.is_image_renewed = false;
+        self.probes_in_vain = 0;
+    }
+
+    /// A machine has come up.
+    fn lives(&mut self) {
+        let Refusals { held_until, died_at_once, .. } = *self;
+        *self = Refusals { held_until, died_at_once, ..Refusals::default() };
     }
 }
 
 impl Coordinator {
+    /// The agent of a launch has called: there was room for its machine, and all that it is made of.
+    pub(super) fn launch_lives(&mut self, id: InstanceId) {
+        let Some(row) = self.instances.get(&id).map(|live| &live.instance) else { return };
+        if let Some(pool) = self.pools.get_mut(&row.pool) {
+            pool.cooling.warm(row.candidate, self.now);
+            pool.refusals.lives();
+        }
+    }
+
     pub(super) fn launch_refused(
         &mut self,
         pool: &PoolName,
@@ -188,7 +206,7 @@ impl Coordinator {
         }
     }
 
-    /// A person is told once, until a launch is accepted again.
+    /// A person is told once, until a machine lives again.
     fn tell_of_quota(&mut self, name: &PoolName, why: &str) {
         let Some(pool) = self.pools.get_mut(name) else { return };
         if !std::mem::replace(&mut pool.refusals.is_told, true) {
@@ -241,7 +259,6 @@ mod tests {
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
     use crate::master::domain::settings::PoolSettings;
-    use crate::model::ids::InstanceId;
     use crate::model::status::InstanceStatus;
 
     fn candidate(family: &str, place: &str, is_spot: bool) -> Candidate {
@@ -413,6 +430,36 @@ mod tests {
             let why = rig.row(first).why_ended.expect("its row says why");
             assert!(why.contains("EC2 ended it"), "{why}");
         }
+    }
+
+    #[test]
+    fn what_is_accepted_and_dies_waits_longer_each_time_and_is_told_once() {
+        let mut rig = choosy(vec![candidate("c", "a", false)]);
+        for minutes in [3, 6, 12, 24, 30, 30] {
+            let (instance, _, _) = rig.launches()[0].clone();
+            assert_eq!(ended(&mut rig, instance, EndCause::NoRoom), None);
+            rig.done = rig.wait(minutes * 60 - 1);
+            assert_eq!(chosen(&rig), None, "{minutes} min are not over");
+            rig.done = rig.wait(1);
+            assert_eq!(chosen(&rig), Some(0), "after {minutes} min");
+        }
+        let mut told = 0;
+        for minutes in [10, 20, 40, 60, 60] {
+            let (instance, _, _) = rig.launches()[0].clone();
+            assert_eq!(ended(&mut rig, instance, EndCause::Limit), None);
+            told += alarms(&rig);
+            rig.done = rig.wait(minutes * 60 - 1);
+            assert_eq!(chosen(&rig), None, "{minutes} min are not over");
+            rig.done = rig.wait(1);
+            assert_eq!(chosen(&rig), Some(0), "after {minutes} min");
+        }
+        assert_eq!(told, 1);
+        let (instance, _, _) = rig.arrive();
+        rig.say(Event::InstanceEnded { instance, sentence: None });
+        assert_eq!(refuse(&mut rig, LaunchFailure::Limit), None);
+        assert_eq!(alarms(&rig), 1, "one has lived since");
+        rig.done = rig.wait(10 * 60);
+        assert_eq!(chosen(&rig), Some(0), "and it begins anew");
     }
 
     #[test]
