@@ -182,7 +182,9 @@ impl Coordinator {
         let Some(pool) = self.pools.get_mut(name) else { return };
         let has_tried = std::mem::replace(&mut pool.refusals.has_tried_another, true);
         if has_tried || pool.candidate(now).is_none() {
-            self.hold_until(name, until);
+            pool.refusals.has_tried_another = false;
+            pool.refusals.held_until = Some(until);
+            self.hold_until(name, LaunchHold::Quota, until);
             self.tell_of_quota(name, why);
         }
     }
@@ -192,17 +194,21 @@ impl Coordinator {
         let Some(pool) = self.pools.get_mut(name) else { return };
         let holds = pool.refusals.limit_holds;
         pool.refusals.limit_holds = holds.saturating_add(1);
+        pool.refusals.has_tried_another = false;
         let time = QUOTA_HOLD.saturating_mul(1 << holds.min(8)).min(LIMIT_HOLD_MAX);
-        self.hold_until(name, self.now + time);
+        self.hold_until(name, LaunchHold::Quota, self.now + time);
         self.tell_of_quota(name, why);
     }
 
-    fn hold_until(&mut self, name: &PoolName, until: Timestamp) {
+    /// A pool launches nothing before then. Where it waits for longer already, that stays.
+    pub(super) fn hold_until(&mut self, name: &PoolName, hold: LaunchHold, until: Timestamp) {
+        let timer = Timer::Launch(name.clone());
+        if self.timers.due_at(&timer).is_some_and(|at| at > until) {
+            return;
+        }
         if let Some(pool) = self.pools.get_mut(name) {
-            pool.hold = Some(LaunchHold::Quota);
-            pool.refusals.held_until = Some(until);
-            pool.refusals.has_tried_another = false;
-            self.timers.set(Timer::Launch(name.clone()), until);
+            pool.hold = Some(hold);
+            self.timers.set(timer, until);
         }
     }
 
@@ -214,12 +220,21 @@ impl Coordinator {
         }
     }
 
-    /// A machine has ended: pools that wait because their account may not have more need not any longer.
+    /// A machine has ended: pools that wait because their account may not have more machines need not any
+    /// longer. Whatever else they wait for stays.
     pub(super) fn room_in_quota(&mut self) {
         for (name, pool) in &mut self.pools {
             let is_cooler = pool.cooling.release_quota();
-            if pool.refusals.held_until.take().is_some() || is_cooler {
-                self.timers.clear(&Timer::Launch(name.clone()));
+            let held_until = pool.refusals.held_until.take();
+            let timer = Timer::Launch(name.clone());
+            let is_for_quota = match (self.timers.due_at(&timer), &pool.hold) {
+                (Some(_), Some(LaunchHold::NoRoom(_))) => is_cooler,
+                (due_at, _) => held_until.is_some() && due_at == held_until,
+            };
+            if is_for_quota {
+                self.timers.clear(&timer);
+            }
+            if is_for_quota || is_cooler {
                 self.unsettled.insert(name.clone());
             }
         }
@@ -371,6 +386,27 @@ mod tests {
             _ => None,
         });
         assert!(pools.collect::<Vec<_>>().contains(&"linux"), "{:?}", rig.done);
+    }
+
+    #[test]
+    fn a_limit_is_waited_for_whatever_else_fails_or_ends_meanwhile() {
+        let (linux, arm) = (rig::pool("linux"), rig::pool("arm"));
+        let mut rig = Rig::new(vec![linux, PoolSettings { min_idle: 1, ..arm }]);
+        let (other, _, _) = rig.arrive();
+        rig.build("app", vec![rig::job("test", &[]), rig::job("more", &[])]);
+        let both = rig.launches();
+        let fail = |rig: &mut Rig, index: usize, failure| {
+            let (instance, sentence) = (both[index].0, format!("EC2 says {failure:?}"));
+            rig.say(Event::LaunchFailed { instance, sentence, failure });
+        };
+        fail(&mut rig, 0, LaunchFailure::Limit);
+        fail(&mut rig, 1, LaunchFailure::Other);
+        rig.say(Event::InstanceEnded { instance: other, sentence: None });
+        rig.ask(Request::PausePool("arm".into()));
+        rig.done = rig.wait(599);
+        assert_eq!(chosen(&rig), None, "10 min are not over");
+        rig.done = rig.wait(1);
+        assert_eq!(chosen(&rig), Some(0));
     }
 
     #[test]
