@@ -203,7 +203,7 @@ impl Coordinator {
             }
             Event::CloudUnlisted { pool, sentence } => self.cloud_unlisted(&pool, sentence),
             Event::EndRefused { instance, sentence } => self.end_refused(instance, &sentence),
-            Event::Probed { pool, refusal } => self.probed(&pool, refusal.is_none()),
+            Event::Probed { pool, failure } => self.probed(&pool, failure),
             Event::Agent(event) => self.agent(event),
         }
         self.settle();
