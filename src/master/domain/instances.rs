@@ -134,7 +134,7 @@ impl Coordinator {
         if let Some(pool) = pool
             && let Some(known) = self.pools.get_mut(&pool)
         {
-            known.refusals.accepted();
+            known.refusals.is_image_renewed = false;
             self.unsettled.insert(pool.clone());
             self.list_soon(&pool);
         }

@@ -214,7 +214,7 @@ impl Coordinator {
     pub(super) fn launch_succeeded(&mut self, name: &PoolName) {
         let Some(pool) = self.pools.get_mut(name) else { return };
         pool.last_failure = None;
-        pool.refusals.died_at_once = 0;
+        pool.refusals.is_ready();
         if pool.state.failures > 0 {
             pool.state.failures = 0;
             let state = pool.state.clone();

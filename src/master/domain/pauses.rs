@@ -152,7 +152,7 @@ impl Coordinator {
         let in_vain = self.pools.get(name).map_or(0, |pool| pool.refusals.probes_in_vain);
         self.resume(name);
         if let Some(pool) = self.pools.get_mut(name) {
-            // Forgotten as soon as a launch is accepted.
+            // Forgotten as soon as a worker is ready.
             pool.refusals.probes_in_vain = in_vain.saturating_add(1);
         }
     }

@@ -39,7 +39,7 @@ pub(super) struct Refusals {
     /// How often it waited for a limit.
     limit_holds: u32,
     /// Whether the image's name was looked up again.
-    is_image_renewed: bool,
+    pub(super) is_image_renewed: bool,
     /// Machines in a row that ended at once for what they are made of.
     pub(super) died_at_once: u32,
     /// How often it was refused again when a probe had said that it may.
@@ -47,17 +47,16 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// A launch was accepted: it is permitted, and its image is there. Whether its machine lives is to be
-    /// seen.
-    pub(super) fn accepted(&mut self) {
-        self.is_image_renewed = false;
-        self.probes_in_vain = 0;
-    }
-
     /// A machine has come up.
     fn lives(&mut self) {
-        let Refusals { held_until, died_at_once, .. } = *self;
-        *self = Refusals { held_until, died_at_once, ..Refusals::default() };
+        let Refusals { held_until, died_at_once, probes_in_vain, .. } = *self;
+        *self = Refusals { held_until, died_at_once, probes_in_vain, ..Refusals::default() };
+    }
+
+    /// A worker is ready: its machine is well made, and has all that belongs to it.
+    pub(super) fn is_ready(&mut self) {
+        self.died_at_once = 0;
+        self.probes_in_vain = 0;
     }
 }
 
@@ -247,7 +246,7 @@ impl Coordinator {
     }
 
     /// Nothing but a person can mend this.
-    fn must_be_looked_at(&mut self, name: &PoolName, why: &str) {
+    pub(super) fn must_be_looked_at(&mut self, name: &PoolName, why: &str) {
         self.launch_went_wrong(name, why);
         self.pause_itself(name, why.to_owned(), Resumes::WhenAsked);
     }
