@@ -132,6 +132,7 @@ impl Coordinator {
             unexplained: BTreeSet::new(),
         };
         this.take_up_boots(&snapshot.ended_instances, &snapshot.instances);
+        snapshot.ended_instances.iter().for_each(|instance| this.note_ended(instance));
         for pool in snapshot.pools {
             if let Some(known) = this.pools.get_mut(&pool.name) {
                 known.state = pool;

@@ -27,12 +27,12 @@ const ENDED_KEPT: Duration = Duration::from_secs(60 * 60);
 const CHANCE_DIGITS: usize = 32;
 
 impl Coordinator {
-    /// A row is over.
+    /// A row is over, perhaps since before this process.
     pub(super) fn note_ended(&mut self, instance: &Instance) {
+        let machine = (instance.launch.clone(), instance.cloud_id.clone());
+        self.ended_lately.insert(machine, instance.ended_at.unwrap_or(self.now));
         let now = self.now;
         self.ended_lately.retain(|_, ended_at| now.since(*ended_at) < ENDED_KEPT);
-        let machine = (instance.launch.clone(), instance.cloud_id.clone());
-        self.ended_lately.insert(machine, now);
     }
 
     /// No row of the pool is open for this machine.
@@ -157,6 +157,7 @@ mod tests {
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
     use crate::master::domain::settings::PoolSettings;
+    use crate::master::domain::snapshot::Snapshot;
 
     fn listed(rig: &mut Rig, pool: &str, launch: &LaunchId, state: MachineState) {
         let asked_at = rig.now;
@@ -220,6 +221,26 @@ mod tests {
             .into_iter()
             .find_map(|row| row.why_ended.filter(|why| why.contains("still")));
         assert!(why.is_some(), "it outlived its row: {:?}", rows(&rig));
+    }
+
+    #[test]
+    fn a_master_that_starts_again_knows_what_has_ended_before() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, launch, _) = rig.launches()[0].clone();
+        rig.accept(instance);
+        rig.say(Event::InstanceEnded { instance, sentence: None });
+        let ended_instances = vec![rig.row(instance)];
+        for (minutes, n_rows) in [(1, 0), (6, 1)] {
+            let snapshot = Snapshot { ended_instances: ended_instances.clone(), ..rig.launched() };
+            let now = rig.now + Duration::from_secs(60 * minutes);
+            let mut next = Rig::load_at(vec![rig::pool("linux")], snapshot, now);
+            listed(&mut next, "linux", &launch, MachineState::Running);
+            assert!(is_ended(&next), "after {minutes} min");
+            let whys = rows(&next).into_iter().filter_map(|row| row.why_ended);
+            let whys: Vec<String> = whys.collect();
+            assert_eq!(whys, vec!["it is still there, and its row was over"; n_rows]);
+        }
     }
 
     #[test]
