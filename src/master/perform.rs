@@ -302,12 +302,11 @@ impl Performer {
         let Some(provisioner) = self.pools.get(&pool).cloned() else { return };
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
-            let refusal = match provisioner.probe(order).await {
-                Ok(()) => None,
-                // What a dry run meets beside permission, a launch is to find out.
-                Err(error) => (error.failure == LaunchFailure::Denied).then_some(error.sentence),
-            };
-            inbox.send(Event::Probed { pool, refusal }).await;
+            let failure = provisioner.probe(order).await.err().map(|error| {
+                info!(pool.name = %pool, "a dry run for pool {pool}: {error}");
+                error.failure
+            });
+            inbox.send(Event::Probed { pool, failure }).await;
         });
     }
 

@@ -183,9 +183,12 @@ impl World {
 
     /// Whether a launch would be refused still.
     pub(crate) fn probe(&mut self, pool: PoolName) {
-        let is_refused = self.cloud_is_down() || self.random(3) == 0;
-        let refusal = is_refused.then(|| "not yet".to_owned());
-        self.tell_master(200, Event::Probed { pool, refusal });
+        let failure = match self.random(3) {
+            _ if self.cloud_is_down() => Some(LaunchFailure::Unsettled),
+            0 => Some(LaunchFailure::Denied),
+            _ => None,
+        };
+        self.tell_master(200, Event::Probed { pool, failure });
     }
 
     pub(crate) fn terminate(&mut self, instance: Option<InstanceId>, launch: LaunchId) {

@@ -90,9 +90,13 @@ impl Coolings {
         cooling.until = cooling.until.max(until);
     }
 
-    /// It was accepted: nothing is held against it.
-    pub(super) fn warm(&mut self, candidate: u32) {
-        self.0.remove(&candidate);
+    /// A machine of it lives: what was refused before is held against it no longer than it is now.
+    pub(super) fn warm(&mut self, candidate: u32, now: Timestamp) {
+        if self.is_free(candidate, now) {
+            self.0.remove(&candidate);
+        } else if let Some(cooling) = self.0.get_mut(&candidate) {
+            cooling.refusals = 0;
+        }
     }
 
     /// A machine has ended: what only a quota forbade may be had again.
@@ -139,9 +143,11 @@ mod tests {
             now = until;
             assert_eq!(coolings.first_free(2, now), Some(0));
         }
-        coolings.warm(0);
+        coolings.warm(0, now);
         coolings.cool(0, now, Cool::Room);
         assert_eq!(coolings.until(), Some(now + Duration::from_secs(180)), "counted anew");
+        coolings.warm(0, now);
+        assert_eq!(coolings.first_free(1, now), None, "what was refused since is left alone still");
     }
 
     #[test]

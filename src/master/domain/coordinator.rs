@@ -20,7 +20,6 @@ use crate::master::domain::entities::Job;
 use crate::master::domain::event::Event;
 use crate::master::domain::instances::LiveInstance;
 use crate::master::domain::look_ahead::LookAhead;
-use crate::master::domain::orphans::Ended;
 use crate::master::domain::pool::Pool;
 use crate::master::domain::requests::Loading;
 use crate::master::domain::settings::Settings;
@@ -34,6 +33,7 @@ use crate::model::ids::AttemptId;
 use crate::model::ids::BuildId;
 use crate::model::ids::BuildNumber;
 use crate::model::ids::ChangeId;
+use crate::model::ids::CloudId;
 use crate::model::ids::Commit;
 use crate::model::ids::InstanceId;
 use crate::model::ids::JobId;
@@ -75,8 +75,9 @@ pub struct Coordinator {
     pub(super) look_ahead: LookAhead,
     /// Why nothing new begins: the master's disk is full. Not remembered, as nothing is.
     pub(super) disk_full: Option<String>,
-    /// Launches whose rows were over lately: a listing may lag behind.
-    pub(super) ended_lately: BTreeMap<LaunchId, Ended>,
+    /// Launches whose rows were over lately, with their machines if they had any, and when: a listing may
+    /// lag behind.
+    pub(super) ended_lately: BTreeMap<(LaunchId, Option<CloudId>), Timestamp>,
     /// The newest row that any machine names which is in no open one.
     pub(super) newest_row_seen: u64,
     /// Pools of a ledger that begins with this process, until their machines are listed for the first time:
@@ -131,6 +132,7 @@ impl Coordinator {
             unexplained: BTreeSet::new(),
         };
         this.take_up_boots(&snapshot.ended_instances, &snapshot.instances);
+        snapshot.ended_instances.iter().for_each(|instance| this.note_ended(instance));
         for pool in snapshot.pools {
             if let Some(known) = this.pools.get_mut(&pool.name) {
                 known.state = pool;
@@ -203,7 +205,7 @@ impl Coordinator {
             Event::RequestsOpen { pool, launches } => self.requests_open(&pool, launches),
             Event::CloudUnlisted { pool, sentence } => self.cloud_unlisted(&pool, sentence),
             Event::EndRefused { instance, sentence } => self.end_refused(instance, &sentence),
-            Event::Probed { pool, refusal } => self.probed(&pool, refusal.is_none()),
+            Event::Probed { pool, failure } => self.probed(&pool, failure),
             Event::Agent(event) => self.agent(event),
         }
         self.settle();

@@ -13,7 +13,6 @@ use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Action;
 use crate::master::domain::decision::ToAgent;
 use crate::master::domain::entities::Instance;
-use crate::master::domain::entities::Resumes;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::timers::Timer;
 use crate::master::domain::workers;
@@ -112,9 +111,20 @@ impl Coordinator {
             self.workers.get(&worker).is_some_and(|live| workers::is_coming(&live.worker));
         self.end_worker(&worker, why);
         self.terminate(id, why);
-        self.launch_went_wrong(&pool, why);
-        if matches!(failure, LaunchFailure::Denied | LaunchFailure::Invalid) {
-            self.pause_itself(&pool, why.to_owned(), Resumes::WhenAsked);
+        match failure {
+            LaunchFailure::Denied => self.denied(&pool, why),
+            LaunchFailure::Invalid => self.must_be_looked_at(&pool, why),
+            LaunchFailure::Capacity
+            | LaunchFailure::PlaceFull
+            | LaunchFailure::Unsupported
+            | LaunchFailure::NoSuchPlace
+            | LaunchFailure::SpotQuota
+            | LaunchFailure::Quota
+            | LaunchFailure::Limit
+            | LaunchFailure::ImageGone
+            | LaunchFailure::DiedAtOnce
+            | LaunchFailure::Unsettled
+            | LaunchFailure::Other => self.launch_went_wrong(&pool, why),
         }
         if is_awaited {
             self.mail_missing(&pool, &worker, why);
@@ -296,13 +306,36 @@ mod tests {
 
     #[test]
     fn what_a_person_must_mend_pauses_the_pool() {
-        let mut rig = busy();
-        let (instance, _, _) = rig.launches()[0].clone();
-        rig.accept(instance);
-        failed(&mut rig, instance, LaunchFailure::Denied);
-        assert!(rig.ends(instance));
-        rig.say(Event::InstanceEnded { instance, sentence: None });
-        assert_eq!(seats(&rig.wait(600)), []);
+        for failure in [LaunchFailure::Denied, LaunchFailure::Invalid] {
+            let mut rig = busy();
+            let (instance, _, _) = rig.launches()[0].clone();
+            rig.accept(instance);
+            failed(&mut rig, instance, failure);
+            assert!(rig.ends(instance));
+            rig.say(Event::InstanceEnded { instance, sentence: None });
+            assert_eq!(seats(&rig.wait(600)), []);
+        }
+    }
+
+    /// Whether a dry run was asked for.
+    fn probes(actions: &[Action]) -> bool {
+        actions.iter().any(|action| matches!(action, Action::Probe { .. }))
+    }
+
+    #[test]
+    fn a_pool_whose_machines_may_not_have_what_is_theirs_asks_and_goes_on_ever_less_often() {
+        let one = PoolSettings { max_instances: 1, ..seated() };
+        let mut rig = Rig::new(vec![one]);
+        rig.build("app", vec![rig::job("one", &[])]);
+        for minutes in [5, 10, 20, 40, 60, 60] {
+            let (instance, _, _) = rig.launches()[0].clone();
+            rig.accept(instance);
+            failed(&mut rig, instance, LaunchFailure::Denied);
+            rig.say(Event::InstanceEnded { instance, sentence: None });
+            assert!(!probes(&rig.wait(minutes * 60 - 1)), "not before {minutes} min");
+            assert!(probes(&rig.wait(1)), "after {minutes} min");
+            rig.say(Event::Probed { pool: "linux".into(), failure: None });
+        }
     }
 
     #[test]

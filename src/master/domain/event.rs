@@ -154,8 +154,8 @@ pub enum Event {
     Probed {
         /// Which pool.
         pool: PoolName,
-        /// Why a launch would still be refused; nothing: it would not.
-        refusal: Option<String>,
+        /// Of what a launch would fail now; nothing: it would be accepted.
+        failure: Option<LaunchFailure>,
     },
     /// Something came over the agent channel.
     Agent(AgentEvent),

@@ -162,6 +162,7 @@ impl Coordinator {
                 instance.contact_at = instance.contact_at.or(Some(now));
                 instance.status = InstanceStatus::Running;
             });
+            self.launch_lives(instance);
         }
         let Some(pool) = self.pool_of(name) else {
             // Its reboot ended the attempt, and with that the worker: it was drained or used up.

@@ -131,19 +131,15 @@ impl Coordinator {
                 instance.status = InstanceStatus::Pending;
             }
         });
-        let live = self.instances.get(&id);
-        let taken = live.map(|live| {
-            let row = &live.instance;
-            (row.pool.clone(), row.candidate, row.is_started_again())
-        });
-        if let Some((pool, candidate, is_start)) = taken
+        let row = self.instances.get(&id).map(|live| &live.instance);
+        let taken = row.map(|row| (row.pool.clone(), row.is_started_again()));
+        if let Some((pool, is_start)) = taken
             && let Some(known) = self.pools.get_mut(&pool)
         {
             if is_start {
                 known.keeping = Keeping::default();
             }
-            known.cooling.warm(candidate);
-            known.refusals.accepted();
+            known.refusals.is_image_renewed = false;
             self.unsettled.insert(pool.clone());
             self.list_soon(&pool);
         }

@@ -198,12 +198,11 @@ impl Coordinator {
             return;
         }
         let delay = pool::LAUNCH_BACKOFF.delay(pool.state.failures, random);
-        pool.hold = Some(LaunchHold::Failure);
         pool.state.failures += 1;
         pool.last_failure = Some(why.to_owned());
         let failures = pool.state.failures;
         let state = pool.state.clone();
-        self.timers.set(Timer::Launch(name.clone()), self.now + delay);
+        self.hold_until(name, LaunchHold::Failure, self.now + delay);
         self.remember(Record::Pool(state));
         if failures >= pool::FAILURES_MAX {
             let why = format!("{failures} launches in a row went wrong; the last: {why}");
@@ -215,7 +214,7 @@ impl Coordinator {
     pub(super) fn launch_succeeded(&mut self, name: &PoolName) {
         let Some(pool) = self.pools.get_mut(name) else { return };
         pool.last_failure = None;
-        pool.refusals.died_at_once = 0;
+        pool.refusals.is_ready();
         if pool.state.failures > 0 {
             pool.state.failures = 0;
             let state = pool.state.clone();

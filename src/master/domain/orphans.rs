@@ -27,27 +27,19 @@ const ENDED_KEPT: Duration = Duration::from_secs(60 * 60);
 /// The digits of a launch that are drawn by chance; the number of its row follows.
 const CHANCE_DIGITS: usize = 32;
 
-/// A row that was over lately.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ended {
-    at: Timestamp,
-    /// Whether its machine is known to have been there, so that the row tells of it.
-    was_accepted: bool,
-}
-
 impl Coordinator {
-    /// A row is over.
+    /// A row is over, perhaps since before this process.
     pub(super) fn note_ended(&mut self, instance: &Instance) {
+        let machine = (instance.launch.clone(), instance.cloud_id.clone());
+        self.ended_lately.insert(machine, instance.ended_at.unwrap_or(self.now));
         let now = self.now;
-        self.ended_lately.retain(|_, ended| now.since(ended.at) < ENDED_KEPT);
-        let ended = Ended { at: now, was_accepted: instance.accepted_at.is_some() };
-        self.ended_lately.insert(instance.launch.clone(), ended);
+        self.ended_lately.retain(|_, ended_at| now.since(*ended_at) < ENDED_KEPT);
     }
 
     /// No row of the pool is open for this machine.
     pub(super) fn orphan(&mut self, pool: &PoolName, asked_at: Timestamp, machine: &Machine) {
         // Without its tag of a pool it is listed for every pool, and is some other's.
-        let is_anothers = |live: &LiveInstance| live.instance.launch == machine.launch;
+        let is_anothers = |live: &LiveInstance| live.instance.may_have(machine);
         if self.instances.values().any(is_anothers) {
             return;
         }
@@ -64,17 +56,34 @@ impl Coordinator {
             let what = format!("machine {}", machine.cloud_id);
             return self.doubt_the_ledger(&of_a_newer_ledger(&what));
         }
-        match self.ended_lately.get(&machine.launch).copied() {
-            Some(ended) if asked_at <= ended.at => {}
-            Some(ended) if !ended.was_accepted => {
-                self.take_in(pool, machine, "its launch was refused or given up, and it came");
-            }
-            Some(ended) if asked_at.since(ended.at) < ECHO_MAX => {
+        let ended_at = |cloud_id| {
+            let machine = (machine.launch.clone(), cloud_id);
+            self.ended_lately.get(&machine).copied()
+        };
+        match (ended_at(Some(machine.cloud_id.clone())), ended_at(None)) {
+            (Some(ended_at), _) | (None, Some(ended_at)) if asked_at <= ended_at => {}
+            (Some(ended_at), _) if asked_at.since(ended_at) < ECHO_MAX => {
                 self.perform(end(pool, &machine.launch, Some(&machine.cloud_id)));
             }
-            Some(_) => self.take_in(pool, machine, "it is still there, and its row was over"),
-            None => self.take_in(pool, machine, "an earlier life of this master has left it"),
+            (Some(_), _) => self.take_in(pool, machine, "it is still there, and its row was over"),
+            (None, Some(_)) => {
+                self.take_in(pool, machine, "its launch was refused or given up, and it came");
+            }
+            (None, None) if self.is_known(&machine.launch) => {
+                let why = "it has the mark of another machine: a copy of it, or one too many";
+                self.take_in(pool, machine, why);
+            }
+            (None, None) => {
+                self.take_in(pool, machine, "an earlier life of this master has left it");
+            }
         }
+    }
+
+    /// Whether a row has this launch, of those that are open or were lately.
+    fn is_known(&self, launch: &LaunchId) -> bool {
+        let mut ended = self.ended_lately.keys();
+        self.instances.values().any(|live| live.instance.launch == *launch)
+            || ended.any(|(of, _)| of == launch)
     }
 
     /// Rows up to this one are of this ledger, whether it still has them or not.
@@ -175,11 +184,12 @@ mod tests {
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
     use crate::master::domain::settings::PoolSettings;
+    use crate::master::domain::snapshot::Snapshot;
 
     fn listed(rig: &mut Rig, pool: &str, launch: &LaunchId, state: MachineState) {
         let asked_at = rig.now;
         rig.wait(1);
-        let machine = Machine { state, ..rig::machine("i-7", launch) };
+        let machine = Machine { state, ..rig::machine("i-1", launch) };
         rig.say(Event::CloudListed { pool: pool.into(), asked_at, machines: vec![machine] });
     }
 
@@ -207,7 +217,7 @@ mod tests {
         listed(&mut rig, "linux", &launch(9), MachineState::Running);
         assert!(is_ended(&rig));
         let row = rows(&rig).pop().expect("it has a row");
-        assert_eq!((row.status, row.cloud_id), (InstanceStatus::Terminating, Some("i-7".into())));
+        assert_eq!((row.status, row.cloud_id), (InstanceStatus::Terminating, Some("i-1".into())));
         assert_eq!(row.why_ended.as_deref(), Some("an earlier life of this master has left it"));
         listed(&mut rig, "linux", &launch(9), MachineState::Ending);
         assert_eq!(rows(&rig).len(), 1, "and one alone");
@@ -225,7 +235,7 @@ mod tests {
         rig.wait(1);
         rig.say(Event::InstanceEnded { instance, sentence: None });
         let n_rows = rows(&rig).len();
-        let machines = vec![rig::machine("i-7", &launch)];
+        let machines = vec![rig::machine("i-1", &launch)];
         rig.say(Event::CloudListed { pool: "linux".into(), asked_at: before, machines });
         assert!(!is_ended(&rig));
         rig.wait(1);
@@ -241,6 +251,26 @@ mod tests {
     }
 
     #[test]
+    fn a_master_that_starts_again_knows_what_has_ended_before() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, launch, _) = rig.launches()[0].clone();
+        rig.accept(instance);
+        rig.say(Event::InstanceEnded { instance, sentence: None });
+        let ended_instances = vec![rig.row(instance)];
+        for (minutes, n_rows) in [(1, 0), (6, 1)] {
+            let snapshot = Snapshot { ended_instances: ended_instances.clone(), ..rig.launched() };
+            let now = rig.now + Duration::from_secs(60 * minutes);
+            let mut next = Rig::load_at(vec![rig::pool("linux")], snapshot, now);
+            listed(&mut next, "linux", &launch, MachineState::Running);
+            assert!(is_ended(&next), "after {minutes} min");
+            let whys = rows(&next).into_iter().filter_map(|row| row.why_ended);
+            let whys: Vec<String> = whys.collect();
+            assert_eq!(whys, vec!["it is still there, and its row was over"; n_rows]);
+        }
+    }
+
+    #[test]
     fn a_machine_whose_launch_was_refused_is_no_echo_and_gets_a_row() {
         let mut rig = Rig::new(vec![rig::pool("linux")]);
         rig.build("app", vec![rig::job("test", &[])]);
@@ -253,7 +283,7 @@ mod tests {
         listed(&mut rig, "linux", &launch, MachineState::Running);
         assert!(is_ended(&rig));
         let row = rows(&rig).pop().expect("it has a row");
-        assert_eq!((row.status, row.cloud_id), (InstanceStatus::Terminating, Some("i-7".into())));
+        assert_eq!((row.status, row.cloud_id), (InstanceStatus::Terminating, Some("i-1".into())));
     }
 
     #[test]

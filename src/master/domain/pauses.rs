@@ -7,7 +7,9 @@ use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Record;
 use crate::master::domain::entities::Resumes;
+use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::launches;
+use crate::master::domain::refusals::Refusals;
 use crate::master::domain::timers::Timer;
 use crate::model::ids::InstanceId;
 use crate::model::ids::PoolName;
@@ -90,8 +92,7 @@ impl Coordinator {
         pool.state.paused = None;
         pool.state.resumes = Resumes::WhenAsked;
         pool.state.failures = 0;
-        pool.refusals.accepted();
-        pool.refusals.died_at_once = 0;
+        pool.refusals = Refusals::default();
         pool.cooling.clear();
         pool.keeping.try_again();
         let (state, launches) = (pool.state.clone(), pool.launches());
@@ -130,14 +131,33 @@ impl Coordinator {
         self.take_up_pause(name);
     }
 
-    pub(super) fn probed(&mut self, name: &PoolName, is_permitted: bool) {
+    /// A dry run was answered: it was permitted, or not, or nobody knows and it is asked again.
+    pub(super) fn probed(&mut self, name: &PoolName, failure: Option<LaunchFailure>) {
+        let is_permitted = match failure {
+            Some(LaunchFailure::Denied | LaunchFailure::Unsettled) => false,
+            // What it meets beside permission, a launch is to find out.
+            None
+            | Some(
+                LaunchFailure::Capacity
+                | LaunchFailure::PlaceFull
+                | LaunchFailure::Unsupported
+                | LaunchFailure::NoSuchPlace
+                | LaunchFailure::SpotQuota
+                | LaunchFailure::Quota
+                | LaunchFailure::Limit
+                | LaunchFailure::Invalid
+                | LaunchFailure::ImageGone
+                | LaunchFailure::DiedAtOnce
+                | LaunchFailure::Other,
+            ) => true,
+        };
         if !is_permitted || !self.is_paused_until(name, Resumes::WhenPermitted) {
             return;
         }
         let in_vain = self.pools.get(name).map_or(0, |pool| pool.refusals.probes_in_vain);
         self.resume(name);
         if let Some(pool) = self.pools.get_mut(name) {
-            // Forgotten as soon as a launch is accepted.
+            // Forgotten as soon as a worker is ready.
             pool.refusals.probes_in_vain = in_vain.saturating_add(1);
         }
     }
@@ -206,7 +226,6 @@ mod tests {
     use super::*;
     use crate::master::domain::entities::PoolState;
     use crate::master::domain::event::Event;
-    use crate::master::domain::event::LaunchFailure;
     use crate::master::domain::event::Proof;
     use crate::master::domain::event::Request;
     use crate::master::domain::rig;
@@ -232,9 +251,8 @@ mod tests {
         actions.iter().filter(|action| matches!(action, Action::Probe { .. })).count()
     }
 
-    fn probed(rig: &mut Rig, refusal: Option<&str>) {
-        let refusal = refusal.map(str::to_owned);
-        rig.say(Event::Probed { pool: "linux".into(), refusal });
+    fn probed(rig: &mut Rig, failure: Option<LaunchFailure>) {
+        rig.say(Event::Probed { pool: "linux".into(), failure });
     }
 
     #[test]
@@ -244,9 +262,11 @@ mod tests {
         assert!(rig.reason("test").contains("is paused: EC2 refused RunInstances"));
         assert_eq!(probes(&rig.wait(299)), 0);
         assert_eq!(probes(&rig.wait(1)), 1);
-        probed(&mut rig, Some("EC2 refused RunInstances"));
-        assert!(rig.launches().is_empty());
-        assert_eq!(probes(&rig.wait(300)), 1, "again");
+        for failure in [LaunchFailure::Denied, LaunchFailure::Unsettled] {
+            probed(&mut rig, Some(failure));
+            assert!(rig.launches().is_empty(), "{failure:?} is no permission");
+            assert_eq!(probes(&rig.wait(300)), 1, "again");
+        }
         probed(&mut rig, None);
         assert_eq!(rig.launches().len(), 1, "the permission is there");
         denied(&mut rig);

@@ -42,7 +42,7 @@ fn listed(rig: &mut Rig, machines: Vec<Machine>) {
 }
 
 fn machine(launch: &LaunchId, state: MachineState) -> Machine {
-    Machine { state, ..rig::machine("i-7", launch) }
+    Machine { state, ..rig::machine("i-1", launch) }
 }
 
 /// buildomat's factory took a machine that was not listed yet for one that had failed.
@@ -86,7 +86,7 @@ fn drone_the_row_is_written_before_anything_is_asked_for() {
     });
     assert_eq!(sent, Some((launch.clone(), "all of it".to_owned())));
     listed(&mut next, vec![machine(&launch, MachineState::Starting)]);
-    assert_eq!(next.row(instance).cloud_id, Some(CloudId::from("i-7")));
+    assert_eq!(next.row(instance).cloud_id, Some(CloudId::from("i-1")));
 }
 
 /// drone-runner-aws never asked EC2 what it had.

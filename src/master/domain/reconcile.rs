@@ -31,6 +31,14 @@ const MISSES_MIN: u32 = 3;
 /// And this long after it was accepted (EC2 developer guide, eventual consistency).
 const ABSENCE_AFTER: Duration = Duration::from_secs(15 * 60);
 
+impl Instance {
+    /// Whether this may be its machine: it has its mark, and not another's name.
+    pub(super) fn may_have(&self, machine: &Machine) -> bool {
+        let is_anothers = self.cloud_id.as_ref().is_some_and(|id| *id != machine.cloud_id);
+        self.launch == machine.launch && !is_anothers
+    }
+}
+
 impl Coordinator {
     /// After a start: find out what is there.
     pub(super) fn take_up_pools(&mut self) {
@@ -93,28 +101,40 @@ impl Coordinator {
             return; // The clock was set back since: nobody knows what was asked for first.
         }
         self.listed(pool);
-        let ours = self.instances.values().filter(|live| &live.instance.pool == pool);
-        let ours: BTreeMap<LaunchId, InstanceId> =
-            ours.map(|live| (live.instance.launch.clone(), live.instance.id)).collect();
+        let mut ours: BTreeMap<LaunchId, Vec<InstanceId>> = BTreeMap::new();
+        for live in self.instances.values().filter(|live| &live.instance.pool == pool) {
+            ours.entry(live.instance.launch.clone()).or_default().push(live.instance.id);
+        }
         for machine in machines {
-            match (ours.get(&machine.launch), machine.state) {
+            let rows = ours.get(&machine.launch).map(Vec::as_slice).unwrap_or_default();
+            match (self.row_of(rows, machine), machine.state) {
                 (Some(id), MachineState::Ended) => {
-                    self.seen_ended(*id, asked_at, machine);
+                    self.seen_ended(id, asked_at, machine);
                 }
                 (Some(id), MachineState::Stopped | MachineState::Stopping) => {
-                    self.seen_stopped(*id, asked_at, machine);
+                    self.seen_stopped(id, asked_at, machine);
                 }
-                (Some(id), _) => self.seen_alive(*id, asked_at, machine),
+                (Some(id), _) => self.seen_alive(id, asked_at, machine),
                 (None, MachineState::Ended | MachineState::Ending) => {}
                 (None, _) => self.orphan(pool, asked_at, machine),
             }
         }
         self.never_listed.remove(pool);
-        for (launch, id) in &ours {
-            if !machines.iter().any(|machine| &machine.launch == launch) {
+        for id in ours.values().flatten() {
+            let Some(row) = self.instances.get(id).map(|live| &live.instance) else { continue };
+            if !machines.iter().any(|machine| row.may_have(machine)) {
                 self.missing(*id, asked_at);
             }
         }
+    }
+
+    /// The row of a machine, of those of its launch. Two machines may carry one mark: somebody has launched
+    /// more like one of ours, and its tags were copied.
+    fn row_of(&self, rows: &[InstanceId], machine: &Machine) -> Option<InstanceId> {
+        let rows = rows.iter().filter_map(|id| self.instances.get(id)).map(|live| &live.instance);
+        let mut rows: Vec<&Instance> = rows.filter(|row| row.may_have(machine)).collect();
+        rows.sort_by_key(|row| row.cloud_id.is_none());
+        rows.first().map(|row| row.id)
     }
 
     fn seen_alive(&mut self, id: InstanceId, asked_at: Timestamp, machine: &Machine) {
@@ -124,6 +144,10 @@ impl Coordinator {
         let (status, state) = (live.instance.status, machine.state);
         match status {
             InstanceStatus::Requested if !is_stale => {
+                self.instance_accepted(id, machine.cloud_id.clone());
+            }
+            // It was given up before anybody knew of it.
+            InstanceStatus::Terminating if live.instance.cloud_id.is_none() => {
                 self.instance_accepted(id, machine.cloud_id.clone());
             }
             InstanceStatus::Pending if state == MachineState::Running && !is_stale => self
@@ -278,6 +302,36 @@ mod tests {
         listed(&mut rig, vec![machine(&launch, true)]);
         assert_eq!(row(&rig).status, InstanceStatus::Pending);
         assert_eq!(row(&rig).cloud_id, Some(CloudId::from("i-1")));
+    }
+
+    #[test]
+    fn a_copy_of_a_machine_is_ended_and_its_end_is_not_that_of_the_machine() {
+        let (mut rig, instance, launch) = launched();
+        rig.accept(instance);
+        let ours = rig::machine("i-1", &launch);
+        let copy = |state| Machine { state, ..rig::machine("i-copy", &launch) };
+        listed(&mut rig, vec![copy(MachineState::Running), ours.clone()]);
+        let ended = rig.done.iter().find_map(|action| match action {
+            Action::Terminate { cloud_id, .. } => cloud_id.clone(),
+            _ => None,
+        });
+        assert_eq!(ended, Some(CloudId::from("i-copy")));
+        assert!(!rig.ends(instance));
+        let taken_in = rig.rows().pop().expect("it has a row");
+        assert_eq!(taken_in.cloud_id, Some(CloudId::from("i-copy")));
+        let why = taken_in.why_ended.expect("its row says why");
+        assert_eq!(why, "it has the mark of another machine: a copy of it, or one too many");
+        rig.wait(5);
+        listed(&mut rig, vec![copy(MachineState::Ended), ours.clone()]);
+        assert_eq!(row_of(&rig, taken_in.id).status, InstanceStatus::Terminated);
+        assert_eq!(row_of(&rig, instance).status, InstanceStatus::Running);
+        let n_rows = rig.rows().len();
+        listed(
+            &mut rig,
+            vec![copy(MachineState::Ended), Machine { state: MachineState::Ended, ..ours }],
+        );
+        assert_eq!(row_of(&rig, instance).status, InstanceStatus::Terminated);
+        assert_eq!(rig.rows().len(), n_rows);
     }
 
     #[test]

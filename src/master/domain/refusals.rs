@@ -12,6 +12,7 @@ use crate::master::domain::event::EndCause;
 use crate::master::domain::event::LaunchFailure;
 use crate::master::domain::timers::Timer;
 use crate::master::domain::wait_reason::LaunchHold;
+use crate::model::ids::InstanceId;
 use crate::model::ids::PoolName;
 use crate::model::time::Timestamp;
 
@@ -25,12 +26,12 @@ const LIMIT_HOLD_MAX: Duration = Duration::from_secs(60 * 60);
 /// Machines in a row that may end at once for what they are made of, until the pool pauses itself.
 const DIED_AT_ONCE_MAX: u32 = 2;
 
-/// What refusals have led to, since the last launch that was accepted. Forgotten by a start of the
-/// master.
+/// What refusals have led to, since the last machine that lived: EC2 accepts launches that it has no room
+/// or no volume for. Forgotten by a start of the master.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Refusals {
-    /// Until when the pool waits because its account may not have more.
-    pub(super) held_until: Option<Timestamp>,
+    /// Until when the pool waits because its account may not have more machines.
+    held_until: Option<Timestamp>,
     /// Whether another kind was tried since it may not have more of one.
     has_tried_another: bool,
     /// Whether a person was told of the quota.
@@ -38,7 +39,7 @@ pub(super) struct Refusals {
     /// How often it waited for a limit.
     limit_holds: u32,
     /// Whether the image's name was looked up again.
-    is_image_renewed: bool,
+    pub(super) is_image_renewed: bool,
     /// Machines in a row that ended at once for what they are made of.
     pub(super) died_at_once: u32,
     /// How often it was refused again when a probe had said that it may.
@@ -46,13 +47,29 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// A launch was accepted. Whether its machine lives is to be seen.
-    pub(super) fn accepted(&mut self) {
-        *self = Refusals { died_at_once: self.died_at_once, ..Refusals::default() };
+    /// A machine has come up.
+    fn lives(&mut self) {
+        let Refusals { held_until, died_at_once, probes_in_vain, .. } = *self;
+        *self = Refusals { held_until, died_at_once, probes_in_vain, ..Refusals::default() };
+    }
+
+    /// A worker is ready: its machine is well made, and has all that belongs to it.
+    pub(super) fn is_ready(&mut self) {
+        self.died_at_once = 0;
+        self.probes_in_vain = 0;
     }
 }
 
 impl Coordinator {
+    /// The agent of a launch has called: there was room for its machine, and all that it is made of.
+    pub(super) fn launch_lives(&mut self, id: InstanceId) {
+        let Some(row) = self.instances.get(&id).map(|live| &live.instance) else { return };
+        if let Some(pool) = self.pools.get_mut(&row.pool) {
+            pool.cooling.warm(row.candidate, self.now);
+            pool.refusals.lives();
+        }
+    }
+
     pub(super) fn launch_refused(
         &mut self,
         pool: &PoolName,
@@ -164,7 +181,9 @@ impl Coordinator {
         let Some(pool) = self.pools.get_mut(name) else { return };
         let has_tried = std::mem::replace(&mut pool.refusals.has_tried_another, true);
         if has_tried || pool.candidate(now).is_none() {
-            self.hold_until(name, until);
+            pool.refusals.has_tried_another = false;
+            pool.refusals.held_until = Some(until);
+            self.hold_until(name, LaunchHold::Quota, until);
             self.tell_of_quota(name, why);
         }
     }
@@ -174,21 +193,25 @@ impl Coordinator {
         let Some(pool) = self.pools.get_mut(name) else { return };
         let holds = pool.refusals.limit_holds;
         pool.refusals.limit_holds = holds.saturating_add(1);
+        pool.refusals.has_tried_another = false;
         let time = QUOTA_HOLD.saturating_mul(1 << holds.min(8)).min(LIMIT_HOLD_MAX);
-        self.hold_until(name, self.now + time);
+        self.hold_until(name, LaunchHold::Quota, self.now + time);
         self.tell_of_quota(name, why);
     }
 
-    fn hold_until(&mut self, name: &PoolName, until: Timestamp) {
+    /// A pool launches nothing before then. Where it waits for longer already, that stays.
+    pub(super) fn hold_until(&mut self, name: &PoolName, hold: LaunchHold, until: Timestamp) {
+        let timer = Timer::Launch(name.clone());
+        if self.timers.due_at(&timer).is_some_and(|at| at > until) {
+            return;
+        }
         if let Some(pool) = self.pools.get_mut(name) {
-            pool.hold = Some(LaunchHold::Quota);
-            pool.refusals.held_until = Some(until);
-            pool.refusals.has_tried_another = false;
-            self.timers.set(Timer::Launch(name.clone()), until);
+            pool.hold = Some(hold);
+            self.timers.set(timer, until);
         }
     }
 
-    /// A person is told once, until a launch is accepted again.
+    /// A person is told once, until a machine lives again.
     fn tell_of_quota(&mut self, name: &PoolName, why: &str) {
         let Some(pool) = self.pools.get_mut(name) else { return };
         if !std::mem::replace(&mut pool.refusals.is_told, true) {
@@ -196,12 +219,21 @@ impl Coordinator {
         }
     }
 
-    /// A machine has ended: pools that wait because their account may not have more need not any longer.
+    /// A machine has ended: pools that wait because their account may not have more machines need not any
+    /// longer. Whatever else they wait for stays.
     pub(super) fn room_in_quota(&mut self) {
         for (name, pool) in &mut self.pools {
             let is_cooler = pool.cooling.release_quota();
-            if pool.refusals.held_until.take().is_some() || is_cooler {
-                self.timers.clear(&Timer::Launch(name.clone()));
+            let held_until = pool.refusals.held_until.take();
+            let timer = Timer::Launch(name.clone());
+            let is_for_quota = match (self.timers.due_at(&timer), &pool.hold) {
+                (Some(_), Some(LaunchHold::NoRoom(_))) => is_cooler,
+                (due_at, _) => held_until.is_some() && due_at == held_until,
+            };
+            if is_for_quota {
+                self.timers.clear(&timer);
+            }
+            if is_for_quota || is_cooler {
                 self.unsettled.insert(name.clone());
             }
         }
@@ -214,7 +246,7 @@ impl Coordinator {
     }
 
     /// Nothing but a person can mend this.
-    fn must_be_looked_at(&mut self, name: &PoolName, why: &str) {
+    pub(super) fn must_be_looked_at(&mut self, name: &PoolName, why: &str) {
         self.launch_went_wrong(name, why);
         self.pause_itself(name, why.to_owned(), Resumes::WhenAsked);
     }
@@ -232,211 +264,4 @@ impl Coordinator {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::master::domain::event::Event;
-    use crate::master::domain::event::Machine;
-    use crate::master::domain::event::MachineState;
-    use crate::master::domain::event::Request;
-    use crate::master::domain::rig;
-    use crate::master::domain::rig::Rig;
-    use crate::master::domain::settings::PoolSettings;
-    use crate::model::ids::InstanceId;
-    use crate::model::status::InstanceStatus;
-
-    fn candidate(family: &str, place: &str, is_spot: bool) -> Candidate {
-        let name = format!("{family}7i in {place}{}", if is_spot { " spot" } else { "" });
-        let (kind, family, place) = (format!("{family}7i"), family.to_owned(), place.to_owned());
-        Candidate { name, kind, family, place, is_spot }
-    }
-
-    /// A pool with these candidates, for which one job waits.
-    fn choosy(candidates: Vec<Candidate>) -> Rig {
-        let mut rig = Rig::new(vec![PoolSettings { candidates, ..rig::pool("linux") }]);
-        rig.build("app", vec![rig::job("test", &[])]);
-        rig
-    }
-
-    /// Two places, and two families in each.
-    fn four() -> Rig {
-        let candidates = [("c", "a"), ("c", "b"), ("m", "a"), ("m", "b")];
-        choosy(candidates.map(|(family, place)| candidate(family, place, false)).into())
-    }
-
-    /// The candidate that was just asked for.
-    fn chosen(rig: &Rig) -> Option<u32> {
-        rig.done.iter().find_map(|action| match action {
-            Action::Prepare { candidate, .. } => Some(*candidate),
-            _ => None,
-        })
-    }
-
-    fn refuse(rig: &mut Rig, failure: LaunchFailure) -> Option<u32> {
-        let (instance, _, _) = rig.launches().pop().expect("a machine was asked for");
-        let sentence = format!("EC2 says {failure:?}");
-        rig.say(Event::LaunchFailed { instance, sentence, failure });
-        chosen(rig)
-    }
-
-    fn alarms(rig: &Rig) -> usize {
-        rig.done.iter().filter(|action| matches!(action, Action::Alarm(_))).count()
-    }
-
-    /// A listing shows that the machine of the newest launch has ended, for this cause.
-    fn ended(rig: &mut Rig, instance: InstanceId, cause: EndCause) -> Option<u32> {
-        let launch = rig.launch_of(instance);
-        rig.accept(instance);
-        rig.wait(5);
-        let running = rig::machine(&format!("i-{instance}"), &launch);
-        let reason = Some(format!("EC2 ended it: {cause:?}"));
-        let machine = Machine { state: MachineState::Ended, reason, cause, ..running };
-        let asked_at = rig.now;
-        rig.wait(1);
-        rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines: vec![machine] });
-        chosen(rig)
-    }
-
-    #[test]
-    fn a_subnet_without_addresses_is_left_alone_with_all_that_would_be_in_it() {
-        let mut rig = four();
-        assert_eq!(chosen(&rig), Some(0));
-        assert_eq!(refuse(&mut rig, LaunchFailure::PlaceFull), Some(1));
-        assert_eq!(refuse(&mut rig, LaunchFailure::Capacity), Some(3));
-        assert_eq!(refuse(&mut rig, LaunchFailure::Capacity), None);
-        rig.done = rig.wait(180);
-        assert_eq!(chosen(&rig), Some(0), "after 3 min");
-    }
-
-    #[test]
-    fn a_subnet_that_does_not_exist_drops_its_candidates_and_somebody_is_told() {
-        let mut rig = four();
-        assert_eq!(refuse(&mut rig, LaunchFailure::NoSuchPlace), Some(1));
-        assert_eq!(alarms(&rig), 1);
-        assert_eq!(refuse(&mut rig, LaunchFailure::NoSuchPlace), None);
-        assert!(rig.reason("test").contains("none of its candidates exists"));
-    }
-
-    #[test]
-    fn a_kind_that_does_not_exist_in_a_place_does_not_on_another_market_either() {
-        let spot = |family| candidate(family, "a", true);
-        let own = |place| candidate("c", place, false);
-        let mut rig = choosy(vec![spot("c"), own("a"), own("b"), spot("m")]);
-        assert_eq!(refuse(&mut rig, LaunchFailure::Unsupported), Some(2));
-        assert_eq!(refuse(&mut rig, LaunchFailure::Unsupported), Some(3));
-    }
-
-    #[test]
-    fn a_quota_lets_another_kind_be_tried_once_and_then_holds_the_pool() {
-        let mut rig = four();
-        assert_eq!(refuse(&mut rig, LaunchFailure::Quota), Some(2), "another family");
-        assert_eq!(refuse(&mut rig, LaunchFailure::Quota), None);
-        assert_eq!(alarms(&rig), 1, "an admin is told");
-        assert!(rig.wait(599).iter().all(|action| !matches!(action, Action::Prepare { .. })));
-        rig.done = rig.wait(1);
-        assert_eq!(chosen(&rig), Some(0), "after 10 min");
-        refuse(&mut rig, LaunchFailure::Quota);
-        refuse(&mut rig, LaunchFailure::Quota);
-        assert_eq!(alarms(&rig), 0, "but once");
-    }
-
-    #[test]
-    fn a_pool_that_waits_for_its_quota_goes_on_when_one_of_ours_ends() {
-        let (linux, arm) = (rig::pool("linux"), rig::pool("arm"));
-        let mut rig = Rig::new(vec![linux, PoolSettings { min_idle: 1, ..arm }]);
-        let (other, _, _) = rig.arrive();
-        rig.build("app", vec![rig::job("test", &[])]);
-        refuse(&mut rig, LaunchFailure::Quota);
-        rig.done = rig.wait(60);
-        assert_eq!(chosen(&rig), None);
-        rig.say(Event::InstanceEnded { instance: other, sentence: None });
-        let pools = rig.done.iter().filter_map(|action| match action {
-            Action::Prepare { pool, .. } => Some(pool.as_str()),
-            _ => None,
-        });
-        assert!(pools.collect::<Vec<_>>().contains(&"linux"), "{:?}", rig.done);
-    }
-
-    #[test]
-    fn a_spot_quota_leaves_what_is_not_lent() {
-        let spot = |place| candidate("c", place, true);
-        let own = candidate("c", "a", false);
-        let mut rig = choosy(vec![spot("a"), spot("b"), own]);
-        assert_eq!(refuse(&mut rig, LaunchFailure::SpotQuota), Some(2));
-        let mut rig = choosy(vec![spot("a"), spot("b")]);
-        assert_eq!(refuse(&mut rig, LaunchFailure::SpotQuota), None);
-        rig.done = rig.wait(10 * 60);
-        assert_eq!(chosen(&rig), Some(0));
-    }
-
-    #[test]
-    fn a_limit_holds_the_pool_for_10_minutes_and_at_last_for_an_hour() {
-        let mut rig = four();
-        for minutes in [10, 20, 40, 60, 60] {
-            assert_eq!(refuse(&mut rig, LaunchFailure::Limit), None);
-            rig.done = rig.wait(minutes * 60 - 1);
-            assert_eq!(chosen(&rig), None, "{minutes} min are not over");
-            rig.done = rig.wait(1);
-            assert_eq!(chosen(&rig), Some(0), "after {minutes} min");
-        }
-    }
-
-    #[test]
-    fn an_image_that_is_gone_is_looked_up_again_once() {
-        let mut rig = four();
-        assert_eq!(refuse(&mut rig, LaunchFailure::ImageGone), Some(0), "at once");
-        assert_eq!(refuse(&mut rig, LaunchFailure::ImageGone), None);
-        assert!(rig.reason("test").contains("is paused"), "{}", rig.reason("test"));
-    }
-
-    #[test]
-    fn two_machines_in_a_row_that_die_at_once_pause_the_pool() {
-        let mut rig = four();
-        let (first, _, _) = rig.launches()[0].clone();
-        assert_eq!(ended(&mut rig, first, EndCause::DiedAtOnce), None);
-        rig.done = rig.wait(10);
-        let (second, _, _) = rig.launches()[0].clone();
-        ended(&mut rig, second, EndCause::DiedAtOnce);
-        assert!(
-            rig.reason("test").contains("2 machines in a row died at once; the last: EC2 ended")
-        );
-        rig.ask(Request::ResumePool("linux".into()));
-        assert_eq!(chosen(&rig), Some(0));
-    }
-
-    #[test]
-    fn what_was_accepted_and_then_found_no_room_is_a_matter_of_room() {
-        for cause in [EndCause::NoRoom, EndCause::SpotTaken] {
-            let mut rig = four();
-            let (first, _, _) = rig.launches()[0].clone();
-            assert_eq!(ended(&mut rig, first, cause), Some(1), "the next candidate, at once");
-            assert_eq!(rig.row(first).status, InstanceStatus::Terminated);
-            let why = rig.row(first).why_ended.expect("its row says why");
-            assert!(why.contains("EC2 ended it"), "{why}");
-        }
-    }
-
-    #[test]
-    fn a_host_that_is_retired_is_no_failure_of_the_pool() {
-        let mut rig = four();
-        for _ in 0..4 {
-            let (instance, _, _) = rig.launches()[0].clone();
-            assert_eq!(ended(&mut rig, instance, EndCause::Retired), Some(0));
-        }
-    }
-
-    #[test]
-    fn a_machine_that_somebody_ended_by_hand_says_so_in_its_row() {
-        let mut rig = Rig::new(vec![rig::pool("linux")]);
-        rig.build("app", vec![rig::job("test", &[])]);
-        let (instance, launch, _) = rig.launches()[0].clone();
-        rig.arrive();
-        let running = rig::machine(&format!("i-{instance}"), &launch);
-        let (state, cause) = (MachineState::Ended, EndCause::ByHand);
-        let machine = Machine { state, cause, ..running };
-        rig.wait(1);
-        let asked_at = rig.now;
-        rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines: vec![machine] });
-        let why = rig.row(instance).why_ended;
-        assert_eq!(why.as_deref(), Some("somebody ended it: by hand, or with another program"));
-    }
-}
+mod tests;
