@@ -16,6 +16,7 @@ mod changes;
 pub mod coordinator;
 pub mod decision;
 mod dice;
+pub mod doing;
 pub mod entities;
 mod equipment;
 pub mod event;
