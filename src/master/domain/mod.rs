@@ -22,6 +22,7 @@ mod equipment;
 pub mod event;
 pub mod forecast;
 mod greetings;
+mod homes;
 mod idle;
 mod instance_runs;
 mod instances;

@@ -44,7 +44,7 @@ pub(super) struct Pool {
     /// Jobs that wait and could run here, oldest first.
     pub(super) queue: BTreeSet<(Timestamp, JobId)>,
     /// Those of them for which this pool starts machines: a job that several pools could run is only
-    /// the first one's.
+    /// one's (`homes.rs`).
     pub(super) homed: BTreeSet<JobId>,
     /// The same by who asks: other jobs may wait for other reasons.
     pub(super) askers: BTreeMap<Asker, BTreeSet<JobId>>,

@@ -41,6 +41,13 @@ pub enum WaitReason {
         /// What it waits for now.
         now: Box<WaitReason>,
     },
+    /// The first pool that could run it starts nothing, and another does what it can.
+    Instead {
+        /// The first.
+        of: PoolName,
+        /// What it waits for in the other.
+        now: Box<WaitReason>,
+    },
     /// The master's disk is full: how it stands.
     DiskFull(String),
     /// Somebody paused the pool, or it paused itself.
@@ -163,7 +170,9 @@ impl WaitReason {
                 }
             }
             WaitReason::Launching { usually, .. } => *usually = None,
-            WaitReason::NeverBegun { now, .. } => **now = now.gist(),
+            WaitReason::NeverBegun { now, .. } | WaitReason::Instead { now, .. } => {
+                **now = now.gist();
+            }
             WaitReason::Needs(_)
             | WaitReason::NoPool
             | WaitReason::NoPoolOffers(_)
@@ -193,6 +202,9 @@ impl WaitReason {
             WaitReason::NeverBegun { times, now } => {
                 let times = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
                 format!("given out {times} and never begun; now: {}", now.sentence())
+            }
+            WaitReason::Instead { of, now } => {
+                format!("pool \"{of}\" could start nothing for it; {}", now.sentence())
             }
             WaitReason::DiskFull(why) => why.clone(),
             WaitReason::Paused { pool, why } => format!("pool \"{pool}\" is paused: {why}"),

@@ -69,21 +69,22 @@ impl Coordinator {
             }
         };
         for job in jobs {
-            self.explain_queued(job, &why);
+            self.explain_queued(job, name, &why);
             self.unexplained.remove(&job);
         }
     }
 
-    fn explain_queued(&mut self, id: JobId, why: &WaitReason) {
+    fn explain_queued(&mut self, id: JobId, home: &PoolName, why: &WaitReason) {
         let Some(job) = self.jobs.get(&id) else { return };
         let times = job.fence.0.saturating_sub(u64::from(job.attempts));
-        match times {
-            0 => self.explain(id, why),
-            times => {
-                let now = Box::new(why.clone());
-                self.explain(id, &WaitReason::NeverBegun { times, now });
-            }
+        let mut why = why.clone();
+        if let Some(first) = self.pools_for(job).into_iter().next().filter(|first| first != home) {
+            why = WaitReason::Instead { of: first, now: Box::new(why) };
         }
+        if times > 0 {
+            why = WaitReason::NeverBegun { times, now: Box::new(why) };
+        }
+        self.explain(id, &why);
     }
 
     fn why_waiting(&self, name: &PoolName, pool: &Pool, asker: &Asker) -> WaitReason {
