@@ -277,7 +277,13 @@ impl Coordinator {
             assert_eq!(job.attempt, Some(attempt.id.attempt), "a job has one attempt at a time");
             assert_eq!(job.fence, attempt.id.fence, "and the newest fence");
         }
+        let mut homed = BTreeSet::new();
         for (name, pool) in &self.pools {
+            for job in &pool.homed {
+                assert!(homed.insert(job), "one pool starts machines for {job}");
+            }
+            let asked: usize = pool.askers.values().map(BTreeSet::len).sum();
+            assert_eq!(asked, pool.homed.len(), "each of {name}'s jobs is asked for once");
             let counted = self
                 .instances
                 .values()

@@ -158,7 +158,8 @@ impl Coordinator {
     /// Puts a queued job where the scheduler looks.
     pub(super) fn enqueue(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
-        let since = job.queued_at.unwrap_or(self.now);
+        let Some(project) = self.builds.get(&job.build).map(|build| &build.project) else { return };
+        let (since, avoids_spot) = (job.queued_at.unwrap_or(self.now), job.avoids_spot);
         let names = self.pools_for(job);
         if names.is_empty() {
             let why = match &job.spec.worker {
@@ -171,7 +172,7 @@ impl Coordinator {
             if let Some(pool) = self.pools.get_mut(&name) {
                 pool.queue.insert((since, id));
                 if index == 0 {
-                    pool.homed.insert(id);
+                    pool.take_in(id, project, avoids_spot);
                 }
                 self.unsettled.insert(name);
             }
@@ -182,11 +183,12 @@ impl Coordinator {
     /// Takes a job from where the scheduler looks.
     pub(super) fn dequeue(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
+        let Some(project) = self.builds.get(&job.build).map(|build| &build.project) else { return };
         let key = (job.queued_at.unwrap_or(self.now), id);
         for name in self.pools_for(job) {
             if let Some(pool) = self.pools.get_mut(&name) {
                 pool.queue.remove(&key);
-                pool.homed.remove(&id);
+                pool.let_go(id, project);
                 self.unsettled.insert(name);
             }
         }

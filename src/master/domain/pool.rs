@@ -1,5 +1,6 @@
 //! A pool as the coordinator holds it: its settings, what is remembered, who is idle, who waits.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,8 +45,10 @@ pub(super) struct Pool {
     /// Jobs that wait and could run here, oldest first.
     pub(super) queue: BTreeSet<(Timestamp, JobId)>,
     /// Those of them for which this pool starts machines: a job that several pools could run is only
-    /// the first one's.
+    /// one's (`homes.rs`).
     pub(super) homed: BTreeSet<JobId>,
+    /// The same by who asks: other jobs may wait for other reasons.
+    pub(super) askers: BTreeMap<Asker, BTreeSet<JobId>>,
     /// Workers whose machine was asked for and that are not ready.
     pub(super) coming: BTreeSet<WorkerName>,
     /// Instances of which a machine may be there.
@@ -65,7 +68,16 @@ pub(super) struct Pool {
     /// How long its last machines took, from when they were asked for until they were ready.
     pub(super) boots: VecDeque<Duration>,
     /// What its waiting jobs were last told, and when.
-    pub(super) told: Option<(WaitReason, Timestamp)>,
+    pub(super) told: BTreeMap<Asker, (WaitReason, Timestamp)>,
+}
+
+/// What tells the jobs that wait for a pool apart, as far as workers go.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Asker {
+    /// Whose job it is; nothing: its workers serve every project.
+    pub(super) project: Option<ProjectName>,
+    /// Whether it has lost an attempt to spot, and the pool has any.
+    pub(super) avoids_spot: bool,
 }
 
 impl Pool {
@@ -78,6 +90,7 @@ impl Pool {
             idle: IdleWorkers::default(),
             queue: BTreeSet::new(),
             homed: BTreeSet::new(),
+            askers: BTreeMap::new(),
             coming: BTreeSet::new(),
             alive: 0,
             last_failure: None,
@@ -87,7 +100,36 @@ impl Pool {
             hold: None,
             keeping: Keeping::default(),
             boots: VecDeque::new(),
-            told: None,
+            told: BTreeMap::new(),
+        }
+    }
+
+    fn asker(&self, project: &ProjectName, avoids_spot: bool) -> Asker {
+        let settings = &self.settings;
+        let has_spot = settings.candidates.iter().any(|candidate| candidate.is_spot);
+        let project = (!settings.shared).then(|| project.clone());
+        Asker { project, avoids_spot: avoids_spot && has_spot }
+    }
+
+    /// From now on this pool starts machines for the job.
+    pub(super) fn take_in(&mut self, job: JobId, project: &ProjectName, avoids_spot: bool) {
+        self.homed.insert(job);
+        self.askers.entry(self.asker(project, avoids_spot)).or_default().insert(job);
+    }
+
+    /// It does not any more, if it did.
+    pub(super) fn let_go(&mut self, job: JobId, project: &ProjectName) {
+        if !self.homed.remove(&job) {
+            return;
+        }
+        for avoids_spot in [false, true] {
+            let asker = self.asker(project, avoids_spot);
+            let Some(jobs) = self.askers.get_mut(&asker) else { continue };
+            jobs.remove(&job);
+            if jobs.is_empty() {
+                self.askers.remove(&asker);
+                self.told.remove(&asker);
+            }
         }
     }
 

@@ -21,7 +21,9 @@ impl Coordinator {
         for _ in 0..ROUNDS_MAX {
             let Some(name) = self.unsettled.pop_first() else { break };
             self.assign_in(&name);
+            self.take_over(&name);
             self.scale(&name);
+            self.offer(&name);
             self.plan_idle_end(&name);
             self.explain_queue(&name);
             has_looked = true;

@@ -88,7 +88,7 @@ impl Coordinator {
 
     // --- The next try
 
-    fn is_on_spot(&self, pool: &Pool, name: &WorkerName) -> bool {
+    pub(super) fn is_on_spot(&self, pool: &Pool, name: &WorkerName) -> bool {
         let instance = self.workers.get(name).and_then(|live| live.worker.instance);
         let row = instance.and_then(|id| self.instances.get(&id));
         row.is_some_and(|live| pool.settings.is_spot(live.instance.candidate))

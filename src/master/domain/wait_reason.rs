@@ -3,9 +3,12 @@
 //! A sentence tells moments, and of which day, not how long something has been or will be: it is written
 //! down once and must not go stale, overnight neither.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::master::domain::budget::BudgetHold;
+use crate::master::domain::doing;
+use crate::master::domain::doing::Doing;
 use crate::model::ids::JobName;
 use crate::model::ids::PoolName;
 use crate::model::ids::WorkerName;
@@ -36,6 +39,13 @@ pub enum WaitReason {
         /// How often.
         times: u64,
         /// What it waits for now.
+        now: Box<WaitReason>,
+    },
+    /// The first pool that could run it starts nothing, and another does what it can.
+    Instead {
+        /// The first.
+        of: PoolName,
+        /// What it waits for in the other.
         now: Box<WaitReason>,
     },
     /// The master's disk is full: how it stands.
@@ -73,12 +83,12 @@ pub enum WaitReason {
         /// What keeps the pool from launching more; or why the last launch failed.
         besides: Option<Box<Besides>>,
     },
-    /// The pool has as many machines as it may, and no worker is free.
+    /// No more machines are launched for it, and none of those that there are is free for it.
     Full {
         /// Which.
         pool: PoolName,
-        /// How many machines.
-        machines: u32,
+        /// What the machines are at that may run.
+        machines: BTreeMap<Doing, usize>,
         /// How many there may be.
         max: u32,
         /// Since when the longest of its jobs runs.
@@ -137,6 +147,13 @@ pub enum Stage {
 pub enum Besides {
     /// No more can be launched.
     Hold(WaitReason),
+    /// There may be no more machines than there are.
+    Full {
+        /// How many there are.
+        machines: usize,
+        /// How many there may be.
+        max: u32,
+    },
     /// Why the last launch failed.
     Failed(String),
 }
@@ -146,9 +163,16 @@ impl WaitReason {
     pub fn gist(&self) -> WaitReason {
         let mut gist = self.clone();
         match &mut gist {
-            WaitReason::Full { longest, .. } => *longest = None,
+            WaitReason::Full { longest, machines, .. } => {
+                *longest = None;
+                if !doing::all_work(machines) {
+                    machines.clear();
+                }
+            }
             WaitReason::Launching { usually, .. } => *usually = None,
-            WaitReason::NeverBegun { now, .. } => **now = now.gist(),
+            WaitReason::NeverBegun { now, .. } | WaitReason::Instead { now, .. } => {
+                **now = now.gist();
+            }
             WaitReason::Needs(_)
             | WaitReason::NoPool
             | WaitReason::NoPoolOffers(_)
@@ -179,6 +203,9 @@ impl WaitReason {
                 let times = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
                 format!("given out {times} and never begun; now: {}", now.sentence())
             }
+            WaitReason::Instead { of, now } => {
+                format!("pool \"{of}\" could start nothing for it; {}", now.sentence())
+            }
             WaitReason::DiskFull(why) => why.clone(),
             WaitReason::Paused { pool, why } => format!("pool \"{pool}\" is paused: {why}"),
             WaitReason::Budget(hold) => hold.sentence(),
@@ -189,6 +216,9 @@ impl WaitReason {
                 let usually = usually.map(|time| format!("; usually ready after {}", about(time)));
                 let besides = besides.as_deref().map(|besides| match besides {
                     Besides::Hold(hold) => format!("; no more now: {}", hold.sentence()),
+                    Besides::Full { machines, max } => {
+                        format!("; no more now: {machines} of {max} machines")
+                    }
                     Besides::Failed(why) => format!("; the last launch failed: {why}"),
                 });
                 format!(
@@ -203,8 +233,7 @@ impl WaitReason {
                 let longest = longest.as_ref();
                 let longest = longest
                     .map(|at| format!("; the longest of its jobs runs since {}", moment(at)));
-                let longest = longest.unwrap_or_default();
-                format!("every worker of pool \"{pool}\" is busy ({machines} of {max}){longest}")
+                format!("{}{}", doing::full(pool, machines, *max), longest.unwrap_or_default())
             }
             WaitReason::NoneFree { pool, busy, away, why } => {
                 let why = why.as_deref().map(|why| format!("; the last that came failed: {why}"));
@@ -411,6 +440,12 @@ mod tests {
              bootstrap script; usually ready after 3 min; the last launch failed: no capacity",
         );
         let full = Some(Box::new(Besides::Hold(WaitReason::DiskFull("full".to_owned()))));
+        let no_more = Some(Box::new(Besides::Full { machines: 3, max: 3 }));
+        check(
+            &launching(2, None, Stage::Asked, None, no_more),
+            "starting 2 workers in pool \"linux\": the first was asked for at 2026-01-01 14:03:10 UTC; \
+             no more now: 3 of 3 machines",
+        );
         check(
             &launching(1, None, Stage::Asked, None, full),
             "starting 1 worker in pool \"linux\": it was asked for at 2026-01-01 14:03:10 UTC; no more now: full",
@@ -419,15 +454,29 @@ mod tests {
 
     #[test]
     fn a_full_pool_says_how_full_and_since_when_its_longest_job_runs() {
-        let full =
-            |longest| WaitReason::Full { pool: "linux".into(), machines: 3, max: 3, longest };
-        check(&full(None), "every worker of pool \"linux\" is busy (3 of 3)");
+        let full = |machines: &[(Doing, usize)], longest| WaitReason::Full {
+            pool: "linux".into(),
+            machines: machines.iter().copied().collect(),
+            max: 3,
+            longest,
+        };
+        let busy = [(Doing::Works, 3)];
+        check(&full(&busy, None), "every worker of pool \"linux\" is busy (3 of 3)");
         check(
-            &full(Some(T)),
+            &full(&busy, Some(T)),
             "every worker of pool \"linux\" is busy (3 of 3); the longest of its jobs runs since \
              2026-01-01 14:03:10 UTC",
         );
-        assert_eq!(full(Some(T)).gist(), full(None).gist(), "that alone is no news");
+        let gist = full(&busy, None).gist();
+        assert_eq!(full(&busy, Some(T)).gist(), gist, "that alone is no news");
+        let mixed = [(Doing::IdlesForAnother, 1), (Doing::Ends, 1), (Doing::Works, 1)];
+        check(
+            &full(&mixed, None),
+            "pool \"linux\" has 3 of 3 machines: 1 busy, 1 idle for another project, 1 ending",
+        );
+        assert_ne!(full(&mixed, None).gist(), gist, "that not all of them work is");
+        assert_eq!(full(&mixed[1..], None).gist(), full(&mixed, None).gist(), "and how, is none");
+        check(&full(&[], None), "pool \"linux\" has 0 of 3 machines");
         let own = |busy, away| WaitReason::NoneFree { pool: "own".into(), busy, away, why: None };
         check(&own(0, 0), "pool \"own\" has no worker yet");
         check(&own(2, 1), "no worker of pool \"own\" is free (2 busy, 1 not connected)");

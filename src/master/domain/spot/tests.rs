@@ -201,3 +201,16 @@ fn a_notice_is_acted_on_after_a_restart_too() {
     rig.finish(&worker, attempt, AttemptOutcome::Cancelled);
     assert_eq!(rig.status("test"), JobStatus::Queued);
 }
+
+#[test]
+fn a_job_that_avoids_spot_is_not_told_of_what_comes_on_spot() {
+    let (mut rig, first, _, _, _) = busy(market(), rig::job("test", &[]));
+    rig.build("lib", vec![rig::job("other", &[])]);
+    assert_eq!(candidates(&rig.done), [0]);
+    rig.wait(1);
+    rig.say(Event::InstanceEnded { instance: first, sentence: None });
+    assert_eq!(candidates(&rig.done), [1]);
+    let (test, other) = (rig.reason("test"), rig.reason("other"));
+    assert!(test.starts_with("starting 1 worker in pool \"linux\": big was asked for"), "{test}");
+    assert!(other.starts_with("starting 2 workers in pool \"linux\": big spot"), "{other}");
+}
