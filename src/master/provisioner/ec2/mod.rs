@@ -66,7 +66,6 @@ use crate::master::provisioner::ec2::query::Query;
 use crate::master::provisioner::ec2::run_instances::Facts;
 use crate::master::provisioner::ec2::settings::Candidate;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
-use crate::master::provisioner::ec2::settings::Image;
 use crate::master::provisioner::ec2::spot_prices::SpotPrices;
 use crate::model::ids::CloudId;
 use crate::model::ids::LaunchId;
