@@ -283,6 +283,7 @@ impl World<'_> {
             connection,
             bootstrapped: false,
             attempts: Vec::new(),
+            up: Duration::ZERO,
         });
         self.at(self.now + HEARTBEAT, Happening::Beats(worker.clone()));
     }
@@ -381,6 +382,7 @@ impl World<'_> {
                         false => MachineState::Running,
                     },
                     started: None,
+                    asked_to_end_at: None,
                     reason: None,
                     cause: EndCause::Unknown,
                 });
