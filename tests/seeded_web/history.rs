@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use busybee::master::domain::billing;
 use busybee::master::domain::decision::Record;
+use busybee::master::domain::doing::Doing;
 use busybee::master::domain::entities::Attempt;
 use busybee::master::domain::entities::AttemptState;
 use busybee::master::domain::entities::Build;
@@ -21,6 +22,7 @@ use busybee::master::domain::forecast::Estimate;
 use busybee::master::domain::forecast::PoolForecast;
 use busybee::master::domain::pipeline::ChangeEvent;
 use busybee::master::domain::pipeline::JobSpec;
+use busybee::master::domain::wait_reason::WaitReason;
 use busybee::model::attempt::AttemptRef;
 use busybee::model::ids::AttemptId;
 use busybee::model::ids::BuildId;
@@ -351,7 +353,7 @@ async fn seed_running(archive: &Archive, at: Timestamp) {
     let mut retried = job(602, 60, "test", &["lint"], JobStatus::Running, at);
     retried.attempts = 2;
     let mut docs = job(603, 60, "docs", &["lint"], JobStatus::Queued, at);
-    docs.reason = Some("all 4 workers of linux are taken; one more is starting".into());
+    docs.reason = Some(docs_waits_for().sentence());
     docs.queued_at = Some(Timestamp(at.0 + 9 * S));
     let records = vec![
         Record::Build(running),
@@ -372,13 +374,24 @@ async fn seed_running(archive: &Archive, at: Timestamp) {
     archive.step_log(602, 1, cargo_log(40, false).as_bytes()).await;
 }
 
+/// Why a job of a running build waits.
+pub fn docs_waits_for() -> WaitReason {
+    let machines = [(Doing::Works, 2), (Doing::IdlesForAnother, 1), (Doing::Ends, 1)];
+    let machines = machines.into_iter().collect();
+    WaitReason::Full { pool: "linux".into(), machines, max: 4, longest: None }
+}
+
+/// Why the job of a build waits that has not begun.
+pub fn test_waits_for() -> WaitReason {
+    let why = "3 launches in a row went wrong; the last: no capacity".to_owned();
+    WaitReason::Paused { pool: "arm".into(), why }
+}
+
 async fn seed_waiting(archive: &Archive, at: Timestamp) {
     let mut waiting = build(61, "orchard", 20, BuildStatus::Queued, at);
     waiting.event = ChangeEvent::Manual;
     let mut test = job(611, 61, "test", &[], JobStatus::Queued, at);
-    test.reason = Some(
-        "pool arm is paused: three launches in a row ended before their worker was ready".into(),
-    );
+    test.reason = Some(test_waits_for().sentence());
     archive.remember(vec![Record::Build(waiting), Record::Job(test)]).await;
 }
 

@@ -215,3 +215,28 @@ fn road() -> FindRoadFile {
         }
     })
 }
+
+/// All that there is in `history`.
+pub async fn seeded() -> SeededWeb {
+    let archive = archive::Archive::empty().await;
+    history::seed(&archive, busybee::runtime::clock::now()).await;
+    SeededWeb::new(archive).await
+}
+
+/// The text between tags, with single blanks.
+pub fn words(html: &str) -> String {
+    let mut text = String::new();
+    let mut in_tag = false;
+    for character in html.chars() {
+        match character {
+            '<' => in_tag = true,
+            '>' => {
+                in_tag = false;
+                text.push(' ');
+            }
+            _ if in_tag => {}
+            other => text.push(other),
+        }
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

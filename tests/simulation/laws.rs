@@ -20,6 +20,7 @@ use busybee::model::ids::WorkerName;
 use busybee::model::status::InstanceStatus;
 use busybee::model::status::JobStatus;
 use busybee::model::status::WorkerStatus;
+use busybee::model::time::Timestamp;
 
 use crate::cloud::Cloud;
 use crate::disk::Disk;
@@ -27,6 +28,7 @@ use crate::disk::is_open;
 use crate::foresight;
 use crate::hosts::Host;
 use crate::people::People;
+use crate::reasons;
 use crate::world::World;
 
 /// What the laws must remember themselves.
@@ -200,18 +202,14 @@ impl Laws {
         }
     }
 
-    pub(crate) fn after_commit(&self, disk: &Disk, records: &[Record]) {
+    pub(crate) fn after_commit(&self, disk: &Disk, records: &[Record], now: Timestamp) {
         foresight::ahead_is_true(disk);
-        for record in records {
-            if let Record::Job(job) = record {
-                explained(disk.jobs.get(&job.id).expect("it was just written"));
-            }
-        }
+        reasons::are_true(disk, records, now);
     }
 
     /// What is too much to look at each time.
-    pub(crate) fn now_and_then(&self, disk: &Disk) {
-        disk.jobs.values().for_each(explained);
+    pub(crate) fn now_and_then(&self, disk: &Disk, now: Timestamp) {
+        disk.jobs.values().for_each(|job| reasons::is_explained(job, now));
         let mut held = BTreeSet::new();
         for attempt in disk.attempts.values().filter(|attempt| is_open(attempt)) {
             assert!(held.insert(attempt.job), "a job has one open attempt: {attempt:?}");
@@ -231,12 +229,6 @@ fn newest(
         _ => None,
     });
     newer.or_else(|| disk.attempts.get(&id).cloned())
-}
-
-/// A job that waits says why, also one that was given out and has not begun.
-fn explained(job: &Job) {
-    let waits = matches!(job.status, JobStatus::Queued | JobStatus::Waiting);
-    assert!(!waits || job.reason.is_some(), "a job waits without a reason: {job:?}");
 }
 
 impl World {
@@ -304,7 +296,7 @@ impl World {
             let is_known = self.disk.instances.values().any(|row| row.launch == *launch);
             assert!(is_known, "{launch} was a machine, and is in no row");
         }
-        self.laws.now_and_then(&self.disk);
+        self.laws.now_and_then(&self.disk, self.master.now);
         self.laws_of_logs();
         self.laws_of_watchers();
         self.laws_of_time();

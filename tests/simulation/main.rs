@@ -23,6 +23,7 @@ mod master;
 mod people;
 mod planted;
 mod power;
+mod reasons;
 mod runner;
 mod shipping;
 mod supervisors;

@@ -258,14 +258,14 @@ impl World {
                 self.forecast_changes(&record);
                 self.disk.write(record);
             }
-            self.laws.after_commit(&self.disk, records);
+            self.laws.after_commit(&self.disk, records, self.master.now);
         }
         let all: Vec<Record> = turn.into_iter().flatten().collect();
         for notice in self.master.index.notices_of(&all) {
             self.publish(notice);
         }
         if self.n_events.is_multiple_of(64) {
-            self.laws.now_and_then(&self.disk);
+            self.laws.now_and_then(&self.disk, self.master.now);
         }
     }
 

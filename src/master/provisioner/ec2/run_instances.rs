@@ -231,13 +231,34 @@ mod tests {
         assert_eq!(query.get("BlockDeviceMapping.2.DeviceName"), None, "no disk of ours");
     }
 
+    /// drone-runner-aws read its option for spot, and used it nowhere.
     #[test]
-    fn a_spot_instance_is_asked_for_once_and_its_request_is_tagged_too() {
+    fn drone_what_is_to_be_spot_is_asked_for_as_spot() {
+        let market = |candidate| {
+            asked(&sample(), candidate).get("InstanceMarketOptions.MarketType").is_some()
+        };
+        let candidates = sample().candidates();
+        assert!(candidates.iter().any(|candidate| candidate.is_spot));
+        for (index, candidate) in candidates.iter().enumerate() {
+            assert_eq!(market(index), candidate.is_spot, "{index}");
+        }
+    }
+
+    /// terraform-aws-github-runner: persistent requests started instances again, and those had no tags.
+    #[test]
+    fn terraform_a_spot_request_is_for_one_instance_and_has_its_tags() {
         let query = asked(&sample(), 0);
         let kind = query.get("InstanceMarketOptions.SpotOptions.SpotInstanceType");
         assert_eq!(kind, Some("one-time"));
         assert_eq!(query.get("InstanceMarketOptions.SpotOptions.MaxPrice"), None);
         assert_eq!(query.get("TagSpecification.4.ResourceType"), Some("spot-instances-request"));
+        for tag in 1..=6 {
+            let of = |resource| {
+                let tag = format!("TagSpecification.{resource}.Tag.{tag}");
+                [query.get(&format!("{tag}.Key")), query.get(&format!("{tag}.Value"))]
+            };
+            assert!(of(1)[0].is_some() && of(4) == of(1), "{tag}: {:?} {:?}", of(4), of(1));
+        }
     }
 
     #[test]

@@ -449,4 +449,24 @@ mod tests {
         assert!(!lets_out(&rule("tcp", Some((443, 443))), 8443));
         assert!(!lets_out(&rule("udp", None), 53));
     }
+
+    /// drone-runner-aws opened a port of its workers to the world.
+    #[test]
+    fn drone_a_group_that_lets_anything_in_is_found() {
+        let inbound = |item: Vec<Permission>| {
+            let group = Group {
+                group_id: "sg-1".to_owned(),
+                vpc_id: String::new(),
+                ip_permissions: Items { item },
+                ip_permissions_egress: Items::default(),
+            };
+            let places = Places { subnets: Vec::new(), are_default: false };
+            about_groups(&[group], &places, 8443).remove(0)
+        };
+        assert_eq!(inbound(Vec::new()), Finding::good("sg-1 lets nothing in".to_owned()));
+        let ssh = Permission { from_port: Some(22), to_port: Some(22), ..Permission::default() };
+        let found = inbound(vec![ssh]);
+        let fix = "workers need none: they call the master";
+        assert_eq!(found, Finding::doubtful("sg-1 has inbound rules".to_owned(), fix));
+    }
 }
