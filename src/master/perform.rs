@@ -321,13 +321,18 @@ impl Performer {
         tokio::spawn(async move {
             let event = match provisioner.list().await {
                 Ok(_) if loads.load(Ordering::Relaxed) != asked_in => return,
-                Ok(machines) => Event::CloudListed { pool, asked_at, machines },
+                Ok(machines) => Event::CloudListed { pool: pool.clone(), asked_at, machines },
                 Err(sentence) => {
                     warn!(pool.name = %pool, "cannot list the machines of pool {pool}: {sentence}");
-                    Event::CloudUnlisted { pool, sentence }
+                    Event::CloudUnlisted { pool: pool.clone(), sentence }
                 }
             };
             inbox.send(event).await;
+            match provisioner.open_requests().await {
+                Ok(launches) if launches.is_empty() => {}
+                Ok(launches) => inbox.send(Event::RequestsOpen { pool, launches }).await,
+                Err(why) => warn!("cannot list the open requests of pool {pool}: {why}"),
+            }
         });
     }
 }

@@ -192,6 +192,7 @@ impl Coordinator {
             Event::CloudListed { pool, asked_at, machines } => {
                 self.cloud_listed(&pool, asked_at, &machines);
             }
+            Event::RequestsOpen { pool, launches } => self.requests_open(&pool, launches),
             Event::CloudUnlisted { pool, sentence } => self.cloud_unlisted(&pool, sentence),
             Event::EndRefused { instance, sentence } => self.end_refused(instance, &sentence),
             Event::Probed { pool, refusal } => self.probed(&pool, refusal.is_none()),

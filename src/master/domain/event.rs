@@ -129,6 +129,13 @@ pub enum Event {
         /// All machines that carry our mark.
         machines: Vec<Machine>,
     },
+    /// Launches of which no machine has come, and one still may.
+    RequestsOpen {
+        /// Of which pool.
+        pool: PoolName,
+        /// Which.
+        launches: Vec<LaunchId>,
+    },
     /// A listing failed; nothing is known.
     CloudUnlisted {
         /// Which pool.

@@ -10,6 +10,7 @@ use crate::master::domain::decision::Urgency;
 use crate::master::domain::entities::Instance;
 use crate::master::domain::event::Machine;
 use crate::master::domain::instances::LiveInstance;
+use crate::model::ids::CloudId;
 use crate::model::ids::InstanceId;
 use crate::model::ids::LaunchId;
 use crate::model::ids::PoolName;
@@ -41,22 +42,38 @@ impl Coordinator {
         if self.is_unconfirmed(pool) || self.instances.values().any(is_anothers) {
             return;
         }
-        let last = self.last_ids.instance;
-        if row_of(&machine.launch).is_some_and(|row| row > last) && last > 0 {
-            return self.doubt_the_ledger(&format!(
-                "machine {} was launched by a ledger that is newer than this one: this data_dir is \
-                 an old copy, or another master has the same id",
-                machine.cloud_id
-            ));
+        if self.is_of_a_newer_ledger(&machine.launch) {
+            let what = format!("machine {}", machine.cloud_id);
+            return self.doubt_the_ledger(&of_a_newer_ledger(&what));
         }
         match self.ended_lately.get(&machine.launch).copied() {
             Some(ended_at) if asked_at <= ended_at => {}
             Some(ended_at) if asked_at.since(ended_at) < ECHO_MAX => {
-                self.perform(end(pool, machine))
+                self.perform(end(pool, &machine.launch, Some(&machine.cloud_id)))
             }
             Some(_) => self.take_in(pool, machine, "it is still there, and its row was over"),
             None => self.take_in(pool, machine, "an earlier life of this master has left it"),
         }
+    }
+
+    /// Launches whose request is open. One without an open row is over, or of an earlier life: nobody waits for
+    /// its machine any more.
+    pub(super) fn requests_open(&mut self, pool: &PoolName, launches: Vec<LaunchId>) {
+        for launch in launches {
+            let has_row = self.instances.values().any(|live| live.instance.launch == launch);
+            if self.is_unconfirmed(pool) || has_row {
+                continue;
+            }
+            if self.is_of_a_newer_ledger(&launch) {
+                return self.doubt_the_ledger(&of_a_newer_ledger("a request for a machine"));
+            }
+            self.perform(end(pool, &launch, None));
+        }
+    }
+
+    fn is_of_a_newer_ledger(&self, launch: &LaunchId) -> bool {
+        let last = self.last_ids.instance;
+        row_of(launch).is_some_and(|row| row > last) && last > 0
     }
 
     /// It gets a row, which ends when it does.
@@ -96,15 +113,22 @@ impl Coordinator {
 }
 
 /// Its end, without a row: it most probably has one that says so already.
-fn end(pool: &PoolName, machine: &Machine) -> Action {
+fn end(pool: &PoolName, launch: &LaunchId, cloud_id: Option<&CloudId>) -> Action {
     Action::Terminate {
         instance: None,
-        launch: machine.launch.clone(),
+        launch: launch.clone(),
         pool: pool.clone(),
-        cloud_id: Some(machine.cloud_id.clone()),
+        cloud_id: cloud_id.cloned(),
         console_for: None,
         urgency: Urgency::Orderly,
     }
+}
+
+fn of_a_newer_ledger(what: &str) -> String {
+    format!(
+        "{what} was launched by a ledger that is newer than this one: this data_dir is an old copy, or \
+         another master has the same id"
+    )
 }
 
 /// The row that a launch was made for; nothing where it does not say.
@@ -117,6 +141,7 @@ fn row_of(launch: &LaunchId) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::master::domain::event::Event;
+    use crate::master::domain::event::LaunchFailure;
     use crate::master::domain::event::MachineState;
     use crate::master::domain::rig;
     use crate::master::domain::rig::Rig;
@@ -212,5 +237,32 @@ mod tests {
         assert_eq!(row_of(&LaunchId::from("0123456789abcdef0123456789abcdef")), None);
         assert_eq!(row_of(&LaunchId::from("0123")), None);
         assert_eq!(row_of(&launch(77)), Some(77));
+    }
+
+    #[test]
+    fn a_request_that_is_open_for_nobody_is_cancelled_and_one_of_an_open_row_is_not() {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        rig.build("app", vec![rig::job("test", &[])]);
+        let (instance, _, _) = rig.launches()[0].clone();
+        let open = |rig: &mut Rig, launch: &LaunchId| {
+            let (pool, launches) = ("linux".into(), vec![launch.clone()]);
+            rig.say(Event::RequestsOpen { pool, launches });
+            let ends = rig.done.iter().filter_map(|done| match done {
+                Action::Terminate { launch, cloud_id: None, .. } => Some(launch.clone()),
+                _ => None,
+            });
+            ends.collect::<Vec<_>>()
+        };
+        let ours = rig.launch_of(instance);
+        assert_eq!(open(&mut rig, &ours), [], "its outcome is not known yet");
+        let earlier = LaunchId::from("of-an-earlier-life");
+        assert_eq!(open(&mut rig, &earlier), [earlier]);
+        let (sentence, failure) = ("no room".to_owned(), LaunchFailure::Other);
+        rig.say(Event::LaunchFailed { instance, sentence, failure });
+        assert_eq!(open(&mut rig, &ours), std::slice::from_ref(&ours));
+        let newer = LaunchId(format!("{}{:08x}", "0".repeat(CHANCE_DIGITS), 9));
+        assert_eq!(open(&mut rig, &newer), [], "it may be another master's");
+        assert!(rig.done.iter().any(|done| matches!(done, Action::Alarm(_))));
+        assert_eq!(open(&mut rig, &ours), [], "nothing is ended until somebody is sure");
     }
 }

@@ -108,6 +108,15 @@ pub trait Provisioner: Send + Sync {
     /// A sentence; then nothing is known about any of them.
     fn list(&self) -> Call<'_, Result<Vec<Machine>, String>>;
 
+    /// The launches that still wait for a machine though nobody may: it would come at any time.
+    ///
+    /// # Errors
+    /// A sentence; then nothing is known about any of them.
+    fn open_requests(&self) -> Call<'_, Result<Vec<LaunchId>, String>> {
+        // Most clouds accept or refuse.
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     /// What a machine has written to its console.
     ///
     /// # Errors

@@ -29,7 +29,9 @@ impl Ec2Provisioner {
         for (id, instance) in self.all("client-token", &format!("{prefix}*")).await? {
             all.entry(id).or_insert(instance);
         }
-        let ours = all.values().filter(|instance| is_ours(instance, &self.pool, &self.pools));
+        let ours = all.values().filter(|instance| {
+            is_ours(instance.tag(run_instances::TAG_POOL), &self.pool, &self.pools)
+        });
         Ok(ours.filter_map(|instance| machine(instance, &prefix)).collect())
     }
 
@@ -53,10 +55,10 @@ impl Ec2Provisioner {
     }
 }
 
-/// Whether an instance is for this pool to look after. One that carries the mark of no pool, or of one
+/// Whether what carries this mark of a pool is for this pool to look after. What carries none, or that of one
 /// that is not in the file any more, is for each of them: the domain knows which rows are open.
-fn is_ours(instance: &Instance, pool: &PoolName, pools: &[PoolName]) -> bool {
-    match instance.tag(run_instances::TAG_POOL) {
+pub(super) fn is_ours(mark: Option<&str>, pool: &PoolName, pools: &[PoolName]) -> bool {
+    match mark {
         Some(tag) if tag == pool.as_str() => true,
         Some(tag) => !pools.is_empty() && !pools.iter().any(|known| known.as_str() == tag),
         None => true,
@@ -184,21 +186,18 @@ mod tests {
         bare.client_token = format!("{PREFIX}L7");
         let machine = machine(&bare, PREFIX).expect("it is ours");
         assert_eq!(machine.launch, LaunchId::from("L7"));
-        assert!(is_ours(&bare, &"linux".into(), &[]), "of which pool, the domain knows");
+        assert!(
+            is_ours(bare.tag(run_instances::TAG_POOL), &"linux".into(), &[]),
+            "of which pool, the domain knows"
+        );
     }
 
     #[test]
     fn a_pool_looks_after_what_a_pool_has_left_that_is_not_in_the_file_any_more() {
-        let of = |pool: &str| {
-            let mut instance = instance("running", None);
-            let (key, value) = ("busybee:pool".to_owned(), pool.to_owned());
-            instance.tag_set.item.push(Tag { key, value });
-            instance
-        };
         let file: [PoolName; 2] = ["linux".into(), "arm".into()];
         for (pool, is_looked_after) in [("linux", true), ("arm", false), ("retired", true)] {
-            assert_eq!(is_ours(&of(pool), &"linux".into(), &file), is_looked_after, "{pool}");
+            assert_eq!(is_ours(Some(pool), &"linux".into(), &file), is_looked_after, "{pool}");
         }
-        assert!(!is_ours(&of("retired"), &"linux".into(), &[]), "nobody knows that it is");
+        assert!(!is_ours(Some("retired"), &"linux".into(), &[]), "nobody knows that it is");
     }
 }

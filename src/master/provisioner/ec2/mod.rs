@@ -63,7 +63,6 @@ use crate::master::provisioner::ec2::run_instances::Facts;
 use crate::master::provisioner::ec2::settings::Candidate;
 use crate::master::provisioner::ec2::settings::Ec2Settings;
 use crate::master::provisioner::ec2::settings::Image;
-use crate::master::provisioner::ec2::settings::Market;
 use crate::master::provisioner::ec2::spot_prices::SpotPrices;
 use crate::model::ids::CloudId;
 use crate::model::ids::LaunchId;
@@ -193,7 +192,7 @@ impl Ec2Provisioner {
                 ErrorClass::BadImage if matches!(self.settings.image, Image::Id(_)) => {
                     Err(invalid(error.sentence))
                 }
-                _ => Err(self.refused(&order.launch, error).await),
+                _ => self.refused(&order.launch, error).await,
             },
         }
     }
@@ -251,8 +250,12 @@ impl Ec2Provisioner {
         cloud_id: Option<CloudId>,
         urgency: Urgency,
     ) -> Result<Ending, String> {
-        if cloud_id.is_none() && self.settings.market != Market::OnDemand {
-            self.cancel_what_is_open(launch).await.map_err(|error| error.sentence)?;
+        if cloud_id.is_none() {
+            // The pool may have been one of spot instances when this was asked for.
+            match self.cancel_what_is_open(launch).await {
+                Err(why) if why.class == ErrorClass::Denied && !self.uses_spot() => {}
+                cancelled => cancelled.map_err(|error| error.sentence)?,
+            }
         }
         let id = match cloud_id {
             Some(id) => id.0,
@@ -357,6 +360,10 @@ impl Provisioner for Ec2Provisioner {
 
     fn list(&self) -> Call<'_, Result<Vec<Machine>, String>> {
         Box::pin(async move { self.list_now().await.map_err(|error| error.sentence) })
+    }
+
+    fn open_requests(&self) -> Call<'_, Result<Vec<LaunchId>, String>> {
+        Box::pin(async move { self.open_requests_now().await.map_err(|error| error.sentence) })
     }
 
     fn console(&self, _launch: LaunchId, cloud_id: CloudId) -> Call<'_, Result<String, String>> {
