@@ -219,3 +219,28 @@ async fn a_listing_whose_second_page_is_refused_is_no_listing() {
     script.answers("DescribeInstances", [page("", Some("two")), refusal("InvalidParameterValue")]);
     assert!(script.simple().list().await.is_err());
 }
+
+#[tokio::test]
+async fn a_stop_that_is_refused_for_the_moment_is_worth_another_try() {
+    for (code, is_final) in [
+        ("IncorrectInstanceState", false),
+        ("ExpiredToken", false),
+        ("InvalidInstanceID.NotFound", false),
+        ("UnauthorizedOperation", true),
+        ("UnsupportedOperation", true),
+    ] {
+        let script = Script::new();
+        script.answers("StopInstances", [refusal(code), refusal(code)]);
+        let refused = script.simple().stop(CloudId("i-1".to_owned())).await;
+        assert_eq!(refused.expect_err("it is refused").is_final, is_final, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_an_open_request_had_brought_before_it_was_cancelled_is_the_launchs() {
+    let script = Script::new();
+    script.answers("RunInstances", [refusal("SpotMaxPriceTooLow")]);
+    script.answers("DescribeInstances", [page(&instance("i-7", "pending", ""), None)]);
+    let launched = script.simple().launch(order()).await;
+    assert_eq!(launched, Ok(CloudId("i-7".to_owned())));
+}
