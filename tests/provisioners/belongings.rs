@@ -28,12 +28,12 @@ use crate::ec2;
 use crate::ec2::Api;
 
 /// moto, whose instances are up at once.
-fn at_once(test: &str) -> Option<Api> {
+pub(crate) fn at_once(test: &str) -> Option<Api> {
     ec2::served(test, &[concat!(env!("CARGO_MANIFEST_DIR"), "/tests/provisioners/at_once.py")])
 }
 
 /// What `belongings.py` says.
-fn ask(api: &Api, arguments: &[&str]) -> Value {
+pub(crate) fn ask(api: &Api, arguments: &[&str]) -> Value {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/provisioners/belongings.py");
     let python = ec2::python("belongings").expect("it was there");
     let output = Command::new(python).arg(script).arg(api.endpoint()).args(arguments).output();
@@ -43,7 +43,7 @@ fn ask(api: &Api, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("it prints JSON")
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }
 

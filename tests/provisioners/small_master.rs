@@ -21,6 +21,7 @@ use busybee::master::domain::pipeline::Pipeline;
 use busybee::master::domain::pipeline::Planned;
 use busybee::master::domain::settings::Settings;
 use busybee::master::provisioner::Ending;
+use busybee::master::provisioner::EquipOrder;
 use busybee::master::provisioner::LaunchOrder;
 use busybee::master::provisioner::PrepareOrder;
 use busybee::master::provisioner::Provisioner;
@@ -32,6 +33,7 @@ use busybee::model::ids::InstanceId;
 use busybee::model::ids::RefName;
 use busybee::model::inputs::GivenInputs;
 use busybee::model::secret::Secret;
+use busybee::model::status::InstanceStatus;
 use busybee::model::status::JobStatus;
 use busybee::model::time::Timestamp;
 
@@ -43,10 +45,12 @@ use crate::machines::Machines;
 /// Turns of one history, at most: a circle is a mistake.
 const TURNS_MAX: u32 = 20_000;
 
-/// When a master is killed: at which of the things that it does, and whether before or after it.
+/// When a master is killed: so many things after the first of a kind that it does (`""`: of any), and whether
+/// before or after that thing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kill {
-    pub(crate) at: u32,
+    pub(crate) kind: &'static str,
+    pub(crate) later: u32,
     pub(crate) is_after: bool,
 }
 
@@ -61,6 +65,8 @@ pub(crate) struct SmallMaster<'w> {
     events: VecDeque<Event>,
     pub(crate) machines: Machines,
     kills: Vec<Kill>,
+    /// When the first thing of each kind was done, counted by all that was done.
+    first: BTreeMap<String, u32>,
     done: u32,
     turns: u32,
     lives: u64,
@@ -105,6 +111,7 @@ impl<'w> SmallMaster<'w> {
             events: VecDeque::from([Event::Tick]),
             machines: Machines::default(),
             kills: kills.to_vec(),
+            first: BTreeMap::new(),
             done: 0,
             turns: 0,
             lives: 1,
@@ -115,6 +122,22 @@ impl<'w> SmallMaster<'w> {
             story: Vec::new(),
             _folder: folder,
         }
+    }
+
+    /// Kills that have not come.
+    pub(crate) fn kills_left(&self) -> &[Kill] {
+        &self.kills
+    }
+
+    /// Whether a machine is stopped, as far as the ledger knows.
+    pub(crate) fn has_stopped_one(&self) -> bool {
+        self.ledger.values().any(|row| row.status == InstanceStatus::Stopped)
+    }
+
+    /// The next build, as if there had been none.
+    pub(crate) fn asks_anew(&mut self, request: Request) {
+        self.job = None;
+        self.asks(request);
     }
 
     pub(crate) fn asks(&mut self, request: Request) {
@@ -222,9 +245,7 @@ impl<'w> SmallMaster<'w> {
         self.store.commit(remember).await.expect("it is committed");
         let mut has_called = false;
         for action in perform {
-            self.done += 1;
-            let at = self.done;
-            let kill = self.kills.iter().find(|kill| kill.at == at).copied();
+            let kill = self.kill_at(&action);
             if kill.is_some_and(|kill| !kill.is_after) {
                 self.note(
                     format!("KILLED before {action:?}").chars().take(300).collect::<String>(),
@@ -233,7 +254,11 @@ impl<'w> SmallMaster<'w> {
             }
             has_called |= matches!(
                 action,
-                Action::Launch { .. } | Action::Terminate { .. } | Action::ListInstances(_)
+                Action::Launch { .. }
+                    | Action::Terminate { .. }
+                    | Action::Stop { .. }
+                    | Action::Start { .. }
+                    | Action::ListInstances(_)
             );
             let came = self.perform(action).await;
             if kill.is_some() {
@@ -248,6 +273,20 @@ impl<'w> SmallMaster<'w> {
         if has_called {
             self.look().await;
         }
+    }
+
+    /// The kill that is due with the next thing to be done.
+    fn kill_at(&mut self, action: &Action) -> Option<Kill> {
+        self.done += 1;
+        let told = format!("{action:?}");
+        let kind = told.split(['(', ' ']).next().unwrap_or_default().to_owned();
+        self.first.entry(kind).or_insert(self.done);
+        self.first.entry(String::new()).or_insert(self.done);
+        let is_due = |kill: &Kill| {
+            self.first.get(kill.kind).is_some_and(|first| first + kill.later == self.done)
+        };
+        let index = self.kills.iter().position(is_due)?;
+        Some(self.kills.remove(index))
     }
 
     /// What is really there now.
@@ -292,10 +331,9 @@ impl<'w> SmallMaster<'w> {
                 };
                 Some(Event::ChangeResolved(change.change, resolved))
             }
-            Action::Prepare { instance, launch, worker, candidate, expires_at, .. } => {
+            Action::Prepare { instance, launch, worker, candidate, seat, expires_at, .. } => {
                 let user_data = with_password_place("true");
-                let order =
-                    PrepareOrder { launch, worker, candidate, seat: None, user_data, expires_at };
+                let order = PrepareOrder { launch, worker, candidate, seat, user_data, expires_at };
                 Some(match self.provisioner.prepare(order).await {
                     Ok(prepared) => Event::LaunchPrepared {
                         instance,
@@ -322,6 +360,35 @@ impl<'w> SmallMaster<'w> {
                     },
                 })
             }
+            Action::Start { instance, cloud_id, .. } => {
+                Some(match self.provisioner.start(cloud_id.clone()).await {
+                    Ok(()) => Event::InstanceAccepted { instance, cloud_id },
+                    Err(error) => Event::LaunchFailed {
+                        instance,
+                        sentence: error.sentence,
+                        failure: error.failure,
+                    },
+                })
+            }
+            Action::Stop { instance, cloud_id, .. } => {
+                match self.provisioner.stop(cloud_id).await {
+                    Err(error) if error.is_final => {
+                        Some(Event::StopFailed { instance, sentence: error.sentence })
+                    }
+                    Ok(()) | Err(_) => None,
+                }
+            }
+            Action::Equip { instance, launch, cloud_id, request, .. } => {
+                let order = EquipOrder { launch, cloud_id, request };
+                Some(match self.provisioner.equip(order).await {
+                    Ok(()) => Event::InstanceEquipped { instance },
+                    Err(error) => Event::EquipFailed {
+                        instance,
+                        sentence: error.sentence,
+                        failure: error.failure,
+                    },
+                })
+            }
             Action::Terminate { instance, launch, cloud_id, urgency, .. } => {
                 match self.provisioner.terminate_by(launch, cloud_id, urgency).await {
                     Ok(Ending::Gone) => {
@@ -341,10 +408,13 @@ impl<'w> SmallMaster<'w> {
                 let asked_at = self.now;
                 // A listing takes a moment, and what is accepted meanwhile is accepted after it.
                 self.now = self.now + Duration::from_millis(1);
-                Some(match self.provisioner.list().await {
-                    Ok(machines) => Event::CloudListed { pool, asked_at, machines },
-                    Err(sentence) => Event::CloudUnlisted { pool, sentence },
-                })
+                let listed = match self.provisioner.list().await {
+                    Ok(machines) => Event::CloudListed { pool: pool.clone(), asked_at, machines },
+                    Err(sentence) => Event::CloudUnlisted { pool: pool.clone(), sentence },
+                };
+                self.events.push_back(listed);
+                let launches = self.provisioner.open_requests().await.unwrap_or_default();
+                (!launches.is_empty()).then_some(Event::RequestsOpen { pool, launches })
             }
             Action::Tell { worker, connection, message } => {
                 self.machines.told(self.now, &worker, connection, message)

@@ -377,7 +377,7 @@ mod tests {
         assert_eq!(open(&mut rig, &earlier), [earlier]);
         let (sentence, failure) = ("no room".to_owned(), LaunchFailure::Other);
         rig.say(Event::LaunchFailed { instance, sentence, failure });
-        assert_eq!(open(&mut rig, &ours), [ours.clone()]);
+        assert_eq!(open(&mut rig, &ours), std::slice::from_ref(&ours));
         let newer = LaunchId(format!("{}{:08x}", "0".repeat(CHANCE_DIGITS), 9));
         assert_eq!(open(&mut rig, &newer), [], "it may be another master's");
         assert!(rig.done.iter().any(|done| matches!(done, Action::Alarm(_))));
