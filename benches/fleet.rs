@@ -96,7 +96,8 @@ async fn serve(config: ChannelConfig, identity: Identity, tell: mpsc::Sender<New
         tokio::select! {
             event = channel.events.recv() => match event {
                 Some(ChannelEvent::Up { welcome, outgoing: way }) => {
-                    let inventory = Inventory { bootstrapped: true, attempts: Vec::new() };
+                    let (bootstrapped, attempts, up) = (true, Vec::new(), Duration::ZERO);
+                    let inventory = Inventory { bootstrapped, attempts, up };
                     let _down = way.control.send(FromAgent::Inventory(inventory)).await;
                     outgoing = Some(way);
                     beat = tokio::time::interval(welcome.heartbeat_idle);
