@@ -375,6 +375,7 @@ impl World<'_> {
             }
             Action::ListInstances(pool) => {
                 let machines = self.machines.values().map(|machine| Listed {
+                    asked_to_end_at: None,
                     cloud_id: machine.id.clone(),
                     launch: machine.launch.clone(),
                     state: match machine.is_ending {
