@@ -383,7 +383,6 @@ impl World<'_> {
                         false => MachineState::Running,
                     },
                     started: None,
-                    asked_to_end_at: None,
                     reason: None,
                     cause: EndCause::Unknown,
                 });

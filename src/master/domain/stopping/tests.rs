@@ -24,6 +24,7 @@ use crate::model::ids::ConnectionId;
 use crate::model::status::JobStatus;
 
 mod again;
+mod listings;
 mod refused;
 
 const DAY: u64 = 24 * 3600;
@@ -54,16 +55,6 @@ fn listed(rig: &mut Rig, id: InstanceId, state: MachineState) {
     rig.now = rig.now + Duration::from_secs(1);
     let cloud_id = row.cloud_id.expect("it was accepted");
     let machines = vec![Machine { state, ..rig::machine(&cloud_id.0, &row.launch) }];
-    rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines });
-}
-
-/// The same, where it names the start that it knows of.
-fn listed_as(rig: &mut Rig, id: InstanceId, state: MachineState, started: &str) {
-    let (row, asked_at) = (row(rig, id), rig.now);
-    rig.now = rig.now + Duration::from_secs(1);
-    let cloud_id = row.cloud_id.expect("it was accepted");
-    let started = Some(started.to_owned());
-    let machines = vec![Machine { state, started, ..rig::machine(&cloud_id.0, &row.launch) }];
     rig.say(Event::CloudListed { pool: "linux".into(), asked_at, machines });
 }
 
@@ -342,25 +333,6 @@ fn a_pool_that_stops_none_any_more_keeps_none() {
 }
 
 #[test]
-fn an_old_listing_undoes_neither_a_stop_nor_a_start() {
-    let mut rig = Rig::new(vec![keeping(2)]);
-    let (instance, worker) = stopped(&mut rig, "app");
-    listed(&mut rig, instance, MachineState::Running);
-    assert_eq!(row(&rig, instance).status, InstanceStatus::Stopped);
-    rig.build("app", vec![rig::job("again", &[])]);
-    listed(&mut rig, instance, MachineState::Running);
-    assert_eq!(row(&rig, instance).status, InstanceStatus::Requested, "it was before the stop");
-    accept_start(&mut rig, instance);
-    rig.connect(&worker, booted_again(), &[]);
-    rig.given();
-    listed(&mut rig, instance, MachineState::Stopped);
-    assert_eq!(row(&rig, instance).status, InstanceStatus::Running);
-    rig.now = rig.now + Duration::from_secs(300);
-    listed(&mut rig, instance, MachineState::Stopped);
-    assert_eq!(row(&rig, instance).status, InstanceStatus::Terminating, "somebody has stopped it");
-}
-
-#[test]
 fn what_somebody_else_starts_or_ends_is_not_kept() {
     let mut rig = Rig::new(vec![keeping(2)]);
     let (instance, _) = stopped(&mut rig, "app");
@@ -431,62 +403,6 @@ fn its_expiry_allows_for_the_time_in_which_it_is_stopped() {
     });
     let life = Duration::from_secs(7 * DAY + 12 * 3600);
     assert_eq!(expiry, Some(rig.now + life + Duration::from_secs(600)));
-}
-
-#[test]
-fn a_listing_that_names_the_new_start_is_not_behind() {
-    let mut rig = Rig::new(vec![keeping(2)]);
-    let (instance, worker, connection) = stopping(&mut rig, "app");
-    rig.agent(AgentEvent::Disconnected { worker: worker.clone(), connection });
-    listed_as(&mut rig, instance, MachineState::Stopped, "10:00");
-    rig.build("app", vec![rig::job("again", &[])]);
-    accept_start(&mut rig, instance);
-    let connection = rig.connect(&worker, booted_again(), &[]);
-    let attempt = rig.given();
-    rig.finish(&worker, attempt, AttemptOutcome::Passed);
-    listed_as(&mut rig, instance, MachineState::Stopped, "10:00");
-    assert_eq!(row(&rig, instance).status, InstanceStatus::Running, "it is");
-    rig.wait_beating(30, &[(&worker, connection)]);
-    listed_as(&mut rig, instance, MachineState::Stopped, "10:05");
-    assert_eq!(row(&rig, instance).status, InstanceStatus::Terminating, "somebody has stopped it");
-}
-
-#[test]
-fn a_master_that_was_started_anew_meanwhile_still_knows_the_start_from_the_one_before() {
-    let mut rig = Rig::new(vec![keeping(2)]);
-    let (instance, worker, connection) = stopping(&mut rig, "app");
-    rig.agent(AgentEvent::Disconnected { worker: worker.clone(), connection });
-    listed_as(&mut rig, instance, MachineState::Stopped, "10:00");
-    rig.build("app", vec![rig::job("again", &[])]);
-    accept_start(&mut rig, instance);
-    let snapshot = Snapshot {
-        instances: vec![row(&rig, instance)],
-        workers: vec![rig.worker(&worker)],
-        ..Snapshot::default()
-    };
-    let mut rig = Rig::load_at(vec![keeping(2)], snapshot, rig.now + 2 * LISTING_LAG);
-    rig.connect(&worker, booted_again(), &[]);
-    // Long after the start, and yet from before it.
-    listed_as(&mut rig, instance, MachineState::Stopped, "10:00");
-    assert_eq!(row(&rig, instance).status, InstanceStatus::Running);
-    listed_as(&mut rig, instance, MachineState::Stopped, "10:05");
-    assert_eq!(row(&rig, instance).status, InstanceStatus::Terminating);
-}
-
-#[test]
-fn a_machine_runs_from_when_it_says_that_it_came_up() {
-    let mut rig = Rig::new(vec![keeping(2)]);
-    rig.build("app", vec![rig::job("test", &[])]);
-    let (instance, _, worker) = rig.launches()[0].clone();
-    rig.accept(instance);
-    let accepted_at = rig.now;
-    rig.wait(20);
-    let (connection, _) = rig.greet(&worker, rig::hello(Proof::Password));
-    let (bootstrapped, attempts, up) = (false, Vec::new(), Duration::from_secs(12));
-    rig.agent(AgentEvent::Inventory { worker, connection, bootstrapped, attempts, up });
-    let run = &row(&rig, instance).runs[0];
-    assert_eq!(run.started_at, Some(accepted_at + Duration::from_secs(8)));
-    assert_eq!(row(&rig, instance).running_at, run.started_at);
 }
 
 #[test]
