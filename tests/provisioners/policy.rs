@@ -197,7 +197,8 @@ fn the_docs_fill_in_every_word_that_a_pool_needs() {
     let policy: Value = serde_json::from_slice(&output.stdout).expect("it is JSON still");
     let text = policy.to_string();
     for (word, _) in OURS {
-        let is_for_some = ["PLACEMENT_GROUP", "HOST", "ALLOCATION", "VOLUME"].contains(&word);
+        let for_some = ["KEY_NAME", "PLACEMENT_GROUP", "HOST", "ALLOCATION", "VOLUME"];
+        let is_for_some = for_some.contains(&word);
         assert_eq!(text.contains(word), is_for_some, "{word}");
         assert!(docs.contains(word), "{word} is not told of");
     }
