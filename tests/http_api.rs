@@ -334,6 +334,7 @@ async fn the_road_is_open_and_content_under_its_hash_is_kept() {
         assert_eq!(response.headers()[header::CACHE_CONTROL], cache, "{path}");
     };
     check("/runurl", 200, "no-cache").await;
+    check("/runurl?sha256=0123abcd", 200, "no-cache").await;
     check("/bootstrap/agent.sh", 200, "no-cache").await;
     check("/agent/0123abcd", 200, "public, max-age=31536000, immutable").await;
     check("/bootstrap/secrets.sh", 404, "no-cache").await;

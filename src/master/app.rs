@@ -52,6 +52,8 @@ use crate::runtime::random;
 
 /// The owner's socket in `data_dir`.
 pub const SOCKET_FILE: &str = "busybee.sock";
+/// What was served on the road, by content.
+const ROAD_FOLDER: &str = "road";
 
 /// The token's file in `data_dir`, made at the first start.
 pub const TOKEN_FILE: &str = "token";
@@ -110,6 +112,7 @@ pub async fn start(mut config: Config) -> anyhow::Result<Running> {
     let program = std::env::current_exe().context("find busybee's own program")?;
     let bootstrap_dir = config.master.bootstrap_dir.clone();
     let road = RoadFiles::load(&program, config.master.agent_dir.as_deref(), bootstrap_dir)?;
+    let road = road.with_those_before(config.master.data_dir.join(ROAD_FOLDER))?;
     let ca_pem = certificates.ca_pem.clone();
     let facts = Arc::new(LaunchFacts::new(&config, keys.clone(), ca_pem, road.clone()));
     facts.check_scripts()?;
@@ -374,7 +377,7 @@ fn web(
         logs: logs.clone(),
         inbox: inbox.clone(),
         notices: notices.clone(),
-        road: Arc::new(move |path: &str| road.find(path)),
+        road: Arc::new(move |path: &str, sha256: Option<&str>| road.find(path, sha256)),
         poke: Arc::new(move |project: &ProjectName| {
             // Whoever calls is not told which projects there are.
             let _is_known = changes.poke(project);

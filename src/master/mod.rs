@@ -26,5 +26,6 @@ mod perform;
 pub mod pipeline_file;
 pub mod provisioner;
 pub mod road_files;
+pub mod served_before;
 pub mod store;
 pub mod user_data;

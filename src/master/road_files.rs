@@ -12,6 +12,7 @@ use anyhow::Context;
 use bytes::Bytes;
 
 use crate::master::http::RoadFile;
+use crate::master::served_before::ServedBefore;
 use crate::master::user_data;
 use crate::runtime::digest::sha256_hex;
 
@@ -28,14 +29,18 @@ pub struct RoadFiles {
     inner: Arc<Inner>,
 }
 
+#[derive(Clone)]
 struct Inner {
     bootstrap_dir: Option<PathBuf>,
+    /// Where there is a master that serves them.
+    before: Option<ServedBefore>,
     /// By SHA-256.
     agents: BTreeMap<String, Bytes>,
     /// Of those agents.
     architectures: Vec<String>,
     agent_sh: Bytes,
     agent_sh_sha256: String,
+    runurl: Bytes,
     runurl_sha256: String,
 }
 
@@ -79,30 +84,56 @@ impl RoadFiles {
         }
         let architectures = pairs.iter().map(|(architecture, _)| architecture.clone()).collect();
         let agent_sh = Bytes::from(user_data::render_agent_sh(&pairs));
+        let runurl = Bytes::from_static(user_data::RUNURL.as_bytes());
         let inner = Inner {
             bootstrap_dir,
+            before: None,
             agents,
             architectures,
             agent_sh_sha256: sha256_hex(&agent_sh),
             agent_sh,
-            runurl_sha256: sha256_hex(user_data::RUNURL.as_bytes()),
+            runurl_sha256: sha256_hex(&runurl),
+            runurl,
         };
         Ok(RoadFiles { inner: Arc::new(inner) })
     }
 
-    /// What lies at a path of the road.
-    pub fn find(&self, path: &str) -> Option<RoadFile> {
+    /// The same, which serve what earlier masters of this folder have announced as well.
+    ///
+    /// # Errors
+    /// When the disk or the rights say no.
+    pub fn with_those_before(self, folder: PathBuf) -> anyhow::Result<RoadFiles> {
+        let before = ServedBefore::open(folder)?;
+        let mut inner = Arc::unwrap_or_clone(self.inner);
+        let agents = inner.agents.iter().map(|(sha256, agent)| (sha256.as_str(), agent));
+        let scripts = [
+            (inner.runurl_sha256.as_str(), &inner.runurl),
+            (inner.agent_sh_sha256.as_str(), &inner.agent_sh),
+        ];
+        before.keep(agents.chain(scripts))?;
+        inner.before = Some(before);
+        Ok(RoadFiles { inner: Arc::new(inner) })
+    }
+
+    /// What lies at a path of the road; of `runurl` and `agent.sh` what has this hash, as whoever asks was told
+    /// of it, if any master had it lately.
+    pub fn find(&self, path: &str, sha256: Option<&str>) -> Option<RoadFile> {
         let inner = &self.inner;
         let file = |content: Bytes| Some(RoadFile { content, immutable: false });
+        let before = |sha256: &str| inner.before.as_ref()?.find(sha256);
+        let announced = |now: &Bytes, its: &str| {
+            let earlier = sha256.filter(|sha256| *sha256 != its).and_then(before);
+            file(earlier.unwrap_or_else(|| now.clone()))
+        };
         if path == "/runurl" {
-            return file(Bytes::from_static(user_data::RUNURL.as_bytes()));
+            return announced(&inner.runurl, &inner.runurl_sha256);
         }
         if let Some(sha256) = path.strip_prefix("/agent/") {
-            let content = inner.agents.get(sha256)?.clone();
+            let content = inner.agents.get(sha256).cloned().or_else(|| before(sha256))?;
             return Some(RoadFile { content, immutable: true });
         }
         match path.strip_prefix("/bootstrap/")? {
-            "agent.sh" => file(inner.agent_sh.clone()),
+            "agent.sh" => announced(&inner.agent_sh, &inner.agent_sh_sha256),
             name => file(self.script(name)?),
         }
     }
@@ -151,13 +182,33 @@ mod tests {
         std::fs::write(dir.path().join("secret"), "no").unwrap();
         let files = RoadFiles::load(&dir.path().join("busybee"), None, None).unwrap();
         let agent = format!("/agent/{}", sha256_hex(b"an agent"));
-        assert_eq!(files.find(&agent).unwrap().content, "an agent");
-        assert!(files.find("/runurl").is_some() && files.find("/bootstrap/debian.sh").is_some());
-        let script = files.find("/bootstrap/agent.sh").unwrap().content;
+        let find = |path: &str| files.find(path, None);
+        assert_eq!(find(&agent).unwrap().content, "an agent");
+        assert!(find("/runurl").is_some() && find("/bootstrap/debian.sh").is_some());
+        let script = find("/bootstrap/agent.sh").unwrap().content;
         assert_eq!(sha256_hex(&script), files.agent_sh_sha256());
         for path in ["/bootstrap/../secret", "/bootstrap/", "/agent/", "/bootstrap/.x", "/secret"] {
-            assert!(files.find(path).is_none(), "{path}");
+            assert!(find(path).is_none(), "{path}");
         }
+    }
+
+    #[test]
+    fn a_master_with_another_agent_still_serves_what_the_one_before_has_announced() {
+        let dir = tempfile::tempdir().unwrap();
+        let load = |agent: &str| {
+            std::fs::write(dir.path().join("busybee-agent"), agent).unwrap();
+            let files = RoadFiles::load(&dir.path().join("busybee"), None, None).unwrap();
+            files.with_those_before(dir.path().join("data").join("road")).unwrap()
+        };
+        let (old, new) = (load("old agent"), load("new agent"));
+        let announced = old.agent_sh_sha256();
+        assert_ne!(announced, new.agent_sh_sha256());
+        let script = |sha256| new.find("/bootstrap/agent.sh", sha256).unwrap().content;
+        assert_eq!(sha256_hex(&script(Some(announced))), announced);
+        assert_eq!(sha256_hex(&script(None)), new.agent_sh_sha256());
+        assert_eq!(sha256_hex(&script(Some("unheard of"))), new.agent_sh_sha256());
+        let agent = format!("/agent/{}", sha256_hex(b"old agent"));
+        assert_eq!(new.find(&agent, None).unwrap().content, "old agent");
     }
 
     #[test]

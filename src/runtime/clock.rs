@@ -1,5 +1,6 @@
 //! The only reader of the system's clocks.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::model::time::Timestamp;
@@ -10,6 +11,12 @@ pub fn now() -> Timestamp {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let ms = since_epoch.map_or(0, |elapsed| elapsed.as_millis());
     Timestamp(u64::try_from(ms).unwrap_or(u64::MAX))
+}
+
+/// Whether a file or folder was last changed longer ago than `age`; not, where that cannot be told.
+pub fn is_older_than(path: &Path, age: Duration) -> bool {
+    let modified = std::fs::metadata(path).and_then(|meta| meta.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed > age))
 }
 
 /// Time since the machine's boot (clock_gettime(2), CLOCK_MONOTONIC on Linux): never steps back, and does not

@@ -1,6 +1,8 @@
 //! The road to EC2, on a stand-in whose instances boot: vanilla image, user-data, bootstrap, build,
 //! terminated. Needs root; `tests/rig` says what is real and what is not.
 
+use std::io::Write;
+
 use serde_json::Value;
 
 use crate::gate::Cut;
@@ -276,6 +278,30 @@ fn a_master_killed_while_its_instance_boots_adopts_it() {
     house.push(&[("more.txt", "more")], "try it");
     house.launch_is_accepted();
     house.kill_master();
+    house.start_master();
+    let build = house.finished(1, 180);
+    assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
+    assert_eq!(house.rig().instances().len(), 1);
+    house.everything_has_ended(120);
+    house.close();
+}
+
+#[test]
+fn an_instance_that_boots_while_its_master_is_upgraded_finds_what_it_was_told_of() {
+    if !may_run("an_instance_that_boots_while_its_master_is_upgraded_finds_what_it_was_told_of") {
+        return;
+    }
+    let agents = tempfile::tempdir().expect("a directory");
+    let agent = agents.path().join("busybee-agent");
+    std::fs::copy(env!("CARGO_BIN_EXE_busybee-agent"), &agent).expect("copy the agent");
+    let plan = Plan { pipeline: TRUE, pool: POOL, agents: Some(agents.path()), ..Plan::default() };
+    let mut house = House::open(&plan);
+    house.push(&[("more.txt", "more")], "try it");
+    house.launch_is_accepted();
+    house.kill_master();
+    // Another one, which runs as well.
+    let mut file = std::fs::File::options().append(true).open(&agent).expect("open the agent");
+    file.write_all(b"\n").expect("write to it");
     house.start_master();
     let build = house.finished(1, 180);
     assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());

@@ -205,7 +205,7 @@ fn answer(stream: TcpStream, config: Arc<ServerConfig>, site: &Mutex<Site>) -> s
         request.extend_from_slice(&piece[..count]);
     }
     let request = String::from_utf8_lossy(&request).into_owned();
-    let path = request.split(' ').nth(1).unwrap_or("/").to_owned();
+    let path = request.split(' ').nth(1).unwrap_or("/").split('?').next().unwrap_or("/").to_owned();
     let reply = next_reply(site, path);
     if reply.silent {
         // Until the client gives up.

@@ -203,7 +203,7 @@ fn config(listen_is_loopback: bool) -> HttpConfig {
 }
 
 fn road() -> FindRoadFile {
-    Arc::new(|path| {
+    Arc::new(|path, _| {
         let file = |content: &'static str, immutable| {
             Some(RoadFile { content: content.into(), immutable })
         };

@@ -118,8 +118,9 @@ pub struct RoadFile {
     pub immutable: bool,
 }
 
-/// Finds a file of the road by its path: `/runurl`, `/bootstrap/NAME`, `/agent/HASH`.
-pub type FindRoadFile = Arc<dyn Fn(&str) -> Option<RoadFile> + Send + Sync>;
+/// Finds a file of the road by its path: `/runurl`, `/bootstrap/NAME`, `/agent/HASH`; and by the SHA-256 that it is
+/// to have, if whoever asks was told one.
+pub type FindRoadFile = Arc<dyn Fn(&str, Option<&str>) -> Option<RoadFile> + Send + Sync>;
 
 /// Wakes the poller of a project; many wakings are one.
 pub type Poke = Arc<dyn Fn(&ProjectName) + Send + Sync>;

@@ -13,10 +13,11 @@ use crate::master::http::Web;
 use crate::master::http::assets::IMMUTABLE;
 use crate::master::http::error::Problem;
 
-/// `GET /runurl`, `/bootstrap/NAME`, `/agent/HASH`
+/// `GET /runurl`, `/bootstrap/NAME`, `/agent/HASH`; the first two also with `?sha256=HASH`
 pub async fn file(State(web): State<Arc<Web>>, uri: Uri) -> Result<Response, Problem> {
     let path = uri.path();
-    let Some(file) = (web.road)(path) else {
+    let sha256 = uri.query().and_then(|query| query.strip_prefix("sha256="));
+    let Some(file) = (web.road)(path, sha256) else {
         return Err(Problem::not_found(format!("nothing lies at {path}")));
     };
     let cache = if file.immutable { IMMUTABLE } else { "no-cache" };

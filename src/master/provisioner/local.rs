@@ -161,7 +161,7 @@ impl LocalProvisioner {
             let Ok(name) = entry.file_name().into_string() else { continue };
             let launch = LaunchId(name);
             let alive = local_machine::take_lock(&entry.path())?.is_none();
-            if !alive && is_older_than(&entry.path(), LEFTOVER_AGE) {
+            if !alive && clock::is_older_than(&entry.path(), LEFTOVER_AGE) {
                 // Its end was reported long ago, or nobody asks for it any more.
                 remove(&entry.path())?;
                 continue;
@@ -281,12 +281,6 @@ fn tell_to_end(dir: &Path) -> anyhow::Result<bool> {
     // Whoever holds the lock wrote its id there, and the caller has just seen the lock held.
     let _gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     Ok(true)
-}
-
-/// Whether a directory was last changed longer ago than `age`.
-fn is_older_than(dir: &Path, age: Duration) -> bool {
-    let modified = std::fs::metadata(dir).and_then(|meta| meta.modified());
-    modified.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed > age))
 }
 
 /// Removes a machine's directory. Checkouts may hold directories without write permission.
