@@ -54,7 +54,11 @@ def ends(cloud):
     cloud.ec2.stop_instances(InstanceIds=[id])
     same("what is stopping cannot be started", cloud.refused(cloud.ec2.start_instances, InstanceIds=[id]),
          "IncorrectInstanceState")
+    address = cloud.find(id)["PrivateIpAddress"]
     cloud.ec2.terminate_instances(InstanceIds=[id])
+    other = cloud.run()
+    check("its address is not another's while it ends", cloud.find(other)["PrivateIpAddress"] != address)
+    cloud.ec2.terminate_instances(InstanceIds=[other])
     eventually("but terminated", lambda: cloud.state(id) == "terminated", seconds=15)
     same("and never stopped", cloud.refused(cloud.ec2.stop_instances, InstanceIds=[id]), "IncorrectInstanceState")
     id = cloud.run()

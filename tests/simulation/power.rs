@@ -115,7 +115,7 @@ impl World {
             }
             Power::On => {}
         }
-        if self.fault("start's answer lost", 80) {
+        if self.fault("start's answer lost", 200) {
             self.tell_master(200, failed("no answer", LaunchFailure::Unsettled));
         } else {
             let cloud_id = cloud_id(&launch);

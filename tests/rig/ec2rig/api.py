@@ -30,6 +30,7 @@ changing = threading.RLock()
 def hook():
     account.hook()
     default_network()
+    addresses_given_once()
     slow_states()
     spot.hook()  # after: what may not be stopped is refused before its state is looked at
     refusals.hook()
@@ -46,6 +47,12 @@ def default_network():
         return create(self, str(NET) if is_default else cidr_block, *arguments, is_default=is_default, **options)
 
     VPCBackend.create_vpc = created
+
+
+def addresses_given_once():
+    """Whose address it was may still shut down, and would be heard as the next one to have it."""
+    from moto.ec2.models.subnets import Subnet
+    Subnet.del_subnet_ip = lambda self, ip: None
 
 
 def image_name(folder):
