@@ -106,13 +106,17 @@ pub async fn start(mut config: Config) -> anyhow::Result<Running> {
     let keys = Keys::load_or_create(&config.master.data_dir)?;
     let certificates = Arc::new(Certificates::open(certificate_source(&config))?);
     if let Some(ca_pem) = &certificates.ca_pem {
-        private_file::write(&config.master.data_dir.join(CA_FILE), ca_pem.as_bytes())?;
+        let path = config.master.data_dir.join(CA_FILE);
+        // A disk that is full to the last byte must not keep it from starting.
+        if private_file::read(&path)?.as_deref() != Some(ca_pem.as_bytes()) {
+            private_file::write(&path, ca_pem.as_bytes())?;
+        }
     }
     let token = token(&config.master.data_dir)?;
     let program = std::env::current_exe().context("find busybee's own program")?;
     let bootstrap_dir = config.master.bootstrap_dir.clone();
     let road = RoadFiles::load(&program, config.master.agent_dir.as_deref(), bootstrap_dir)?;
-    let road = road.with_those_before(config.master.data_dir.join(ROAD_FOLDER))?;
+    let road = road.with_those_before(config.master.data_dir.join(ROAD_FOLDER));
     let ca_pem = certificates.ca_pem.clone();
     let facts = Arc::new(LaunchFacts::new(&config, keys.clone(), ca_pem, road.clone()));
     facts.check_scripts()?;

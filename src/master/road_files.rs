@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bytes::Bytes;
+use tracing::warn;
 
 use crate::master::http::RoadFile;
 use crate::master::served_before::ServedBefore;
@@ -76,7 +77,7 @@ impl RoadFiles {
             agents.insert(sha256, Bytes::from(bytes));
         }
         if agents.is_empty() {
-            tracing::warn!(
+            warn!(
                 "there is no {AGENT_NAME} beside {} nor in agent_dir: no machine can become a \
                  worker (build it with `cargo build --release`)",
                 program.display()
@@ -98,21 +99,28 @@ impl RoadFiles {
         Ok(RoadFiles { inner: Arc::new(inner) })
     }
 
-    /// The same, which serve what earlier masters of this folder have announced as well.
-    ///
-    /// # Errors
-    /// When the disk or the rights say no.
-    pub fn with_those_before(self, folder: PathBuf) -> anyhow::Result<RoadFiles> {
-        let before = ServedBefore::open(folder)?;
+    /// The same, which serve what earlier masters of this folder have announced as well. Where these cannot be
+    /// kept for later ones, as on a full disk, the log says so.
+    pub fn with_those_before(self, folder: PathBuf) -> RoadFiles {
         let mut inner = Arc::unwrap_or_clone(self.inner);
+        inner.before = ServedBefore::open(folder)
+            .inspect_err(|why| {
+                warn!("no machine will find what an earlier master has announced: {why:#}")
+            })
+            .ok();
         let agents = inner.agents.iter().map(|(sha256, agent)| (sha256.as_str(), agent));
         let scripts = [
             (inner.runurl_sha256.as_str(), &inner.runurl),
             (inner.agent_sh_sha256.as_str(), &inner.agent_sh),
         ];
-        before.keep(agents.chain(scripts))?;
-        inner.before = Some(before);
-        Ok(RoadFiles { inner: Arc::new(inner) })
+        if let Some(Err(why)) =
+            inner.before.as_ref().map(|before| before.keep(agents.chain(scripts)))
+        {
+            warn!(
+                "machines that boot during the next upgrade may not find what they were told of: {why:#}"
+            );
+        }
+        RoadFiles { inner: Arc::new(inner) }
     }
 
     /// What lies at a path of the road; of `runurl` and `agent.sh` what has this hash, as whoever asks was told
@@ -198,7 +206,7 @@ mod tests {
         let load = |agent: &str| {
             std::fs::write(dir.path().join("busybee-agent"), agent).unwrap();
             let files = RoadFiles::load(&dir.path().join("busybee"), None, None).unwrap();
-            files.with_those_before(dir.path().join("data").join("road")).unwrap()
+            files.with_those_before(dir.path().join("data").join("road"))
         };
         let (old, new) = (load("old agent"), load("new agent"));
         let announced = old.agent_sh_sha256();

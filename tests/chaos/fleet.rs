@@ -261,8 +261,13 @@ impl Fleet {
     /// most some words of ours.
     fn check_broken_log(&mut self, build: u64, job: &str, step: &str, printed: &[u8]) {
         let name = format!("hello/{build}");
-        let log = self.house.log(&[&name, "--job", job, "--step", step]);
-        let same = log.iter().zip(printed).take_while(|(left, right)| left == right).count();
+        let mut log = self.house.log(&[&name, "--job", job, "--step", step]);
+        let mut same = same_bytes(&log, printed);
+        // Its shell says so while a command of the one that was killed still prints.
+        while log[same..].starts_with(b"Killed\n") {
+            log.drain(same..same + b"Killed\n".len());
+            same = same_bytes(&log, printed);
+        }
         let rest = String::from_utf8_lossy(&log[same..]).into_owned();
         let ours = ["killed by signal", "ending what the step left behind", "Killed"];
         let is_ours = |line: &str| ours.iter().any(|words| line.contains(words));
@@ -346,6 +351,11 @@ fn status_of(build: &Value, job: &str, step: &str) -> Option<String> {
     let steps = jobs.iter().find(|known| known["name"] == job)?["steps"].as_array()?;
     let status = &steps.iter().find(|known| known["name"] == step)?["status"];
     status.as_str().filter(|status| *status != "skipped").map(str::to_owned)
+}
+
+/// How many bytes two logs have in common from their beginning.
+fn same_bytes(left: &[u8], right: &[u8]) -> usize {
+    left.iter().zip(right).take_while(|(left, right)| left == right).count()
 }
 
 /// A `busybee build logs --follow`.

@@ -29,8 +29,8 @@ fn has_root(test: &str) -> bool {
 }
 
 /// Takes up all room on a disk but some KiB.
-fn fill_up(disk: &Path) -> std::path::PathBuf {
-    let file = disk.join("somebody-elses");
+fn fill_up(disk: &Path, name: &str) -> std::path::PathBuf {
+    let file = disk.join(name);
     let all = std::fs::File::create(&file).unwrap();
     let whole = rustix::fs::FallocateFlags::empty();
     let mut length = 0;
@@ -64,14 +64,15 @@ fn a_full_disk_of_the_master_stops_new_work_says_so_and_loses_nothing() {
     let pool = "max_instances = 1\nreconnect_grace = \"10m\"";
     let mut house = House::prepare(&Plan { pipeline: &numbered.pipeline(""), pool });
     let disk = house.data_dir();
-    house.mount(&disk, 96);
+    // Each master keeps the agent that it serves.
+    house.mount(&disk, 96 + agent_mib());
     // Workers have a disk of their own.
     house.mount(&disk.join("machines"), 3 * agent_mib() + 64);
     house.start_master();
     house.push(&[("more.txt", "more")], "count");
     numbered.await_part(&house, 1);
 
-    let filling = fill_up(&disk);
+    let filling = fill_up(&disk, "somebody-elses");
     numbered.open(1);
     house.eventually("whoever wants more work is told why there is none", |house| {
         let refused = house.busybee(&["build", "start", "hello"]);
@@ -93,12 +94,14 @@ fn a_full_disk_of_the_master_stops_new_work_says_so_and_loses_nothing() {
     let log = house.log(&["hello/1", "--step", "count"]);
     assert!(numbered.expected(3).as_bytes().starts_with(&log), "what is here is right");
     assert!(log.len() >= numbered.expected(1).len());
-    // It is started anew in the middle of it, and finds it so.
+    // It is started anew in the middle of it, when even what it has thrown off is used up, and finds it so.
     house.kill_master();
+    let the_rest = fill_up(&disk, "another-one-s");
     house.start_master();
     assert_eq!(house.json(&["build", "show", "hello/1"])["status"], "running");
 
     std::fs::remove_file(filling).unwrap();
+    std::fs::remove_file(the_rest).unwrap();
     let build = house.finished(1);
     assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
     assert_eq!(build["jobs"][0]["attempts"], 1);
