@@ -114,8 +114,9 @@ impl World {
     /// Word to the master from an adapter in its process; sometimes twice, and then late.
     pub(crate) fn tell_master(&mut self, delay_ms: u64, event: Event) {
         if self.fault("told twice", 40) {
-            // A repository is asked by one task: its second answer is not late, but a poke's beside a poll's.
-            let is_ordered = matches!(event, Event::RefsListed { .. });
+            // A repository is asked by one task: its second answer is not late, but a poke's beside a poll's. And a
+            // launch is made again only when the call before has been answered.
+            let is_ordered = matches!(event, Event::RefsListed { .. } | Event::LaunchFailed { .. });
             let late = delay_ms + if is_ordered { 0 } else { self.random(60_000) };
             self.later(late, self.master.step(MasterStep::Hears(event.clone())));
         }
