@@ -188,7 +188,7 @@ pub struct Instance {
     pub requested_at: String,
     /// When the provisioner accepted.
     pub accepted_at: Option<String>,
-    /// When it was first seen up.
+    /// When it came up: when it says that it did, or else was first seen up.
     pub running_at: Option<String>,
     /// When its agent first called.
     pub contact_at: Option<String>,
@@ -218,11 +218,11 @@ pub struct Instance {
 pub struct InstanceRun {
     /// When it was asked for.
     pub asked_at: String,
-    /// When the machine was first seen up.
+    /// When the machine came up: when it says that it did, or else was first seen up.
     pub started_at: Option<String>,
     /// When its worker was ready.
     pub ready_at: Option<String>,
-    /// When it was first seen not to run any more.
+    /// When it was asked to end or to stop, if its provisioner says so, or else was first seen not to run any more.
     pub ended_at: Option<String>,
 }
 

@@ -103,7 +103,7 @@ pub(super) fn run(
     let child = match command.spawn() {
         Ok(child) => child,
         Err(why) => {
-            let sentence = not_started(&command.get_program().to_string_lossy(), &why);
+            let sentence = not_started(&command.get_program().to_string_lossy(), in_dir, &why);
             spool.say(&sentence);
             return (StepOutcome::Infra(sentence), None);
         }
@@ -122,9 +122,13 @@ pub(super) fn run(
 }
 
 /// Why a program does not run, and what to do where the machine merely lacks it.
-fn not_started(program: &str, why: &std::io::Error) -> String {
+fn not_started(program: &str, in_dir: &Path, why: &std::io::Error) -> String {
     if why.kind() != std::io::ErrorKind::NotFound {
         return format!("cannot start {program}: {why}");
+    }
+    // That is told by the same error.
+    if !in_dir.is_dir() {
+        return format!("cannot start {program}: {} is not there any more", in_dir.display());
     }
     let remedy = match program {
         "git" => ", as debian.sh and fedora.sh do; or say `checkout: false` in the job",
@@ -300,10 +304,13 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_asked_for() {
         let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-        let said = not_started("git", &missing);
+        let here = Path::new("/");
+        let said = not_started("git", here, &missing);
         assert!(said.contains("no git") && said.contains("debian.sh"), "{said}");
-        assert!(not_started("bash", &missing).ends_with("bootstrap script"));
+        assert!(not_started("bash", here, &missing).ends_with("bootstrap script"));
+        let said = not_started("sh", Path::new("/nowhere"), &missing);
+        assert_eq!(said, "cannot start sh: /nowhere is not there any more");
         let forbidden = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-        assert!(not_started("git", &forbidden).starts_with("cannot start git: "));
+        assert!(not_started("git", here, &forbidden).starts_with("cannot start git: "));
     }
 }

@@ -274,7 +274,7 @@ pub struct Instance {
     pub requested_at: Timestamp,
     /// When the provisioner accepted.
     pub accepted_at: Option<Timestamp>,
-    /// When it was first seen up.
+    /// When it came up: when it says that it did, or else was first seen up.
     pub running_at: Option<Timestamp>,
     /// When its agent first called.
     pub contact_at: Option<Timestamp>,
