@@ -261,13 +261,9 @@ impl Fleet {
     /// most some words of ours.
     fn check_broken_log(&mut self, build: u64, job: &str, step: &str, printed: &[u8]) {
         let name = format!("hello/{build}");
-        let mut log = self.house.log(&[&name, "--job", job, "--step", step]);
-        let mut same = same_bytes(&log, printed);
-        // Its shell says so while a command of the one that was killed still prints.
-        while log[same..].starts_with(b"Killed\n") {
-            log.drain(same..same + b"Killed\n".len());
-            same = same_bytes(&log, printed);
-        }
+        let log = self.house.log(&[&name, "--job", job, "--step", step]);
+        let log = without_words_of_the_shell(log, printed);
+        let same = same_bytes(&log, printed);
         let rest = String::from_utf8_lossy(&log[same..]).into_owned();
         let ours = ["killed by signal", "ending what the step left behind", "Killed"];
         let is_ours = |line: &str| ours.iter().any(|words| line.contains(words));
@@ -351,6 +347,20 @@ fn status_of(build: &Value, job: &str, step: &str) -> Option<String> {
     let steps = jobs.iter().find(|known| known["name"] == job)?["steps"].as_array()?;
     let status = &steps.iter().find(|known| known["name"] == step)?["status"];
     status.as_str().filter(|status| *status != "skipped").map(str::to_owned)
+}
+
+/// A log without what a shell says of a killed child while another command of the step prints. The
+/// words' first letters may be those that were to come anyway.
+fn without_words_of_the_shell(mut log: Vec<u8>, printed: &[u8]) -> Vec<u8> {
+    const WORDS: &[u8] = b"Killed\n";
+    loop {
+        let same = same_bytes(&log, printed);
+        let mut places = same.saturating_sub(WORDS.len() - 1)..=same;
+        let Some(at) = places.find(|at| log[*at..].starts_with(WORDS)) else {
+            return log;
+        };
+        log.drain(at..at + WORDS.len());
+    }
 }
 
 /// How many bytes two logs have in common from their beginning.

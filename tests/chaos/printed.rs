@@ -75,7 +75,8 @@ impl Printed {
     /// Writes the script that prints it, and what it prints, into a folder. Returns the script.
     pub(crate) fn write_script(&self, folder: &Path) -> PathBuf {
         std::fs::create_dir_all(folder).expect("make a folder for a step");
-        let mut script = String::new();
+        // Where one command is killed, the step must not pass without what that would have printed.
+        let mut script = "set -e\n".to_owned();
         for (number, piece) in self.pieces.iter().enumerate() {
             std::fs::write(folder.join(number.to_string()), &piece.bytes).expect("write a piece");
             let whereto = if piece.is_error { " >&2" } else { "" };
