@@ -53,6 +53,11 @@ async fn a_database_of_every_schema_opens_with_its_builds_jobs_and_fleet() {
         let started_with = failed.build.inputs.get("note").map(String::as_str);
         let is_known = fixture.file_stem().is_some_and(|name| name >= "0004");
         assert_eq!(started_with, is_known.then_some("é \"x\"\n"), "{name}");
+        // A build of an older schema is in no group, and has nothing to wait for.
+        let has_groups = fixture.file_stem().is_some_and(|name| name >= "0011");
+        let waiting = &snapshot.builds[0];
+        assert_eq!(waiting.concurrency.is_some(), has_groups, "{name}");
+        assert_eq!(waiting.has_turn, !has_groups, "{name}");
         let steps = store.steps_of(AttemptId(1)).await.unwrap();
         assert_eq!(steps[1].outcome, Some(StepOutcome::Signalled(9)), "{name}");
         // What was learned of a pool and its jobs is kept from the schema on that has it.

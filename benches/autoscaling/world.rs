@@ -179,6 +179,7 @@ fn job(work: &Work) -> JobSpec {
         keep_workspace: false,
         timeout: Duration::from_secs(24 * 3600),
         infra_retries: 0,
+        concurrency: None,
         steps: Vec::new(),
     }
 }
@@ -250,7 +251,7 @@ impl World<'_> {
             _ => None,
         });
         let jobs = self.trace[index].jobs.iter().map(job).collect();
-        let pipeline = Pipeline { name: None, inputs: GivenInputs::new(), jobs };
+        let pipeline = Pipeline { jobs, ..Pipeline::default() };
         let resolved = Resolved {
             ref_name: RefName("refs/heads/main".to_owned()),
             commit: Commit("c1".to_owned()),

@@ -36,7 +36,6 @@ use busybee::model::attempt::GitCredential;
 use busybee::model::ids::Commit;
 use busybee::model::ids::ConnectionId;
 use busybee::model::ids::LaunchId;
-use busybee::model::inputs::GivenInputs;
 use busybee::model::secret::Secret;
 use busybee::runtime::clock;
 use busybee::wire::convert;
@@ -90,13 +89,13 @@ pub(crate) struct Furniture {
 impl Furniture {
     /// What the repository says of a change.
     fn resolve(&self, change: Unresolved) -> Event {
-        let (name, inputs, jobs) = (None, GivenInputs::new(), self.jobs.clone());
+        let pipeline = Pipeline { jobs: self.jobs.clone(), ..Pipeline::default() };
         let resolved = Resolved {
             ref_name: "refs/heads/main".into(),
             commit: Commit("1".repeat(40)),
             subject: "work".into(),
             author: "Ada <ada@example.com>".into(),
-            planned: Planned::Pipeline(Pipeline { name, inputs, jobs }),
+            planned: Planned::Pipeline(pipeline),
         };
         Event::ChangeResolved(change.change, resolved)
     }

@@ -233,6 +233,7 @@ fn furniture(steps: Vec<StepSpec>) -> Furniture {
         keep_workspace: false,
         timeout: 10 * minute,
         infra_retries: 2,
+        concurrency: None,
         steps,
     };
     let bootstrap = Bootstrap {

@@ -11,6 +11,7 @@ mod doctor;
 mod event_stream;
 mod fences;
 mod foreign;
+mod groups;
 mod house;
 mod left_behind;
 mod limits;

@@ -31,7 +31,6 @@ use busybee::master::store::Store;
 use busybee::model::ids::Commit;
 use busybee::model::ids::InstanceId;
 use busybee::model::ids::RefName;
-use busybee::model::inputs::GivenInputs;
 use busybee::model::secret::Secret;
 use busybee::model::status::InstanceStatus;
 use busybee::model::status::JobStatus;
@@ -440,7 +439,8 @@ fn one_job() -> Pipeline {
         keep_workspace: false,
         timeout: Duration::from_secs(3600),
         infra_retries: 3,
+        concurrency: None,
         steps: Vec::new(),
     };
-    Pipeline { name: None, inputs: GivenInputs::new(), jobs: vec![job] }
+    Pipeline { jobs: vec![job], ..Pipeline::default() }
 }

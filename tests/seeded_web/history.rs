@@ -64,6 +64,8 @@ pub fn build(id: u64, project: &str, number: u64, status: BuildStatus, at: Times
         author: "Ada Byron <ada@example.com>".into(),
         pipeline_name: None,
         inputs: [].into(),
+        concurrency: None,
+        has_turn: true,
         created_at: at,
         started_at: (status != BuildStatus::Queued).then(|| Timestamp(at.0 + 2 * S)),
         finished_at: is_final.then(|| Timestamp(at.0 + (20 + number * 37 % 90) * S)),
@@ -90,6 +92,7 @@ pub fn job(
         keep_workspace: false,
         timeout: Duration::from_secs(1800),
         infra_retries: 2,
+        concurrency: None,
         steps: Vec::new(),
     };
     Job {

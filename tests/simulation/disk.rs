@@ -185,6 +185,11 @@ pub(crate) fn is_open(attempt: &Attempt) -> bool {
     matches!(attempt.state, AttemptState::Assigned | AttemptState::Started)
 }
 
+/// `LineForgotten`: nobody waits for a turn.
+pub(crate) fn forget_lines(snapshot: &mut Snapshot) {
+    snapshot.builds.iter_mut().for_each(|build| build.has_turn = true);
+}
+
 /// `AssignmentsForgotten`: what was given to workers is not known any more.
 pub(crate) fn forget_assignments(snapshot: &mut Snapshot) {
     for attempt in std::mem::take(&mut snapshot.attempts) {

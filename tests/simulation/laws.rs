@@ -26,6 +26,7 @@ use crate::cloud::Cloud;
 use crate::disk::Disk;
 use crate::disk::is_open;
 use crate::foresight;
+use crate::groups;
 use crate::hosts::Host;
 use crate::people::People;
 use crate::reasons;
@@ -143,6 +144,7 @@ impl Laws {
                 _ => {}
             }
         }
+        groups::turns_are_kept(disk, records);
         assert!(is_baseline || moved == seen, "every push is remembered as a change: {moved:?}");
     }
 
@@ -176,9 +178,15 @@ impl Laws {
                 );
             }
             JobStatus::Cancelled => {
-                let build = disk.builds.get(&job.build).expect("a job has its build");
+                let new = records.iter().find_map(|record| match record {
+                    Record::Build(build) if build.id == job.build => Some(build),
+                    _ => None,
+                });
+                let build = new.or_else(|| disk.builds.get(&job.build));
+                let build = build.expect("a job has its build");
                 let key = (build.project.clone(), build.number);
-                assert!(people.cancelled.contains(&key), "nobody cancelled {job:?}");
+                let is_wanted = people.cancelled.contains(&key) || groups::gave_way(build, job);
+                assert!(is_wanted, "nobody cancelled {job:?}");
             }
             JobStatus::Infra | JobStatus::Skipped => {
                 assert!(job.reason.is_some(), "a reason is given for {job:?}");
@@ -210,6 +218,7 @@ impl Laws {
     /// What is too much to look at each time.
     pub(crate) fn now_and_then(&self, disk: &Disk, now: Timestamp) {
         disk.jobs.values().for_each(|job| reasons::is_explained(job, now));
+        groups::who_is_before_is_there(disk);
         let mut held = BTreeSet::new();
         for attempt in disk.attempts.values().filter(|attempt| is_open(attempt)) {
             assert!(held.insert(attempt.job), "a job has one open attempt: {attempt:?}");

@@ -15,6 +15,7 @@ mod disk;
 mod ears;
 mod foresight;
 mod greetings;
+mod groups;
 mod hosts;
 mod laws;
 mod links;
@@ -101,9 +102,11 @@ fn the_faults_do_happen() {
         "equipment late",
         "equipment taken",
         "frame cut",
+        "gave way",
         "half open",
         "launch refused",
         "launch's answer lost",
+        "left out",
         "listing failed",
         "listing lags",
         "log incomplete",
@@ -136,6 +139,7 @@ fn the_faults_do_happen() {
         "termination refused",
         "thief calls",
         "told twice",
+        "waited for a turn",
         "worker's disk full",
     ];
     for name in expected {
@@ -161,6 +165,11 @@ fn assignments_forgotten_by_a_restart_would_be_noticed() {
 #[test]
 fn a_job_that_is_not_given_out_again_would_be_noticed() {
     assert!(caught(Planted::ReassignForgotten).is_some());
+}
+
+#[test]
+fn a_turn_that_has_not_come_would_be_noticed() {
+    assert!(caught(Planted::LineForgotten).is_some());
 }
 
 #[test]

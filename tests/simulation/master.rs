@@ -257,6 +257,7 @@ impl World {
             self.note_true_times(records);
             for record in records.iter().cloned() {
                 self.forecast_changes(&record);
+                self.turn_changes(&record);
                 self.disk.write(record);
             }
             self.laws.after_commit(&self.disk, records, self.master.now);
@@ -358,6 +359,7 @@ impl World {
         match self.planted {
             Planted::AssignmentsForgotten => crate::disk::forget_assignments(&mut snapshot),
             Planted::ReassignForgotten => self.disk.forget_to_reassign(&mut snapshot),
+            Planted::LineForgotten => crate::disk::forget_lines(&mut snapshot),
             _ => {}
         }
         self.master.index = NoticeIndex::load(&snapshot);

@@ -10,7 +10,9 @@ use busybee::master::domain::event::Event;
 use busybee::master::domain::event::LoadedBuild;
 use busybee::master::domain::event::Request;
 use busybee::master::domain::event::Resolved;
+use busybee::master::domain::pipeline::Concurrency;
 use busybee::master::domain::pipeline::JobSpec;
+use busybee::master::domain::pipeline::OnNew;
 use busybee::master::domain::pipeline::Pipeline;
 use busybee::master::domain::pipeline::Planned;
 use busybee::model::ids::BuildNumber;
@@ -289,9 +291,25 @@ impl World {
                 keep_workspace: false,
                 timeout: Duration::from_secs(900),
                 infra_retries: self.random(3) as u32,
+                concurrency: self.draw_group(6),
                 steps,
             });
         }
-        Pipeline { name: None, inputs: GivenInputs::new(), jobs }
+        Pipeline { concurrency: self.draw_group(4), jobs, ..Pipeline::default() }
+    }
+
+    /// One of so many is in a concurrency group.
+    fn draw_group(&mut self, one_of: u64) -> Option<Concurrency> {
+        if self.random(one_of) > 0 {
+            return None;
+        }
+        let group = ["deploy", "docs"][self.random(2) as usize].to_owned();
+        let limit = 1 + self.random(2) as u32;
+        let on_new = match self.random(4) {
+            0 => OnNew::Cancel,
+            1 => OnNew::Skip,
+            _ => OnNew::Queue,
+        };
+        Some(Concurrency { group, limit, on_new })
     }
 }

@@ -13,6 +13,8 @@ pub(crate) enum Planted {
     AssignmentsForgotten,
     /// A restart takes what waits to be given out again for given out already.
     ReassignForgotten,
+    /// A restart takes what waits for its turn in a concurrency group for what has it.
+    LineForgotten,
     /// The agent is told that its log is safe as soon as it is written.
     AckBeforeDurable,
     /// A supervisor goes on with its job when its lease is over.

@@ -108,11 +108,12 @@ impl Coordinator {
         attempt.started_at = Some(self.now);
         let started = attempt.clone();
         let job = started.job;
+        let is_cancelled = started.cancelling;
         self.remember(Record::Attempt(started));
         self.watch_attempt(id.attempt);
         self.change_job(job, |job, now| {
             job.status = JobStatus::Running;
-            job.reason = None;
+            job.reason = job.reason.take().filter(|_| is_cancelled);
             job.attempts += 1;
             job.started_at = Some(now);
         });
@@ -178,7 +179,8 @@ impl Coordinator {
         let job = attempt.job;
         let state = AttemptState::Infra(why.to_owned());
         if is_cancelled {
-            let reason = Some(format!("cancelled; {why}"));
+            let said = self.jobs.get(&job).and_then(|job| job.reason.as_deref());
+            let reason = Some(format!("{}; {why}", said.unwrap_or("cancelled")));
             return self.end_attempt(id, state, JobStatus::Cancelled, reason);
         }
         let is_taken = self.is_taken(attempt);
@@ -225,7 +227,9 @@ impl Coordinator {
         self.close_attempt(id, state);
         self.change_job(job, |job, now| {
             job.status = status;
-            job.reason = reason;
+            // Why it was cancelled has been said already.
+            let said = job.reason.take().filter(|_| status == JobStatus::Cancelled);
+            job.reason = reason.or(said);
             job.finished_at = Some(now);
         });
         self.learn_duration(job, status);

@@ -12,7 +12,6 @@ use crate::master::domain::pipeline::Planned;
 use crate::model::ids::BuildId;
 use crate::model::ids::BuildNumber;
 use crate::model::ids::ProjectName;
-use crate::model::inputs::GivenInputs;
 use crate::model::status::BuildStatus;
 use crate::model::status::JobStatus;
 
@@ -35,9 +34,7 @@ impl Coordinator {
         }
         let (pipeline, broken) = match resolved.planned {
             Planned::Pipeline(pipeline) => (pipeline, None),
-            Planned::NotTriggered(why) | Planned::Broken(why) => {
-                (Pipeline { name: None, inputs: GivenInputs::new(), jobs: Vec::new() }, Some(why))
-            }
+            Planned::NotTriggered(why) | Planned::Broken(why) => (Pipeline::default(), Some(why)),
         };
         let build = Build {
             id,
@@ -52,6 +49,8 @@ impl Coordinator {
             author: resolved.author,
             pipeline_name: pipeline.name,
             inputs: pipeline.inputs,
+            has_turn: pipeline.concurrency.is_none(),
+            concurrency: pipeline.concurrency,
             created_at: self.now,
             started_at: None,
             finished_at: None,
@@ -60,6 +59,7 @@ impl Coordinator {
         self.remember(Record::Build(build.clone()));
         self.builds.insert(id, build);
         self.jobs_of.insert(id, Vec::new());
+        self.keep_build_in_line(id);
         for spec in pipeline.jobs {
             self.make_job(id, spec);
         }
@@ -68,7 +68,9 @@ impl Coordinator {
 
     /// Starts what can start in a build, and ends it when all of its jobs are over.
     pub(super) fn look_at_build(&mut self, id: BuildId) {
-        self.look_at_needs(id);
+        if self.is_its_turn(id) {
+            self.look_at_needs(id);
+        }
         let jobs = self.jobs_of.get(&id).map(Vec::as_slice).unwrap_or_default();
         let statuses: Vec<JobStatus> =
             jobs.iter().filter_map(|job| self.jobs.get(job)).map(|job| job.status).collect();
@@ -100,6 +102,7 @@ impl Coordinator {
             self.unexplained.remove(&job);
         }
         if let Some(build) = self.builds.remove(&id) {
+            self.build_leaves_line(&build);
             self.numbers.remove(&(build.project, build.number));
         }
     }

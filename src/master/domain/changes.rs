@@ -217,8 +217,7 @@ mod tests {
     }
 
     fn planned() -> Planned {
-        let inputs = GivenInputs::new();
-        Planned::Pipeline(Pipeline { name: None, inputs, jobs: vec![rig::job("test", &[])] })
+        Planned::Pipeline(Pipeline { jobs: vec![rig::job("test", &[])], ..Pipeline::default() })
     }
 
     /// A rig that has seen `main` at `c1`.
@@ -319,7 +318,8 @@ mod tests {
 
         let inputs = GivenInputs::from([pair("dry_run", "false"), pair("note", "")]);
         let jobs = vec![rig::job("test", &[])];
-        let plan = Planned::Pipeline(Pipeline { name: None, inputs: inputs.clone(), jobs });
+        let pipeline = Pipeline { inputs: inputs.clone(), jobs, ..Pipeline::default() };
+        let plan = Planned::Pipeline(pipeline);
         let change = rig.resolving();
         let resolved = rig::resolved("refs/heads/main", "c1", "work", plan);
         rig.say(Event::ChangeResolved(change, resolved));

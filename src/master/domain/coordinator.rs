@@ -18,6 +18,7 @@ use crate::master::domain::entities::Attempt;
 use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Job;
 use crate::master::domain::event::Event;
+use crate::master::domain::groups::Groups;
 use crate::master::domain::instances::LiveInstance;
 use crate::master::domain::look_ahead::LookAhead;
 use crate::master::domain::pool::Pool;
@@ -64,6 +65,8 @@ pub struct Coordinator {
     /// The jobs of each active build, in the order of the file.
     pub(super) jobs_of: BTreeMap<BuildId, Vec<JobId>>,
     pub(super) jobs: BTreeMap<JobId, Job>,
+    /// Who of them may run only when others do not.
+    pub(super) groups: Groups,
     /// Attempts that are not over.
     pub(super) attempts: BTreeMap<AttemptId, Attempt>,
     pub(super) workers: BTreeMap<WorkerName, LiveWorker>,
@@ -117,6 +120,7 @@ impl Coordinator {
             numbers: BTreeMap::new(),
             jobs_of: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            groups: Groups::default(),
             attempts: BTreeMap::new(),
             workers: BTreeMap::new(),
             instances: BTreeMap::new(),
@@ -145,8 +149,10 @@ impl Coordinator {
             this.attempts.insert(attempt.id.attempt, attempt);
         }
         for build in snapshot.builds {
-            this.numbers.insert((build.project.clone(), build.number), build.id);
-            this.builds.insert(build.id, build);
+            let id = build.id;
+            this.numbers.insert((build.project.clone(), build.number), id);
+            this.builds.insert(id, build);
+            this.keep_build_in_line(id);
         }
         for job in snapshot.jobs {
             this.take_up_job(job);
@@ -277,6 +283,7 @@ impl Coordinator {
             assert_eq!(job.attempt, Some(attempt.id.attempt), "a job has one attempt at a time");
             assert_eq!(job.fence, attempt.id.fence, "and the newest fence");
         }
+        self.groups.check_invariants(&self.builds, &self.jobs);
         let mut homed = BTreeSet::new();
         for (name, pool) in &self.pools {
             for job in &pool.homed {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::master::domain::pipeline::ChangeEvent;
+use crate::master::domain::pipeline::Concurrency;
 use crate::master::domain::pipeline::JobSpec;
 use crate::model::attempt::AttemptRef;
 use crate::model::ids::AttemptId;
@@ -74,6 +75,10 @@ pub struct Build {
     pub pipeline_name: Option<String>,
     /// What it was started with, where somebody started it and its pipeline takes inputs.
     pub inputs: GivenInputs,
+    /// How many builds like it may run at a time; nothing: any number.
+    pub concurrency: Option<Concurrency>,
+    /// Whether its turn has come in its concurrency group, if it has one: until then its jobs wait.
+    pub has_turn: bool,
     /// When it came to be.
     pub created_at: Timestamp,
     /// When its first job started.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::master::domain::concurrency::Turn;
 use crate::master::domain::coordinator::Coordinator;
 use crate::master::domain::decision::Record;
 use crate::master::domain::entities::Job;
@@ -47,6 +48,7 @@ impl Coordinator {
         self.remember(Record::Job(job.clone()));
         self.jobs.insert(id, job);
         self.jobs_of.entry(build).or_default().push(id);
+        self.keep_in_line(id);
     }
 
     pub(super) fn take_up_job(&mut self, job: Job) {
@@ -54,6 +56,7 @@ impl Coordinator {
         let has_attempt = job.attempt.is_some_and(|id| self.attempts.contains_key(&id));
         self.jobs.insert(id, job);
         self.jobs_of.entry(build).or_default().push(id);
+        self.keep_in_line(id);
         // One that was given out and not accepted yet is queued as well, but it has an attempt.
         if status == JobStatus::Queued && !has_attempt {
             self.enqueue(id);
@@ -80,31 +83,67 @@ impl Coordinator {
             return false;
         };
         match self.needs_of(job, siblings) {
-            Needs::Met => {
-                self.change_job(id, |job, now| {
-                    job.status = JobStatus::Queued;
-                    job.queued_at = Some(now);
-                    job.reason = None;
-                });
-                self.enqueue(id);
-                true
-            }
+            Needs::Met => match self.turn_of_job(id) {
+                Turn::Come => {
+                    self.change_job(id, |job, now| {
+                        job.status = JobStatus::Queued;
+                        job.queued_at = Some(now);
+                        job.reason = None;
+                    });
+                    self.enqueue(id);
+                    true
+                }
+                Turn::Behind(why) => {
+                    self.explain(id, &why);
+                    false
+                }
+                Turn::LeftOut(why) => {
+                    self.skip_job(id, why);
+                    true
+                }
+            },
             Needs::Waiting(names) => {
                 self.explain(id, &WaitReason::Needs(names));
                 false
             }
             Needs::Unmet(name, status) => {
-                self.change_job(id, |job, now| {
-                    job.status = JobStatus::Skipped;
-                    job.finished_at = Some(now);
-                    job.reason = Some(match status {
-                        JobStatus::Cancelled => format!("needs {name}, which was cancelled"),
-                        JobStatus::Skipped => format!("needs {name}, which was skipped"),
-                        JobStatus::Infra => format!("needs {name}, which could not be carried out"),
-                        _ => format!("needs {name}, which failed"),
-                    });
-                });
+                let why = match status {
+                    JobStatus::Cancelled => format!("needs {name}, which was cancelled"),
+                    JobStatus::Skipped => format!("needs {name}, which was skipped"),
+                    JobStatus::Infra => format!("needs {name}, which could not be carried out"),
+                    _ => format!("needs {name}, which failed"),
+                };
+                self.skip_job(id, why);
                 true
+            }
+        }
+    }
+
+    fn skip_job(&mut self, id: JobId, why: String) {
+        self.change_job(id, |job, now| {
+            job.status = JobStatus::Skipped;
+            job.finished_at = Some(now);
+            job.reason = Some(why);
+        });
+    }
+
+    /// Ends a job, whatever it is at: at once, or as soon as its agent says that it has. The sentence says why.
+    pub(super) fn cancel_job(&mut self, id: JobId, why: &str) {
+        let Some(job) = self.jobs.get(&id).filter(|job| !job.status.is_final()) else { return };
+        let present = job.attempt.and_then(|attempt| self.attempts.get(&attempt));
+        match present.map(|attempt| (attempt.id.attempt, attempt.cancelling)) {
+            Some((_, true)) => {}
+            Some((attempt, false)) => {
+                self.change_job(id, |job, _| job.reason = Some(why.to_owned()));
+                self.cancel_attempt(attempt);
+            }
+            None => {
+                self.dequeue(id);
+                self.change_job(id, |job, now| {
+                    job.status = JobStatus::Cancelled;
+                    job.reason = Some(why.to_owned());
+                    job.finished_at = Some(now);
+                });
             }
         }
     }
@@ -132,7 +171,11 @@ impl Coordinator {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         change(job, self.now);
         let job = job.clone();
+        let has_group = job.spec.concurrency.is_some();
         self.remember(Record::Job(job));
+        if has_group {
+            self.keep_in_line(id);
+        }
     }
 
     /// Says why a job waits, if that is news.

@@ -11,14 +11,55 @@ use crate::model::labels::Labels;
 use crate::model::step::StepSpec;
 
 /// The jobs of one build.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pipeline {
     /// `name:` of the file.
     pub name: Option<String>,
     /// What it was started with, where somebody started it: every input with its value.
     pub inputs: GivenInputs,
+    /// How many builds like it may run at a time; nothing: any number.
+    pub concurrency: Option<Concurrency>,
     /// In the order of the file.
     pub jobs: Vec<JobSpec>,
+}
+
+/// A group of builds, or of jobs, of which only so many run at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Concurrency {
+    /// The group's name. Those of one project that have it stand in one line; a group of builds and one of
+    /// jobs are two, whatever they are called.
+    pub group: String,
+    /// How many run at a time; at least 1.
+    pub limit: u32,
+    /// What becomes of one more.
+    pub on_new: OnNew,
+}
+
+impl Concurrency {
+    /// The highest limit there may be: with more, nobody has to wait.
+    pub const LIMIT_MAX: u32 = 256;
+}
+
+/// What becomes of one that comes while as many of its group run as may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnNew {
+    /// It waits for its turn, in the order of builds.
+    Queue,
+    /// It takes the place of those before it, which are cancelled.
+    Cancel,
+    /// It is left out.
+    Skip,
+}
+
+impl OnNew {
+    /// The word for it, in the pipeline file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnNew::Queue => "queue",
+            OnNew::Cancel => "cancel",
+            OnNew::Skip => "skip",
+        }
+    }
 }
 
 /// One job: the unit that runs on one worker.
@@ -42,6 +83,8 @@ pub struct JobSpec {
     pub timeout: Duration,
     /// How often it is given out again after an infrastructure failure. Only a started attempt counts.
     pub infra_retries: u32,
+    /// How many jobs like it may run at a time; nothing: any number.
+    pub concurrency: Option<Concurrency>,
     /// In order.
     pub steps: Vec<StepSpec>,
 }

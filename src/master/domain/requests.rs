@@ -80,29 +80,7 @@ impl Coordinator {
             };
         };
         for job in self.jobs_of.get(&id).cloned().unwrap_or_default() {
-            let Some(known) = self.jobs.get(&job) else { continue };
-            let present = known.attempt.filter(|attempt| self.attempts.contains_key(attempt));
-            match (known.status, present) {
-                (JobStatus::Waiting | JobStatus::Queued | JobStatus::Running, Some(attempt)) => {
-                    self.cancel_attempt(attempt);
-                }
-                (JobStatus::Waiting | JobStatus::Queued | JobStatus::Running, None) => {
-                    self.dequeue(job);
-                    self.change_job(job, |job, now| {
-                        job.status = JobStatus::Cancelled;
-                        job.reason = None;
-                        job.finished_at = Some(now);
-                    });
-                }
-                (
-                    JobStatus::Passed
-                    | JobStatus::Failed
-                    | JobStatus::Cancelled
-                    | JobStatus::Infra
-                    | JobStatus::Skipped,
-                    _,
-                ) => {}
-            }
+            self.cancel_job(job, "somebody cancelled its build");
         }
         self.look_at_build(id);
         self.answer(reply, Answer::Done);
@@ -155,9 +133,11 @@ impl Coordinator {
         build.status = BuildStatus::Queued;
         build.started_at = None;
         build.finished_at = None;
+        build.has_turn = build.concurrency.is_none();
         self.numbers.insert((project.clone(), number), id);
         self.remember(Record::Build(build.clone()));
         self.builds.insert(id, build);
+        self.keep_build_in_line(id);
         for mut job in jobs {
             if chosen.contains(&job.spec.name) {
                 job.status = JobStatus::Waiting;

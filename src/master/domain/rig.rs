@@ -2,6 +2,7 @@
 //!
 //! Only tests see it. What must hold whatever happens is the simulation's; here one law is one story.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::master::domain::coordinator::Coordinator;
@@ -11,6 +12,7 @@ use crate::master::domain::decision::Decision;
 use crate::master::domain::decision::Record;
 use crate::master::domain::decision::ReplyId;
 use crate::master::domain::decision::ToAgent;
+use crate::master::domain::entities::Build;
 use crate::master::domain::entities::Instance;
 use crate::master::domain::entities::Job;
 use crate::master::domain::entities::Worker;
@@ -87,6 +89,7 @@ pub(super) fn job(name: &str, needs: &[&str]) -> JobSpec {
         keep_workspace: false,
         timeout: Duration::from_secs(3600),
         infra_retries: 1,
+        concurrency: None,
         steps: Vec::new(),
     }
 }
@@ -228,9 +231,14 @@ impl Rig {
 
     /// Somebody asks for a build of these jobs.
     pub(super) fn build(&mut self, project: &str, jobs: Vec<JobSpec>) {
+        self.build_of(project, Pipeline { jobs, ..Pipeline::default() });
+    }
+
+    /// Somebody asks for a build of this.
+    pub(super) fn build_of(&mut self, project: &str, pipeline: Pipeline) {
         self.ask(start(project.into(), GivenInputs::new()));
         let change = self.resolving();
-        let planned = Planned::Pipeline(Pipeline { name: None, inputs: GivenInputs::new(), jobs });
+        let planned = Planned::Pipeline(pipeline);
         self.say(Event::ChangeResolved(change, resolved("refs/heads/main", "c1", "work", planned)));
     }
 
@@ -375,9 +383,32 @@ impl Rig {
         snapshot
     }
 
+    /// The same, and of its builds that are not over, of which no job has begun.
+    pub(super) fn stored(&self) -> Snapshot {
+        let (mut builds, mut jobs) = (BTreeMap::new(), BTreeMap::new());
+        for record in &self.written {
+            match record {
+                Record::Build(build) => drop(builds.insert(build.id, build.clone())),
+                Record::Job(job) => drop(jobs.insert(job.id, job.clone())),
+                _ => {}
+            }
+        }
+        builds.retain(|_, build: &mut Build| !build.status.is_final());
+        jobs.retain(|_, job: &mut Job| builds.contains_key(&job.build));
+        let mut snapshot = self.launched();
+        snapshot.last_ids.build = builds.keys().last().map_or(0, |id| id.0);
+        snapshot.last_ids.job = jobs.keys().last().map_or(0, |id| id.0);
+        for build in builds.values() {
+            snapshot.last_numbers.insert(build.project.clone(), build.number);
+        }
+        snapshot.builds = builds.into_values().collect();
+        snapshot.jobs = jobs.into_values().collect();
+        snapshot
+    }
+
     /// The ledger, oldest first.
     pub(super) fn rows(&self) -> Vec<Instance> {
-        let mut rows = std::collections::BTreeMap::new();
+        let mut rows = BTreeMap::new();
         for record in &self.written {
             if let Record::Instance(row) = record {
                 rows.insert(row.id, row.clone());
@@ -426,7 +457,7 @@ impl Rig {
 
     /// The newest status of each build, in order.
     pub(super) fn builds(&self) -> Vec<BuildStatus> {
-        let mut builds = std::collections::BTreeMap::new();
+        let mut builds = BTreeMap::new();
         for record in &self.written {
             if let Record::Build(build) = record {
                 builds.insert(build.id, build.status);

@@ -15,8 +15,10 @@ use crate::model::status::InstanceStatus;
 const ROUNDS_MAX: usize = 64;
 
 impl Coordinator {
-    /// Assigns, starts and explains, in every pool in which something has changed.
+    /// Lets those run whose turn has come; then assigns, starts and explains, in every pool in which something
+    /// has changed.
     pub(super) fn settle(&mut self) {
+        self.look_at_turns();
         let mut has_looked = false;
         for _ in 0..ROUNDS_MAX {
             let Some(name) = self.unsettled.pop_first() else { break };

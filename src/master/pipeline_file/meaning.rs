@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::master::pipeline_file::concurrency;
+use crate::master::pipeline_file::concurrency::CheckedConcurrency;
 use crate::master::pipeline_file::condition::Condition;
 use crate::master::pipeline_file::expression::Scope;
 use crate::master::pipeline_file::graph;
@@ -59,6 +61,7 @@ pub struct CheckedPipeline {
     pub(super) name: Option<String>,
     pub(super) triggers: Option<Option<PushTrigger>>,
     pub(super) inputs: Inputs,
+    pub(super) concurrency: Option<CheckedConcurrency>,
     pub(super) jobs: Vec<CheckedJob>,
 }
 
@@ -74,6 +77,7 @@ pub(super) struct CheckedJob {
     pub(super) keep_workspace: bool,
     pub(super) timeout: Duration,
     pub(super) infra_retries: u32,
+    pub(super) concurrency: Option<CheckedConcurrency>,
     pub(super) steps: Vec<CheckedStep>,
 }
 
@@ -113,17 +117,19 @@ pub(super) fn of(document: &mut Document, file: PipelineFile) -> CheckedPipeline
         let what = format!("{} jobs are more than {JOBS_MAX}", jobs.len());
         document.report(Problem::new(document.place(file.jobs.id), what));
         let inputs = Inputs::default();
-        return CheckedPipeline { name: None, triggers: None, inputs, jobs: Vec::new() };
+        let (name, triggers, concurrency, jobs) = (None, None, None, Vec::new());
+        return CheckedPipeline { name, triggers, inputs, concurrency, jobs };
     }
     check_needs(document, &jobs);
     let name = file.name.map(|title| title.0);
     let inputs = input_meaning::of(document, file.triggers.as_ref());
     let scope = Scope { pipeline_name: name.clone().unwrap_or_default(), inputs };
+    let concurrency = file.concurrency.and_then(|typed| concurrency::of(document, &scope, typed));
     let common = common(document, scope, file.env, file.defaults);
     let jobs =
         jobs.into_iter().map(|(name, job)| job_meaning(document, &common, name, job)).collect();
     let triggers = file.triggers.map(|triggers| triggers.push);
-    CheckedPipeline { name, triggers, inputs: common.scope.inputs, jobs }
+    CheckedPipeline { name, triggers, inputs: common.scope.inputs, concurrency, jobs }
 }
 
 /// Whether the file has something under a key, right or wrong.
@@ -183,6 +189,8 @@ fn job_meaning(
     let timeout = job.timeout.and_then(|timeout| positive(document, &timeout));
     let steps = steps_meaning(document, common, &name.value, checkout, job.steps);
     let worker = job.worker.or_else(|| common.worker.clone());
+    let concurrency = job.concurrency;
+    let concurrency = concurrency.and_then(|typed| concurrency::of(document, &common.scope, typed));
     CheckedJob {
         needs: job
             .needs
@@ -197,6 +205,7 @@ fn job_meaning(
         keep_workspace: job.workspace == Some(Workspace::Keep),
         timeout: timeout.or(common.timeout).unwrap_or(JOB_TIMEOUT_DEFAULT),
         infra_retries,
+        concurrency,
         steps,
         name: JobName(name.value),
     }

@@ -4,6 +4,7 @@
 //! and expressions, `planning` applies it to one change, `plan_view` shows that to people. Nothing
 //! here reads files or the network. A key to come is in `typed::LATER` until then.
 
+mod concurrency;
 mod condition;
 pub mod context;
 mod expression;

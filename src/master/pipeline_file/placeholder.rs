@@ -1,5 +1,5 @@
-//! `${{ … }}`: never substituted into a script. Variables may hold it (`template` reads those);
-//! anywhere else it is not yet evaluated.
+//! `${{ … }}`: never substituted into a script. Variables and the names of concurrency groups may hold it
+//! (`template` reads those); anywhere else it is not yet evaluated.
 
 use crate::runtime::config_file::node::Document;
 use crate::runtime::config_file::node::Node;
@@ -11,7 +11,7 @@ use crate::runtime::config_file::problem::Problem;
 /// An item of a list, in the path to a value.
 const ITEM: &str = "[]";
 
-/// Reports every `${{` of the document, whose text is `text`, but those of variables.
+/// Reports every `${{` of the document, whose text is `text`, where it has no place.
 pub(super) fn check(document: &mut Document, text: &str) {
     let mut found = Vec::new();
     walk(&document.root, &mut Vec::new(), &mut found);
@@ -41,7 +41,7 @@ fn within(text: &str, start: Place) -> Place {
 
 fn walk<'d>(node: &'d Node, path: &mut Vec<&'d str>, found: &mut Vec<(NodeId, String, String)>) {
     match &node.value {
-        Value::Scalar { .. } if is_variable(path) => {}
+        Value::Scalar { .. } if is_template(path) => {}
         Value::Scalar { source, .. } => {
             if let Some((_, after)) = source.split_once("${{") {
                 let inner = after.split("}}").next().unwrap_or_default().trim();
@@ -69,9 +69,16 @@ fn walk<'d>(node: &'d Node, path: &mut Vec<&'d str>, found: &mut Vec<(NodeId, St
     }
 }
 
-/// Whether the value at a path is a variable's.
-fn is_variable(path: &[&str]) -> bool {
-    matches!(path, ["env", _] | ["jobs", _, "env", _] | ["jobs", _, "steps", ITEM, "env", _])
+/// Whether the value at a path is a variable's, or the name of a group.
+fn is_template(path: &[&str]) -> bool {
+    matches!(
+        path,
+        ["env", _]
+            | ["jobs", _, "env", _]
+            | ["jobs", _, "steps", ITEM, "env", _]
+            | ["concurrency", "group"]
+            | ["jobs", _, "concurrency", "group"]
+    )
 }
 
 fn sentence(key: &str, inner: &str) -> (String, String) {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::master::domain::pipeline::Concurrency;
 use crate::master::domain::pipeline::JobSpec;
 use crate::master::pipeline_file::context::EventContext;
 use crate::master::pipeline_file::meaning::CheckedPipeline;
@@ -27,8 +28,21 @@ pub struct PlanView {
     pub left_out: Option<String>,
     /// What whoever starts a build by hand may choose, with its value in this plan.
     pub inputs: Vec<InputView>,
+    /// How many builds like it run at a time, where that has a limit.
+    pub concurrency: Option<ConcurrencyView>,
     /// In the order in which they can start.
     pub jobs: Vec<JobView>,
+}
+
+/// A concurrency group of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConcurrencyView {
+    /// Its name.
+    pub group: String,
+    /// How many of it run at a time.
+    pub limit: u32,
+    /// What becomes of one more: `queue`, `cancel` or `skip`.
+    pub on_new: String,
 }
 
 /// An input of a plan.
@@ -60,6 +74,8 @@ pub struct JobView {
     pub checkout: bool,
     /// How often it is given out again after an infrastructure failure.
     pub infra_retries: u32,
+    /// How many jobs like it run at a time, where that has a limit.
+    pub concurrency: Option<ConcurrencyView>,
     /// The pipeline's and the job's variables.
     pub env: BTreeMap<String, String>,
     /// The names of the secrets that its steps get.
@@ -105,6 +121,7 @@ pub fn plan_view(pipeline: &CheckedPipeline, context: &EventContext) -> Result<P
         triggered: left_out.is_none(),
         left_out,
         inputs: inputs.collect(),
+        concurrency: planned.concurrency.as_ref().map(concurrency_view),
         jobs: in_order(&planned.jobs).into_iter().map(job_view).collect(),
     })
 }
@@ -140,6 +157,7 @@ fn job_view(job: &JobSpec) -> JobView {
         timeout: format_duration(job.timeout),
         checkout: job.checkout,
         infra_retries: job.infra_retries,
+        concurrency: job.concurrency.as_ref().map(concurrency_view),
         env: job.env.iter().cloned().collect(),
         secrets: job.secrets.clone(),
         steps: job
@@ -156,9 +174,30 @@ fn job_view(job: &JobSpec) -> JobView {
     }
 }
 
+fn concurrency_view(concurrency: &Concurrency) -> ConcurrencyView {
+    ConcurrencyView {
+        group: concurrency.group.clone(),
+        limit: concurrency.limit,
+        on_new: concurrency.on_new.as_str().to_owned(),
+    }
+}
+
 fn outcomes(when: RunsAfter) -> Vec<String> {
     let all = [(when.success, "success"), (when.failure, "failure"), (when.cancel, "cancel")];
     all.into_iter().filter(|(runs, _)| *runs).map(|(_, word)| word.to_owned()).collect()
+}
+
+impl ConcurrencyView {
+    fn sentence(&self, noun: &str) -> String {
+        let ConcurrencyView { group, limit, on_new } = self;
+        let ending = if *limit == 1 { "" } else { "s" };
+        let more = match on_new.as_str() {
+            "cancel" => "one more ends the oldest",
+            "skip" => "one more is left out",
+            _ => "one more waits",
+        };
+        format!("{limit} {noun}{ending} of group \"{group}\" at a time; {more}")
+    }
 }
 
 impl fmt::Display for PlanView {
@@ -176,6 +215,9 @@ impl fmt::Display for PlanView {
             let value = if value.is_empty() { "\"\"" } else { &value };
             writeln!(f, "  {}: {value}{about}", input.name)?;
         }
+        if let Some(concurrency) = &self.concurrency {
+            writeln!(f, "  {}", concurrency.sentence("build"))?;
+        }
         for job in &self.jobs {
             let worker = match &job.worker {
                 Some(labels) => format!("worker with {}", labels.join(", ")),
@@ -188,6 +230,9 @@ impl fmt::Display for PlanView {
             writeln!(f, "\n{}  ({worker}, at most {}{after})", job.name, job.timeout)?;
             if !job.secrets.is_empty() {
                 writeln!(f, "  with the secrets {}", job.secrets.join(", "))?;
+            }
+            if let Some(concurrency) = &job.concurrency {
+                writeln!(f, "  {}", concurrency.sentence("job"))?;
             }
             if job.checkout {
                 writeln!(f, "  - checkout")?;

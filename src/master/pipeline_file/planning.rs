@@ -54,6 +54,9 @@ impl CheckedPipeline {
         let pipeline_name = self.name.as_deref().unwrap_or_default();
         let facts = Facts { context, pipeline_name, inputs };
         let mut budget = Budget::default();
+        let concurrency = self.concurrency.as_ref();
+        let concurrency =
+            concurrency.map(|group| group.for_change(facts, &mut budget)).transpose()?;
         let jobs: Result<_, String> =
             self.jobs.iter().map(|job| job_spec(job, facts, &mut budget)).collect();
         let inputs = match context.event {
@@ -61,7 +64,7 @@ impl CheckedPipeline {
             // Nobody chose them: they are the commit's own.
             ChangeEvent::Push => GivenInputs::new(),
         };
-        Ok(Pipeline { name: self.name.clone(), inputs, jobs: jobs? })
+        Ok(Pipeline { name: self.name.clone(), inputs, concurrency, jobs: jobs? })
     }
 
     /// What `check` warns of: jobs whose labels no pool of these offers. They would wait.
@@ -104,8 +107,10 @@ impl CheckedPipeline {
 }
 
 fn job_spec(job: &CheckedJob, facts: Facts<'_>, budget: &mut Budget) -> Result<JobSpec, String> {
-    let env = variables(&job.env, facts, budget)
-        .map_err(|sentence| format!("jobs.{}: {sentence}", job.name))?;
+    let of_job = |sentence| format!("jobs.{}: {sentence}", job.name);
+    let env = variables(&job.env, facts, budget).map_err(of_job)?;
+    let concurrency = job.concurrency.as_ref().map(|group| group.for_change(facts, budget));
+    let concurrency = concurrency.transpose().map_err(of_job)?;
     let steps = job.steps.iter().map(|step| {
         step_spec(step, facts, budget)
             .map_err(|sentence| format!("jobs.{}, step \"{}\": {sentence}", job.name, step.name))
@@ -120,6 +125,7 @@ fn job_spec(job: &CheckedJob, facts: Facts<'_>, budget: &mut Budget) -> Result<J
         keep_workspace: job.keep_workspace,
         timeout: job.timeout,
         infra_retries: job.infra_retries,
+        concurrency,
         steps: steps.collect::<Result<_, String>>()?,
     })
 }

@@ -1,4 +1,5 @@
-//! The value of a variable: text, and `${{ … }}` whose expressions are weighed for one change.
+//! The value of a variable, or the name of a concurrency group: text, and `${{ … }}` whose expressions are
+//! weighed for one change.
 //!
 //! This is the one place where an expression becomes text. It is never a script's text: a variable
 //! reaches the shell as data, whatever it holds.
@@ -24,7 +25,7 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of a variable with expressions in it. Linux takes 128 KiB for one at most.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
 
-/// The value of a variable, before it is known for which change.
+/// Such a text, before it is known for which change.
 #[derive(Debug)]
 pub(super) struct Template {
     parts: Vec<Part>,
@@ -72,6 +73,15 @@ impl Template {
             parts.push(Part::Text(rest.to_owned()));
         }
         Ok(Template { parts })
+    }
+
+    /// Its text, where that is the same for every change.
+    pub(super) fn literal(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
     }
 
     /// Its text for one change.

@@ -31,6 +31,8 @@ pub(super) struct PipelineFile {
     /// Variables for every step. Their values may hold CEL expressions: `${{ event.branch }}`,
     /// `${{ event.inputs.dry_run }}`.
     pub env: Option<Entries<At<ScalarText>>>,
+    /// How many builds of a group run at a time. A build whose turn has not come starts no job.
+    pub concurrency: Option<ConcurrencyFile>,
     /// What holds for jobs that do not say otherwise.
     pub defaults: Option<Defaults>,
     /// The jobs, by name.
@@ -99,6 +101,32 @@ pub(super) struct PushTrigger {
     pub tags: Option<Vec<Pattern>>,
 }
 
+/// A group of builds, or of jobs, of which only so many run at a time.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConcurrencyFile {
+    /// The group's name: what has the same in this project is in one group. It may hold CEL
+    /// expressions: `${{ pipeline.name }}-${{ event.branch }}`. Groups of builds and of jobs are two.
+    pub group: At<ScalarText>,
+    /// How many of it run at a time. Without it: 1.
+    #[schemars(range(min = 1, max = 256))]
+    pub limit: Option<At<u32>>,
+    /// What becomes of one more. Without it: `queue`.
+    pub on_new: Option<OnNewWord>,
+}
+
+/// What becomes of one that comes while as many of its group run as may.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnNewWord {
+    /// It waits for its turn; builds that came earlier go first.
+    Queue,
+    /// It takes the place of those before it, which are cancelled.
+    Cancel,
+    /// It is left out: a build is cancelled, a job is skipped.
+    Skip,
+}
+
 /// What holds for jobs that do not say otherwise.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -142,6 +170,8 @@ pub(super) struct JobFile {
     pub secrets: Option<Vec<At<String>>>,
     /// How often it is given out again.
     pub retry: Option<Retry>,
+    /// How many jobs of a group run at a time. A job whose turn has not come has no worker.
+    pub concurrency: Option<ConcurrencyFile>,
     /// What it does, in order.
     #[schemars(length(min = 1))]
     pub steps: At<Vec<StepFile>>,
@@ -188,24 +218,14 @@ pub(super) enum ShellWord {
 
 /// What is specified, but not built yet.
 pub(super) const LATER: Later = &[
-    ("PipelineFile", &["concurrency", "secrets", "matrix", "services", "cache"]),
+    ("PipelineFile", &["secrets", "matrix", "services", "cache"]),
     ("Triggers", &["pull_request", "schedule"]),
     ("PushTrigger", &["paths", "paths_ignore"]),
     ("Defaults", &["services", "cache", "secrets", "fail_fast"]),
     ("Retry", &["attempts", "exit_codes"]),
     (
         "JobFile",
-        &[
-            "matrix",
-            "services",
-            "cache",
-            "artifacts",
-            "outputs",
-            "concurrency",
-            "reports",
-            "when",
-            "fail_fast",
-        ],
+        &["matrix", "services", "cache", "artifacts", "outputs", "reports", "when", "fail_fast"],
     ),
     ("StepFile", &["use", "retry"]),
 ];

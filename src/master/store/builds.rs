@@ -8,8 +8,10 @@ use rusqlite::params;
 
 use crate::master::domain::entities::Build;
 use crate::master::domain::pipeline::ChangeEvent;
+use crate::master::domain::pipeline::Concurrency;
 use crate::master::store::Store;
 use crate::master::store::columns;
+use crate::master::store::concurrency;
 use crate::master::store::rows_max;
 use crate::model::ids::BuildId;
 use crate::model::ids::BuildNumber;
@@ -145,14 +147,15 @@ pub(super) fn all_active(connection: &Connection) -> rusqlite::Result<Vec<Build>
 }
 
 /// Writes a build over the one before.
-pub(super) fn write(connection: &Connection, build: &Build) -> rusqlite::Result<()> {
+pub(super) fn write(connection: &Connection, build: &Build) -> anyhow::Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO builds (id, project, number, status, reason, event, ref_name, commit_hash, \
-         subject, author, pipeline_name, created_at, started_at, finished_at, inputs) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
+         subject, author, pipeline_name, created_at, started_at, finished_at, inputs, \
+         concurrency, has_turn) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
          ON CONFLICT (id) DO UPDATE SET status = ?4, reason = ?5, event = ?6, ref_name = ?7, \
          commit_hash = ?8, subject = ?9, author = ?10, pipeline_name = ?11, created_at = ?12, \
-         started_at = ?13, finished_at = ?14, inputs = ?15",
+         started_at = ?13, finished_at = ?14, inputs = ?15, concurrency = ?16, has_turn = ?17",
     )?;
     statement.execute(params![
         columns::put(build.id.0),
@@ -170,6 +173,8 @@ pub(super) fn write(connection: &Connection, build: &Build) -> rusqlite::Result<
         columns::put_time_opt(build.started_at),
         columns::put_time_opt(build.finished_at),
         columns::put_texts(&build.inputs),
+        build.concurrency.as_ref().map(concurrency::to_json).transpose()?,
+        build.has_turn,
     ])?;
     Ok(())
 }
@@ -192,7 +197,18 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Build> {
         started_at: columns::time_opt(row, "started_at")?,
         finished_at: columns::time_opt(row, "finished_at")?,
         inputs: columns::texts(row, "inputs")?,
+        concurrency: concurrency_from(row)?,
+        has_turn: row.get("has_turn")?,
     })
+}
+
+fn concurrency_from(row: &Row<'_>) -> rusqlite::Result<Option<Concurrency>> {
+    let json: Option<String> = row.get("concurrency")?;
+    let read = |json: String| {
+        concurrency::from_json(&json)
+            .map_err(|error| columns::unreadable(row, "concurrency", error.into()))
+    };
+    json.map(read).transpose()
 }
 
 fn event_from(row: &Row<'_>) -> rusqlite::Result<ChangeEvent> {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::master::domain::pipeline::JobSpec;
+use crate::master::store::concurrency::StoredConcurrency;
 use crate::model::ids::JobName;
 use crate::model::step::RunsAfter;
 use crate::model::step::Shell;
@@ -25,6 +26,8 @@ struct StoredJob {
     keep_workspace: bool,
     timeout_ms: u64,
     infra_retries: u32,
+    #[serde(default)]
+    concurrency: Option<StoredConcurrency>,
     steps: Vec<StoredStep>,
 }
 
@@ -60,6 +63,7 @@ pub(super) fn to_json(spec: &JobSpec) -> serde_json::Result<String> {
         keep_workspace: spec.keep_workspace,
         timeout_ms: to_ms(spec.timeout),
         infra_retries: spec.infra_retries,
+        concurrency: spec.concurrency.as_ref().map(StoredConcurrency::of),
         steps,
     })
 }
@@ -77,6 +81,7 @@ pub(super) fn from_json(json: &str) -> serde_json::Result<JobSpec> {
         keep_workspace: stored.keep_workspace,
         timeout: Duration::from_millis(stored.timeout_ms),
         infra_retries: stored.infra_retries,
+        concurrency: stored.concurrency.map(StoredConcurrency::into_concurrency),
         steps: stored.steps.into_iter().map(StoredStep::into_step).collect(),
     })
 }

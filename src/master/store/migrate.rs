@@ -22,6 +22,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0008_seats.sql"),
     include_str!("migrations/0009_stop_and_start.sql"),
     include_str!("migrations/0010_names_of_starts.sql"),
+    include_str!("migrations/0011_concurrency_groups.sql"),
 ];
 
 /// Applies those of `migrations` that the file at `path` has not seen.

@@ -8,6 +8,7 @@ mod ballast;
 pub mod builds;
 mod changes;
 mod columns;
+mod concurrency;
 mod counters;
 pub mod counts;
 mod data_dir_lock;

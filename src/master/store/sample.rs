@@ -17,7 +17,9 @@ use crate::master::domain::forecast::Estimate;
 use crate::master::domain::forecast::JobTime;
 use crate::master::domain::forecast::PoolForecast;
 use crate::master::domain::pipeline::ChangeEvent;
+use crate::master::domain::pipeline::Concurrency;
 use crate::master::domain::pipeline::JobSpec;
+use crate::master::domain::pipeline::OnNew;
 use crate::model::attempt::AttemptRef;
 use crate::model::ids::AttemptId;
 use crate::model::ids::BuildId;
@@ -66,6 +68,7 @@ pub(super) fn job_spec(name: &str) -> JobSpec {
         keep_workspace: true,
         timeout: Duration::from_secs(3600),
         infra_retries: 2,
+        concurrency: Some(Concurrency { group: "deploy".into(), limit: 2, on_new: OnNew::Queue }),
         steps: vec![plain, special],
     }
 }
@@ -85,6 +88,8 @@ pub(super) fn build(id: u64) -> Build {
         author: "Ada <ada@example.com>".into(),
         pipeline_name: Some("ci".into()),
         inputs: [("dry_run".into(), "true".into()), ("note".into(), "é \"x\"\n".into())].into(),
+        concurrency: Some(Concurrency { group: "main".into(), limit: 1, on_new: OnNew::Cancel }),
+        has_turn: true,
         created_at: Timestamp(1000 + id),
         started_at: Some(Timestamp(2000 + id)),
         finished_at: Some(Timestamp(3000 + id)),
