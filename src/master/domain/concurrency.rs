@@ -21,9 +21,6 @@ use crate::model::ids::BuildNumber;
 use crate::model::ids::JobId;
 use crate::model::status::JobStatus;
 
-#[cfg(test)]
-mod tests;
-
 /// What a group says to one that is ready.
 #[derive(Debug)]
 pub(super) enum Turn {
@@ -203,3 +200,6 @@ fn group_of_build(build: &Build) -> Option<(GroupKey, Concurrency)> {
     let (project, name) = (build.project.clone(), concurrency.group.clone());
     Some((GroupKey { project, of: GroupOf::Builds, name }, concurrency))
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,9 +30,6 @@ use crate::model::status::JobStatus;
 use crate::model::status::WorkerFate;
 use crate::model::time::Timestamp;
 
-#[cfg(test)]
-mod tests;
-
 /// A job that is late by this and by its own usual time is not forecast any more: nothing is known of it.
 const LATE_MAX: Duration = Duration::from_secs(60);
 
@@ -365,3 +362,6 @@ impl Coordinator {
         Some(live.instance.worker.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

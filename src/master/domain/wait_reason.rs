@@ -17,9 +17,6 @@ use crate::model::ids::WorkerName;
 use crate::model::labels::Labels;
 use crate::model::time::Timestamp;
 
-#[cfg(test)]
-mod tests;
-
 /// Names that a sentence lists at most.
 const NAMES_MAX: usize = 4;
 
@@ -359,3 +356,6 @@ pub(super) fn plural(count: usize, noun: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{ending}")
 }
+
+#[cfg(test)]
+mod tests;
