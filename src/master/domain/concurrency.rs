@@ -43,7 +43,7 @@ impl Coordinator {
         };
         match self.turn(&key, Member { build: id, job: None }, &concurrency) {
             Turn::Come => {
-                self.groups.enter(key, Member { build: id, job: None });
+                self.groups.enter(key, Member { build: id, job: None }, concurrency.limit);
                 self.give_turn(id);
                 for job in self.jobs_of.get(&id).cloned().unwrap_or_default() {
                     self.keep_in_line(job);
@@ -72,22 +72,24 @@ impl Coordinator {
     }
 
     fn turn(&mut self, key: &GroupKey, member: Member, concurrency: &Concurrency) -> Turn {
-        let may_be_ahead = (concurrency.limit as usize).saturating_sub(1);
         let mut ahead = self.groups.ahead_of(key, member);
-        if ahead.len() > may_be_ahead && concurrency.on_new == OnNew::Cancel {
-            let oldest = ahead.iter().take(ahead.len() - may_be_ahead);
+        if concurrency.on_new == OnNew::Cancel {
+            let too_many = (ahead.members.len() + 1).saturating_sub(concurrency.limit as usize);
+            // Who ends already makes room as well, and is not told again.
+            let (ending, staying): (Vec<Member>, Vec<Member>) =
+                ahead.members.iter().partition(|other| self.is_ending(**other));
             let why = format!("{} took its place in group \"{}\"", self.place(member), key.name);
-            oldest.for_each(|other| self.give_way(*other, &why));
+            let oldest = staying.into_iter().take(too_many.saturating_sub(ending.len()));
+            oldest.for_each(|other| self.give_way(other, &why));
             // What runs is over only when its agent says so.
             ahead = self.groups.ahead_of(key, member);
         }
-        let Some(nearest) = ahead.last().filter(|_| ahead.len() > may_be_ahead) else {
-            return Turn::Come;
-        };
+        let is_behind = ahead.are_too_many(concurrency.limit);
+        let Some(nearest) = ahead.nearest.filter(|_| is_behind) else { return Turn::Come };
         let why = WaitReason::Turn {
             group: key.name.clone(),
-            limit: concurrency.limit,
-            before: self.place(*nearest),
+            limit: ahead.limit(concurrency.limit),
+            before: self.place(nearest),
         };
         match concurrency.on_new {
             OnNew::Queue | OnNew::Cancel => Turn::Behind(why),
@@ -97,12 +99,25 @@ impl Coordinator {
 
     /// One ends for another that came later.
     fn give_way(&mut self, member: Member, why: &str) {
-        let jobs = match member.job {
+        self.jobs_in(member).into_iter().for_each(|job| self.cancel_job(job, why));
+        self.groups.look_at(member.build);
+    }
+
+    /// Whether all of it that is not over has been told to end.
+    fn is_ending(&self, member: Member) -> bool {
+        let jobs = self.jobs_in(member).into_iter().filter_map(|id| self.jobs.get(&id));
+        let mut open = jobs.filter(|job| !job.status.is_final());
+        open.all(|job| {
+            let attempt = job.attempt.and_then(|attempt| self.attempts.get(&attempt));
+            attempt.is_some_and(|attempt| attempt.cancelling)
+        })
+    }
+
+    fn jobs_in(&self, member: Member) -> Vec<JobId> {
+        match member.job {
             Some(job) => vec![job],
             None => self.jobs_of.get(&member.build).cloned().unwrap_or_default(),
-        };
-        jobs.into_iter().for_each(|job| self.cancel_job(job, why));
-        self.groups.look_at(member.build);
+        }
     }
 
     /// A build has come to be, or is taken up.
@@ -111,7 +126,7 @@ impl Coordinator {
         let Some((key, concurrency)) = group_of_build(build) else { return };
         let member = Member { build: id, job: None };
         if build.has_turn {
-            self.groups.enter(key, member);
+            self.groups.enter(key, member, concurrency.limit);
         } else {
             self.groups.line_up(key, member, concurrency.limit);
         }
@@ -135,7 +150,9 @@ impl Coordinator {
                     self.groups.line_up(key, member, concurrency.limit);
                 }
             }
-            JobStatus::Queued | JobStatus::Running => self.groups.enter(key, member),
+            JobStatus::Queued | JobStatus::Running => {
+                self.groups.enter(key, member, concurrency.limit);
+            }
             JobStatus::Passed
             | JobStatus::Failed
             | JobStatus::Cancelled
@@ -145,7 +162,7 @@ impl Coordinator {
     }
 
     /// Looks at the builds whose turn may have come. It has an end: a build is looked at again only when
-    /// somebody has left a group for ever.
+    /// somebody has lined up, left a group for ever, or been told to end; each is once in a build's life.
     pub(super) fn look_at_turns(&mut self) {
         while let Some(build) = self.groups.next_to_look_at() {
             self.look_at_build(build);
@@ -162,7 +179,7 @@ impl Coordinator {
         }
         let Some((key, concurrency)) = self.group_of_job(job) else { return false };
         let member = Member { build: job.build, job: Some(job.id) };
-        self.groups.ahead_of(&key, member).len() >= concurrency.limit as usize
+        self.groups.ahead_of(&key, member).are_too_many(concurrency.limit)
     }
 
     fn give_turn(&mut self, id: BuildId) {

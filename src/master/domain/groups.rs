@@ -47,16 +47,45 @@ pub(super) struct Groups {
 
 #[derive(Debug, Default)]
 struct Group {
-    /// They run, or could: the group is theirs until they are over.
-    inside: BTreeSet<Member>,
-    /// The others, with the limit that each has brought along. They need not be ready to run.
+    /// They run, or could: the group is theirs until they are over. With the limit that each has brought along.
+    inside: BTreeMap<Member, u32>,
+    /// The others, in the same way. They need not be ready to run.
     in_line: BTreeMap<Member, u32>,
+}
+
+/// Who must be over, or have let one pass, before one of them has its turn.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    /// In order of builds.
+    pub(super) members: Vec<Member>,
+    /// The one that it follows in line, or the last of those inside where it is the first.
+    pub(super) nearest: Option<Member>,
+    /// The lowest limit among them: whoever has that would else be overtaken for ever.
+    limit: Option<u32>,
+}
+
+impl Ahead {
+    /// How many may be inside together with one that has such a limit of its own.
+    pub(super) fn limit(&self, own: u32) -> u32 {
+        self.limit.map_or(own, |limit| limit.min(own))
+    }
+
+    /// Whether one with such a limit has to wait.
+    pub(super) fn are_too_many(&self, own: u32) -> bool {
+        self.members.len() >= self.limit(own) as usize
+    }
 }
 
 impl Group {
     /// How many are before one in line, of other builds.
     fn n_before(&self, member: Member) -> usize {
         self.inside.len() + self.in_line.range(..first_of(member.build)).count()
+    }
+
+    /// The build that comes next in line after one's own.
+    fn follows(&self, member: Member) -> Option<BuildId> {
+        let mut after = self.in_line.range(member..).map(|(other, _)| other.build);
+        after.find(|build| *build != member.build)
     }
 }
 
@@ -68,20 +97,25 @@ fn first_of(build: BuildId) -> Member {
 impl Groups {
     /// One more stands in line.
     pub(super) fn line_up(&mut self, key: GroupKey, member: Member, limit: u32) {
-        self.groups.entry(key).or_default().in_line.insert(member, limit);
+        let group = self.groups.entry(key).or_default();
+        if group.in_line.insert(member, limit).is_none() {
+            // One of an older build that is retried stands between two: the second has another before it now.
+            self.to_look_at.extend(group.follows(member));
+        }
     }
 
     /// One has a place from now on.
-    pub(super) fn enter(&mut self, key: GroupKey, member: Member) {
+    pub(super) fn enter(&mut self, key: GroupKey, member: Member, limit: u32) {
         let group = self.groups.entry(key).or_default();
         group.in_line.remove(&member);
-        group.inside.insert(member);
+        group.inside.insert(member, limit);
     }
 
     /// One is over, or has given up.
     pub(super) fn leave(&mut self, key: &GroupKey, member: Member) {
         let Some(group) = self.groups.get_mut(key) else { return };
-        let was_there = group.inside.remove(&member) | group.in_line.remove(&member).is_some();
+        let was_there =
+            group.inside.remove(&member).is_some() | group.in_line.remove(&member).is_some();
         if group.inside.is_empty() && group.in_line.is_empty() {
             self.groups.remove(key);
         } else if was_there {
@@ -90,15 +124,18 @@ impl Groups {
         }
     }
 
-    /// Who must be over, or inside, before one that stands in line: in order of builds. Its own build's others
-    /// only where they are inside: which of them comes first, their needs say.
-    pub(super) fn ahead_of(&self, key: &GroupKey, member: Member) -> Vec<Member> {
-        let Some(group) = self.groups.get(key) else { return Vec::new() };
-        let before = group.in_line.range(..first_of(member.build)).map(|(before, _)| before);
-        let mut ahead: Vec<Member> = group.inside.iter().chain(before).copied().collect();
-        ahead.retain(|other| *other != member);
-        ahead.sort_unstable();
-        ahead
+    /// Who is before one that stands in line. Its own build's others only where they are inside: which of them
+    /// comes first, their needs say.
+    pub(super) fn ahead_of(&self, key: &GroupKey, member: Member) -> Ahead {
+        let Some(group) = self.groups.get(key) else { return Ahead::default() };
+        let inside = group.inside.iter().filter(|(other, _)| **other != member);
+        let before = group.in_line.range(..first_of(member.build));
+        let nearest = before.clone().next_back().or_else(|| inside.clone().next_back());
+        let nearest = nearest.map(|(nearest, _)| *nearest);
+        let limit = inside.clone().chain(before.clone()).map(|(_, limit)| *limit).min();
+        let mut members: Vec<Member> = inside.chain(before).map(|(other, _)| *other).collect();
+        members.sort_unstable();
+        Ahead { members, nearest, limit }
     }
 
     /// A build must be looked at.
@@ -123,8 +160,7 @@ impl Groups {
         assert!(self.to_look_at.is_empty(), "whose turn has come is told at once");
         let mut with_place = BTreeSet::new();
         for (key, group) in &self.groups {
-            let mut limit = 0;
-            for member in &group.inside {
+            for (member, limit) in &group.inside {
                 let build = builds.get(&member.build).expect("who is in a group is not over");
                 let concurrency = match member.job {
                     Some(job) => {
@@ -133,9 +169,10 @@ impl Groups {
                     }
                     None => build.concurrency.as_ref().filter(|_| build.has_turn),
                 };
-                limit = limit.max(concurrency.expect("it has a group").limit as usize);
+                assert_eq!(*limit, concurrency.expect("it has a group").limit);
+                let is_kept = group.inside.len() <= *limit as usize;
+                assert!(is_kept, "more of {key:?} run than may: {group:?}");
             }
-            assert!(group.inside.len() <= limit, "more of {key:?} run than may: {group:?}");
         }
         for job in jobs.values().filter(|job| job.spec.concurrency.is_some()) {
             let runs = matches!(job.status, JobStatus::Queued | JobStatus::Running);
@@ -152,9 +189,8 @@ impl Group {
     /// Whose turn may have come when this one is gone, and who may be told another name now.
     fn may_be_next(&self, gone: Member) -> Vec<BuildId> {
         let mut next = Vec::new();
-        let first = self.in_line.keys().next();
-        let follows = self.in_line.range(gone..).map(|(member, _)| member).next();
-        next.extend(first.into_iter().chain(follows).map(|member| member.build));
+        let first = self.in_line.keys().next().map(|first| first.build);
+        next.extend(first.into_iter().chain(self.follows(gone)));
         for (index, (member, limit)) in self.in_line.iter().enumerate() {
             // Nobody's limit is higher: the rest is behind for certain.
             if index >= Concurrency::LIMIT_MAX as usize {

@@ -1,5 +1,7 @@
 //! Who runs, who waits and who gives way in concurrency groups.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Answer;
@@ -14,11 +16,13 @@ use crate::master::domain::rig;
 use crate::master::domain::rig::Rig;
 use crate::master::domain::settings::PoolSettings;
 use crate::model::attempt::AttemptOutcome;
+use crate::model::attempt::AttemptRef;
 use crate::model::ids::InstanceId;
 use crate::model::ids::LaunchId;
 use crate::model::ids::ProjectName;
 use crate::model::ids::WorkerName;
 use crate::model::status::BuildStatus;
+use crate::model::status::InstanceStatus;
 use crate::model::status::JobStatus::Cancelled;
 use crate::model::status::JobStatus::Failed;
 use crate::model::status::JobStatus::Passed;
@@ -50,6 +54,20 @@ fn comes_up(rig: &mut Rig, asked_for: &[(InstanceId, LaunchId, WorkerName)]) -> 
     worker
 }
 
+/// Every machine that was asked for comes up and begins a job: who runs what, by the jobs' names.
+fn run_all(rig: &mut Rig) -> BTreeMap<String, (WorkerName, AttemptRef)> {
+    let mut given = BTreeMap::new();
+    let rows = rig.rows().into_iter().filter(|row| row.status == InstanceStatus::Requested);
+    for row in rows.collect::<Vec<_>>() {
+        let worker = comes_up(rig, &[(row.id, row.launch, row.worker)]);
+        let attempt = rig.given();
+        rig.start(&worker, attempt);
+        let job = rig.it.attempts[&attempt.attempt].job;
+        given.insert(rig.it.jobs[&job].spec.name.to_string(), (worker, attempt));
+    }
+    given
+}
+
 fn cancel(rig: &mut Rig, number: u64) {
     let answer = rig.ask(Request::CancelBuild("app".into(), BuildNumber(number)));
     assert_eq!(answer, Some(Answer::Done));
@@ -64,7 +82,7 @@ fn retry(rig: &mut Rig, number: u64) {
         _ => None,
     });
     let build = rows.next().expect("there was such a build");
-    let mut jobs = std::collections::BTreeMap::new();
+    let mut jobs = BTreeMap::new();
     for record in &rig.written {
         if let Record::Job(job) = record {
             jobs.insert(job.id, job.clone());
@@ -296,4 +314,118 @@ fn no_machine_is_started_ahead_for_a_job_whose_turn_is_far() {
     let launches = done.iter().filter(|action| matches!(action, Action::Prepare { .. }));
     assert_eq!(launches.count(), 0);
     assert_eq!(rig.status("b"), Waiting);
+}
+
+/// Two builds' jobs each end one of the other's, and both of those take their time.
+#[test]
+fn jobs_that_end_each_others_siblings_come_to_an_end() {
+    let mut rig = Rig::new(vec![PoolSettings { max_instances: 4, ..rig::pool("linux") }]);
+    let of = |group: &str, name: &str, needs: &[&str]| JobSpec {
+        concurrency: Some(Concurrency { group: group.to_owned(), limit: 1, on_new: OnNew::Cancel }),
+        ..rig::job(name, needs)
+    };
+    let older =
+        vec![of("prod", "a-prod", &[]), rig::job("a-test", &[]), of("docs", "a-docs", &["a-test"])];
+    rig.build("app", older);
+    cancel(&mut rig, 1);
+    let newer =
+        vec![of("docs", "b-docs", &[]), rig::job("b-test", &[]), of("prod", "b-prod", &["b-test"])];
+    rig.build("app", newer);
+    retry(&mut rig, 1);
+    let given = run_all(&mut rig);
+    let finish = |rig: &mut Rig, job: &str, outcome| {
+        let (worker, attempt) = given[job].clone();
+        rig.finish(&worker, attempt, outcome);
+    };
+    finish(&mut rig, "b-test", AttemptOutcome::Passed);
+    assert_eq!(rig.reason("a-prod"), "b-prod of build 2 took its place in group \"prod\"");
+    finish(&mut rig, "a-test", AttemptOutcome::Passed);
+    assert_eq!(rig.reason("b-docs"), "a-docs of build 1 took its place in group \"docs\"");
+    assert_eq!(statuses(&rig, ["a-docs", "b-prod"]), [Waiting, Waiting]);
+    finish(&mut rig, "a-prod", AttemptOutcome::Cancelled);
+    finish(&mut rig, "b-docs", AttemptOutcome::Cancelled);
+    assert_eq!(statuses(&rig, ["a-prod", "b-docs"]), [Cancelled, Cancelled]);
+    assert_eq!(statuses(&rig, ["a-docs", "b-prod"]), [Queued, Queued]);
+}
+
+#[test]
+fn a_job_that_ends_another_of_its_own_build_waits_for_its_end() {
+    let mut rig = Rig::new(vec![rig::pool("linux")]);
+    let first = deploy("a", &[], OnNew::Cancel);
+    rig.build("app", vec![first, rig::job("test", &[]), deploy("b", &["test"], OnNew::Cancel)]);
+    let given = run_all(&mut rig);
+    let (worker, attempt) = given["test"].clone();
+    rig.finish(&worker, attempt, AttemptOutcome::Passed);
+    assert_eq!(statuses(&rig, ["a", "test", "b"]), [Running, Passed, Waiting]);
+    assert_eq!(rig.reason("b"), "a of build 1 comes first: group \"prod\" runs 1 job at a time");
+    let (worker, attempt) = given["a"].clone();
+    rig.finish(&worker, attempt, AttemptOutcome::Cancelled);
+    assert_eq!(statuses(&rig, ["a", "b"]), [Cancelled, Queued]);
+}
+
+#[test]
+fn who_is_retried_between_two_is_named_to_the_second() {
+    let mut rig = Rig::new(vec![rig::pool("linux")]);
+    for job in ["a", "b", "c"] {
+        build(&mut rig, job, 1, OnNew::Queue);
+    }
+    cancel(&mut rig, 2);
+    retry(&mut rig, 2);
+    assert!(rig.reason("c").starts_with("build 2 comes first"), "{}", rig.reason("c"));
+    cancel(&mut rig, 1);
+    assert_eq!(statuses(&rig, ["b", "c"]), [Queued, Waiting]);
+    assert!(rig.reason("c").starts_with("build 2 comes first"), "{}", rig.reason("c"));
+}
+
+#[test]
+fn who_runs_and_is_newer_than_all_that_wait_is_named_to_the_first_alone() {
+    let mut rig = Rig::new(vec![rig::pool("linux")]);
+    for (number, job) in [(1, "a"), (2, "b")] {
+        build(&mut rig, job, 1, OnNew::Queue);
+        cancel(&mut rig, number);
+    }
+    build(&mut rig, "c", 1, OnNew::Queue);
+    retry(&mut rig, 1);
+    retry(&mut rig, 2);
+    assert!(rig.reason("a").starts_with("build 3 comes first"), "{}", rig.reason("a"));
+    assert!(rig.reason("b").starts_with("build 1 comes first"), "{}", rig.reason("b"));
+    cancel(&mut rig, 3);
+    assert_eq!(statuses(&rig, ["a", "b"]), [Queued, Waiting]);
+    assert!(rig.reason("b").starts_with("build 1 comes first"), "{}", rig.reason("b"));
+}
+
+#[test]
+fn who_may_run_with_fewer_others_is_not_overtaken_for_ever() {
+    let mut rig = Rig::new(vec![rig::pool("linux")]);
+    build(&mut rig, "a", 2, OnNew::Queue);
+    build(&mut rig, "alone", 1, OnNew::Queue);
+    build(&mut rig, "b", 3, OnNew::Queue);
+    assert_eq!(statuses(&rig, ["a", "alone", "b"]), [Queued, Waiting, Waiting]);
+    cancel(&mut rig, 1);
+    assert_eq!(statuses(&rig, ["alone", "b"]), [Queued, Waiting]);
+    build(&mut rig, "c", 3, OnNew::Queue);
+    assert_eq!(statuses(&rig, ["alone", "b", "c"]), [Queued, Waiting, Waiting]);
+    assert_eq!(rig.reason("b"), "build 2 comes first: group \"prod\" runs 1 build at a time");
+    cancel(&mut rig, 2);
+    assert_eq!(statuses(&rig, ["b", "c"]), [Queued, Queued]);
+}
+
+/// Room that somebody has made already is not made twice.
+#[test]
+fn nobody_gives_way_while_another_ends_anyway() {
+    let mut rig = Rig::new(vec![rig::pool("linux")]);
+    for job in ["a", "b"] {
+        build(&mut rig, job, 2, OnNew::Cancel);
+    }
+    let given = run_all(&mut rig);
+    cancel(&mut rig, 2);
+    build(&mut rig, "c", 2, OnNew::Cancel);
+    assert_eq!(statuses(&rig, ["a", "b", "c"]), [Running, Running, Waiting]);
+    let (worker, attempt) = given["b"].clone();
+    rig.finish(&worker, attempt, AttemptOutcome::Cancelled);
+    assert_eq!(statuses(&rig, ["a", "b", "c"]), [Running, Cancelled, Queued]);
+    assert_eq!(rig.reason("b"), "somebody cancelled its build");
+    let (worker, attempt) = given["a"].clone();
+    rig.finish(&worker, attempt, AttemptOutcome::Passed);
+    assert_eq!(rig.status("a"), Passed);
 }
