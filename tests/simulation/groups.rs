@@ -42,15 +42,39 @@ impl<'d> Moment<'d> {
         ids.filter_map(|id| self.job(*id)).filter(|job| !job.status.is_final())
     }
 
+    /// Who is before a build in its group, each with its limit.
+    fn builds_before(&self, build: &Build) -> impl Iterator<Item = (&'d Build, u32)> {
+        let group = build.concurrency.as_ref().map(|group| &group.group);
+        self.open_builds().filter_map(move |other| {
+            let its_group = other.concurrency.as_ref()?;
+            let is_same = other.project == build.project && Some(&its_group.group) == group;
+            let is_before = other.has_turn || other.id < build.id;
+            let is_ahead = is_same && is_before && other.id != build.id;
+            is_ahead.then_some((other, its_group.limit))
+        })
+    }
+
+    /// Who is before a job in its group, each with its limit.
+    fn jobs_before(&self, job: &Job) -> impl Iterator<Item = (&'d Build, &'d Job, u32)> {
+        let build = self.build(job.build).expect("a job has its build");
+        let group = job.spec.concurrency.as_ref().map(|group| &group.group);
+        self.open_jobs().filter_map(move |other| {
+            let its_group = other.spec.concurrency.as_ref()?;
+            let its_build = self.build(other.build).expect("a job has its build");
+            let is_same = its_build.project == build.project && Some(&its_group.group) == group;
+            let is_before = other.status != JobStatus::Waiting
+                || (other.build < job.build && its_build.has_turn);
+            let is_ahead = is_same && is_before && other.id != job.id;
+            is_ahead.then_some((its_build, other, its_group.limit))
+        })
+    }
+
     /// The turn of a build has come: too few are before it.
     fn build_comes(&self, build: &Build) {
         let Some(group) = &build.concurrency else { return };
-        let same = self.open_builds().filter(|other| {
-            let name = other.concurrency.as_ref().map(|other| &other.group);
-            other.project == build.project && name == Some(&group.group) && other.id != build.id
-        });
-        let ahead = same.filter(|other| other.has_turn || other.id < build.id);
-        assert!(ahead.count() < group.limit as usize, "it is not the turn of {build:?}");
+        let limits: Vec<u32> = self.builds_before(build).map(|(_, limit)| limit).collect();
+        let limit = limits.iter().fold(group.limit, |least, limit| least.min(*limit));
+        assert!(limits.len() < limit as usize, "it is not the turn of {build:?}");
     }
 
     /// The turn of a job has come.
@@ -58,15 +82,9 @@ impl<'d> Moment<'d> {
         let Some(group) = &job.spec.concurrency else { return };
         let build = self.build(job.build).expect("a job has its build");
         assert!(build.has_turn, "{job:?} comes before its build");
-        let ahead = self.open_jobs().filter(|other| {
-            let name = other.spec.concurrency.as_ref().map(|other| &other.group);
-            let its_build = self.build(other.build).expect("a job has its build");
-            let is_before = other.status != JobStatus::Waiting
-                || (other.build < job.build && its_build.has_turn);
-            let is_same = its_build.project == build.project && name == Some(&group.group);
-            is_same && other.id != job.id && is_before
-        });
-        assert!(ahead.count() < group.limit as usize, "it is not the turn of {job:?}");
+        let limits: Vec<u32> = self.jobs_before(job).map(|(_, _, limit)| limit).collect();
+        let limit = limits.iter().fold(group.limit, |least, limit| least.min(*limit));
+        assert!(limits.len() < limit as usize, "it is not the turn of {job:?}");
     }
 }
 
@@ -114,19 +132,37 @@ impl World {
     }
 }
 
-/// Whoever is said to come first is not over.
+/// Who waits for a turn does so for somebody, and whoever it names is before it.
 pub(crate) fn who_is_before_is_there(disk: &Disk) {
+    let moment = Moment { disk, builds: BTreeMap::new(), jobs: BTreeMap::new() };
     for job in disk.jobs.values().filter(|job| job.status == JobStatus::Waiting) {
-        let Some((before, _)) =
-            job.reason.as_deref().and_then(|why| why.split_once(" comes first"))
-        else {
+        let build = disk.builds.get(&job.build).expect("a job has its build");
+        let before = job.reason.as_deref().and_then(|why| why.split_once(" comes first"));
+        let Some((before, _)) = before else {
+            assert!(build.has_turn, "{job:?} does not say that its build waits");
             continue;
         };
-        let build = disk.builds.get(&job.build).expect("a job has its build");
-        let number = before.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok());
-        let mut others = disk.builds.values().filter(|other| other.project == build.project);
-        let other = others.find(|other| Some(other.number.0) == number);
-        assert!(other.is_some_and(|other| !other.status.is_final()), "{job:?}: {other:?} is over");
+        let (name, number) = match before.split_once(" of build ") {
+            Some((name, number)) => (Some(name), number),
+            None => (None, before.trim_start_matches("build ")),
+        };
+        assert_eq!(
+            name.is_some(),
+            build.has_turn,
+            "{job:?} waits for its own turn, or its build's"
+        );
+        let ahead: Vec<(&Build, Option<&Job>, u32)> = match build.has_turn {
+            true => moment.jobs_before(job).map(|(build, job, n)| (build, Some(job), n)).collect(),
+            false => moment.builds_before(build).map(|(build, n)| (build, None, n)).collect(),
+        };
+        let is_named = |(build, job, _): &(&Build, Option<&Job>, u32)| {
+            build.number.0.to_string() == number && job.map(|job| job.spec.name.as_str()) == name
+        };
+        assert!(ahead.iter().any(is_named), "{job:?}: {before} is not before it");
+        let own = if build.has_turn { &job.spec.concurrency } else { &build.concurrency };
+        let own = own.as_ref().expect("it has a group").limit;
+        let limit = ahead.iter().map(|(_, _, limit)| *limit).fold(own, u32::min);
+        assert!(ahead.len() >= limit as usize, "{job:?} could run");
     }
 }
 
