@@ -204,8 +204,12 @@ impl<'a> Follower<'a> {
         build: &Build,
         output: &mut LogOutput,
     ) -> Result<(), Failure> {
-        let waits = build.jobs.iter().find(|job| job.status == "queued");
-        let Some(job) = waits else { return Ok(()) };
+        let is_over =
+            |need: &String| build.jobs.iter().any(|job| &job.name == need && is_final(job));
+        let queued = build.jobs.iter().find(|job| job.status == "queued");
+        // What waits for others of its own build says nothing of the build.
+        let behind = |job: &&Job| job.status == "waiting" && job.needs.iter().all(is_over);
+        let Some(job) = queued.or_else(|| build.jobs.iter().find(behind)) else { return Ok(()) };
         let Some(reason) = &job.reason else { return Ok(()) };
         let text = format!("{} waits: {reason}", job.name);
         if text == self.waiting_for {

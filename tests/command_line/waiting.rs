@@ -1,5 +1,6 @@
 //! Staying with a build: what is seen meanwhile, and with which code it ends.
 
+use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -12,6 +13,7 @@ use serde_json::json;
 use crate::fake_master::FakeMaster;
 use crate::fake_master::Part;
 use crate::fake_master::Reply;
+use crate::program::Ran;
 use crate::program::busybee;
 use crate::program::finish;
 use crate::program::run;
@@ -125,6 +127,37 @@ fn a_job_that_waits_does_not_hold_up_one_that_runs() {
     ]);
     let words = ["build", "start", "hello", "--follow", "--url", &master.url];
     assert_eq!(run(busybee(&words)).ended_with(0).text(), "quick\nslow\n");
+}
+
+#[test]
+fn a_build_whose_turn_has_not_come_says_for_whom_it_waits_and_why_it_was_cancelled() {
+    let jobs = |status: &str, why: &str| {
+        let mut work = job("work", status, vec![]);
+        let mut pack = job("pack", status, vec![]);
+        pack.needs = vec!["work".to_owned()];
+        for job in [&mut pack, &mut work] {
+            (job.attempts, job.started_at) = (0, None);
+            job.reason = Some(why.to_owned());
+        }
+        vec![pack, work]
+    };
+    let before = "build 4 comes first: group \"main\" runs 1 build at a time";
+    let replaced = "build 6 took its place in group \"main\"";
+    let start = |how: &str, run: fn(Command) -> Ran| {
+        let master = master_of(vec![
+            build("queued", jobs("waiting", before)),
+            build("queued", jobs("waiting", before)),
+            build("cancelled", jobs("cancelled", replaced)),
+        ]);
+        let words = ["build", "start", "hello", how, "--url", &master.url];
+        run(busybee(&words)).ended_with(3)
+    };
+    let seen = start("--follow", run_on_terminal);
+    assert_eq!(seen.text().matches(&format!("work waits: {before}")).count(), 1, "{seen:?}");
+    for how in ["--follow", "--wait"] {
+        let ran = start(how, run);
+        assert_eq!(ran.err.matches(&format!("cancelled: {replaced}")).count(), 1, "{ran:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `busybee build start`, and staying with the build until it has ended.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use indicatif::MultiProgress;
@@ -100,15 +101,25 @@ async fn stay(
         screen.line(&document.text())?;
     } else if follow {
         remark(&headline(&build, &Screen::plain()));
+        say_why_cancelled(&build);
     } else {
         screen.line(&headline(&build, &screen))?;
         if screen.is_terminal() {
             // The jobs' moving lines are gone; this is what became of them.
             screen.bytes(jobs(&build).render(&screen).as_bytes())?;
+        } else {
+            say_why_cancelled(&build);
         }
     }
     // A word that this client does not know is nobody's pass.
     Ok(build.status.parse::<BuildStatus>().map_or(Exit::Infra, Exit::of_build))
+}
+
+/// Tells whoever sees no table of jobs why some were cancelled: mostly it was nobody that they know.
+fn say_why_cancelled(build: &Build) {
+    let cancelled = build.jobs.iter().filter(|job| job.status == "cancelled");
+    let reasons: BTreeSet<&str> = cancelled.filter_map(|job| job.reason.as_deref()).collect();
+    reasons.iter().for_each(|reason| remark(&visible(&format!("cancelled: {reason}"))));
 }
 
 /// Waits until the build has ended; a person sees its jobs move meanwhile.
