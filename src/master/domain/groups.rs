@@ -77,15 +77,40 @@ impl Ahead {
 }
 
 impl Group {
-    /// How many are before one in line, of other builds.
-    fn n_before(&self, member: Member) -> usize {
-        self.inside.len() + self.in_line.range(..first_of(member.build)).count()
+    /// Who is before one that stands in line. Its own build's others only where they are inside: which of them
+    /// comes first, their needs say.
+    fn ahead_of(&self, member: Member) -> Ahead {
+        let inside = self.inside.iter().filter(|(other, _)| **other != member);
+        let before = self.in_line.range(..first_of(member.build));
+        let nearest = before.clone().next_back().or_else(|| inside.clone().next_back());
+        let nearest = nearest.map(|(nearest, _)| *nearest);
+        let limit = inside.clone().chain(before.clone()).map(|(_, limit)| *limit).min();
+        let mut members: Vec<Member> = inside.chain(before).map(|(other, _)| *other).collect();
+        members.sort_unstable();
+        Ahead { members, nearest, limit }
     }
 
     /// The build that comes next in line after one's own.
     fn follows(&self, member: Member) -> Option<BuildId> {
         let mut after = self.in_line.range(member..).map(|(other, _)| other.build);
         after.find(|build| *build != member.build)
+    }
+
+    /// Whose turn may have come when one is gone, and who may be told another name now.
+    fn may_be_next(&self, gone: Member) -> Vec<BuildId> {
+        let first = self.in_line.keys().next().map(|first| first.build);
+        let mut next: Vec<BuildId> = first.into_iter().chain(self.follows(gone)).collect();
+        for (member, limit) in &self.in_line {
+            let ahead = self.ahead_of(*member);
+            // Whoever comes later has no fewer before it, nor a higher limit among them.
+            if ahead.are_too_many(Concurrency::LIMIT_MAX) {
+                break;
+            }
+            if !ahead.are_too_many(*limit) {
+                next.push(member.build);
+            }
+        }
+        next
     }
 }
 
@@ -124,18 +149,9 @@ impl Groups {
         }
     }
 
-    /// Who is before one that stands in line. Its own build's others only where they are inside: which of them
-    /// comes first, their needs say.
+    /// Who is before one that stands in line.
     pub(super) fn ahead_of(&self, key: &GroupKey, member: Member) -> Ahead {
-        let Some(group) = self.groups.get(key) else { return Ahead::default() };
-        let inside = group.inside.iter().filter(|(other, _)| **other != member);
-        let before = group.in_line.range(..first_of(member.build));
-        let nearest = before.clone().next_back().or_else(|| inside.clone().next_back());
-        let nearest = nearest.map(|(nearest, _)| *nearest);
-        let limit = inside.clone().chain(before.clone()).map(|(_, limit)| *limit).min();
-        let mut members: Vec<Member> = inside.chain(before).map(|(other, _)| *other).collect();
-        members.sort_unstable();
-        Ahead { members, nearest, limit }
+        self.groups.get(key).map(|group| group.ahead_of(member)).unwrap_or_default()
     }
 
     /// A build must be looked at.
@@ -182,24 +198,5 @@ impl Groups {
                 "{job:?} has a place only if it may run"
             );
         }
-    }
-}
-
-impl Group {
-    /// Whose turn may have come when this one is gone, and who may be told another name now.
-    fn may_be_next(&self, gone: Member) -> Vec<BuildId> {
-        let mut next = Vec::new();
-        let first = self.in_line.keys().next().map(|first| first.build);
-        next.extend(first.into_iter().chain(self.follows(gone)));
-        for (index, (member, limit)) in self.in_line.iter().enumerate() {
-            // Nobody's limit is higher: the rest is behind for certain.
-            if index >= Concurrency::LIMIT_MAX as usize {
-                break;
-            }
-            if self.n_before(*member) < *limit as usize {
-                next.push(member.build);
-            }
-        }
-        next
     }
 }

@@ -29,9 +29,9 @@ pub enum WaitReason {
     Turn {
         /// The group's name.
         group: String,
-        /// How many of it run at a time.
+        /// How many of it run at a time: the lowest limit of it and of those before it.
         limit: u32,
-        /// The last of those before it; whether the group is of builds or of jobs, it says as well.
+        /// The one that it follows in line, or the last of those that run; whether the group is of builds or of jobs, it says as well.
         before: Place,
     },
     /// The master's file names no pool.

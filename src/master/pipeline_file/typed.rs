@@ -106,7 +106,7 @@ pub(super) struct PushTrigger {
 #[serde(deny_unknown_fields)]
 pub(super) struct ConcurrencyFile {
     /// The group's name: what has the same in this project is in one group. It may hold CEL
-    /// expressions: `${{ pipeline.name }}-${{ event.branch }}`. Groups of builds and of jobs are two.
+    /// expressions: `${{ pipeline.name }}-${{ event.ref }}`. Groups of builds and of jobs are two.
     pub group: At<ScalarText>,
     /// How many of it run at a time. Without it: 1.
     #[schemars(range(min = 1, max = 256))]
