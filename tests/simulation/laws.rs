@@ -187,6 +187,7 @@ impl Laws {
                 let key = (build.project.clone(), build.number);
                 let is_wanted = people.cancelled.contains(&key) || groups::gave_way(build, job);
                 assert!(is_wanted, "nobody cancelled {job:?}");
+                assert!(job.reason.is_some(), "nobody says why {job:?} was cancelled");
             }
             JobStatus::Infra | JobStatus::Skipped => {
                 assert!(job.reason.is_some(), "a reason is given for {job:?}");
