@@ -80,3 +80,19 @@ fn a_build_takes_the_place_of_the_one_that_runs_and_leaves_its_log() {
     let log = String::from_utf8_lossy(&house.log(&["hello/1", "--step", "work"])).into_owned();
     assert!(log.starts_with("build 1 works\n"), "{log}");
 }
+
+#[test]
+fn a_build_that_is_left_out_says_so_to_whoever_started_it() {
+    let gates = tempfile::tempdir().unwrap();
+    let house = House::open(&Plan { pipeline: &pipeline("skip", gates.path()), pool: POOL });
+    start(&house);
+    house.eventually("the first runs", |house| job(house, 1)["status"] == "running");
+    let output = house.busybee(&["build", "start", "hello", "--follow"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    let why = "left out: build 1 comes first: group \"main\" runs 1 build at a time";
+    assert!(said.contains(&format!("cancelled: {why}")), "{said}");
+    std::fs::write(gates.path().join("1"), "").unwrap();
+    let first = house.finished(1);
+    assert_eq!(first["status"], "passed", "{first:#}\n{}", house.story());
+}
