@@ -6,6 +6,8 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use busybee::master::config::Config;
+use busybee::master::domain::pipeline::Concurrency;
+use busybee::master::domain::pipeline::OnNew;
 use busybee::master::domain::pipeline::Pipeline;
 use busybee::master::domain::pipeline::Planned;
 use busybee::master::pipeline_file;
@@ -116,6 +118,18 @@ fn a_file_means_what_it_says() {
     let tagged = planned(&text, "push", "refs/tags/v2");
     let steps = &tagged.jobs[2].steps;
     assert!(!steps[0].when.success && steps[1].when.success);
+}
+
+#[test]
+fn a_group_is_named_for_each_change_and_never_without_a_name() {
+    let text = "version: 1\nconcurrency: { group: '${{ event.branch }}', on_new: skip }\n\
+         jobs: { t: { steps: [{ run: x }] } }\n";
+    let group = planned(text, "push", "next").concurrency.expect("it has a group");
+    let expected = Concurrency { group: "next".to_owned(), limit: 1, on_new: OnNew::Skip };
+    assert_eq!(group, expected);
+    let of_a_tag = pipeline_file::plan(text, "f", &context("push", "refs/tags/v1"));
+    let Ok(Planned::Broken(why)) = &of_a_tag else { panic!("{of_a_tag:?}") };
+    assert!(why.contains("concurrency.group: a group has a name, and this is empty"), "{why}");
 }
 
 #[test]

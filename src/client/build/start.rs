@@ -115,10 +115,17 @@ async fn stay(
     Ok(build.status.parse::<BuildStatus>().map_or(Exit::Infra, Exit::of_build))
 }
 
-/// Tells whoever sees no table of jobs why some were cancelled: mostly it was nobody that they know.
+/// Tells whoever sees no table of jobs why it was cancelled: mostly it was nobody that they know.
 fn say_why_cancelled(build: &Build) {
-    let cancelled = build.jobs.iter().filter(|job| job.status == "cancelled");
-    let reasons: BTreeSet<&str> = cancelled.filter_map(|job| job.reason.as_deref()).collect();
+    if build.status != "cancelled" {
+        return;
+    }
+    let of = |status: &str| -> BTreeSet<&str> {
+        let jobs = build.jobs.iter().filter(|job| job.status == status);
+        jobs.filter_map(|job| job.reason.as_deref()).collect()
+    };
+    let cancelled = of("cancelled");
+    let reasons = if cancelled.is_empty() { of("skipped") } else { cancelled };
     reasons.iter().for_each(|reason| remark(&visible(&format!("cancelled: {reason}"))));
 }
 

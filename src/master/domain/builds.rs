@@ -108,10 +108,12 @@ impl Coordinator {
     }
 }
 
-/// What a build's jobs come to. Who cancelled a build knows that it is incomplete: that word wins.
+/// What a build's jobs come to. Who cancelled a build knows that it is incomplete: that word wins. One of
+/// which nothing ran, as all was left out for others, has not passed either.
 fn outcome(jobs: &[JobStatus], is_broken: bool) -> BuildStatus {
     let any = |status| jobs.contains(&status);
-    if any(JobStatus::Cancelled) {
+    let is_left_out = !jobs.is_empty() && jobs.iter().all(|job| *job == JobStatus::Skipped);
+    if any(JobStatus::Cancelled) || is_left_out {
         BuildStatus::Cancelled
     } else if is_broken || any(JobStatus::Failed) {
         BuildStatus::Failed
@@ -138,6 +140,8 @@ mod tests {
         check(&[Passed, Failed, Skipped, Infra], BuildStatus::Failed);
         check(&[Passed, Infra, Skipped], BuildStatus::Infra);
         check(&[Failed, Cancelled], BuildStatus::Cancelled);
+        check(&[Passed, Skipped], BuildStatus::Passed);
+        check(&[Skipped, Skipped], BuildStatus::Cancelled);
         assert_eq!(outcome(&[], true), BuildStatus::Failed);
     }
 }

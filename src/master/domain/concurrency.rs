@@ -79,21 +79,24 @@ impl Coordinator {
             let (ending, staying): (Vec<Member>, Vec<Member>) =
                 ahead.members.iter().partition(|other| self.is_ending(**other));
             let why = format!("{} took its place in group \"{}\"", self.place(member), key.name);
-            let oldest = staying.into_iter().take(too_many.saturating_sub(ending.len()));
+            // A build does not end its own jobs: they take turns.
+            let others = staying.into_iter().filter(|other| other.build != member.build);
+            let oldest = others.take(too_many.saturating_sub(ending.len()));
             oldest.for_each(|other| self.give_way(other, &why));
             // What runs is over only when its agent says so.
             ahead = self.groups.ahead_of(key, member);
         }
         let is_behind = ahead.are_too_many(concurrency.limit);
         let Some(nearest) = ahead.nearest.filter(|_| is_behind) else { return Turn::Come };
-        let why = WaitReason::Turn {
-            group: key.name.clone(),
-            limit: ahead.limit(concurrency.limit),
-            before: self.place(nearest),
-        };
-        match concurrency.on_new {
-            OnNew::Queue | OnNew::Cancel => Turn::Behind(why),
-            OnNew::Skip => Turn::LeftOut(format!("left out: {}", why.sentence())),
+        let limit = ahead.limit(concurrency.limit);
+        let group = key.name.clone();
+        let why = |before: Member| WaitReason::Turn { group, limit, before: self.place(before) };
+        ahead.members.retain(|other| other.build != member.build);
+        match ahead.members.last().filter(|_| ahead.members.len() >= limit as usize) {
+            Some(other) if concurrency.on_new == OnNew::Skip => {
+                Turn::LeftOut(format!("left out: {}", why(*other).sentence()))
+            }
+            _ => Turn::Behind(why(nearest)),
         }
     }
 

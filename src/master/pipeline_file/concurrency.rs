@@ -77,7 +77,7 @@ impl CheckedConcurrency {
 
 fn check_name(name: &str) -> Result<(), String> {
     if name.trim().is_empty() {
-        Err("a group has a name, and this is empty".to_owned())
+        Err("a group has a name, and this is empty (as event.branch is for a tag)".to_owned())
     } else if name.len() > NAME_BYTES_MAX {
         Err(format!("a group's name has {NAME_BYTES_MAX} bytes at most"))
     } else if name.contains(char::is_control) {

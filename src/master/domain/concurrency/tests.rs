@@ -349,18 +349,21 @@ fn jobs_that_end_each_others_siblings_come_to_an_end() {
 }
 
 #[test]
-fn a_job_that_ends_another_of_its_own_build_waits_for_its_end() {
-    let mut rig = Rig::new(vec![rig::pool("linux")]);
-    let first = deploy("a", &[], OnNew::Cancel);
-    rig.build("app", vec![first, rig::job("test", &[]), deploy("b", &["test"], OnNew::Cancel)]);
-    let given = run_all(&mut rig);
-    let (worker, attempt) = given["test"].clone();
-    rig.finish(&worker, attempt, AttemptOutcome::Passed);
-    assert_eq!(statuses(&rig, ["a", "test", "b"]), [Running, Passed, Waiting]);
-    assert_eq!(rig.reason("b"), "a of build 1 comes first: group \"prod\" runs 1 job at a time");
-    let (worker, attempt) = given["a"].clone();
-    rig.finish(&worker, attempt, AttemptOutcome::Cancelled);
-    assert_eq!(statuses(&rig, ["a", "b"]), [Cancelled, Queued]);
+fn jobs_of_one_build_take_turns_whatever_becomes_of_others() {
+    for on_new in [OnNew::Cancel, OnNew::Skip] {
+        let mut rig = Rig::new(vec![rig::pool("linux")]);
+        let first = deploy("a", &[], on_new);
+        rig.build("app", vec![first, rig::job("test", &[]), deploy("b", &["test"], on_new)]);
+        let given = run_all(&mut rig);
+        let (worker, attempt) = given["test"].clone();
+        rig.finish(&worker, attempt, AttemptOutcome::Passed);
+        assert_eq!(statuses(&rig, ["a", "test", "b"]), [Running, Passed, Waiting]);
+        let why = "a of build 1 comes first: group \"prod\" runs 1 job at a time";
+        assert_eq!(rig.reason("b"), why);
+        let (worker, attempt) = given["a"].clone();
+        rig.finish(&worker, attempt, AttemptOutcome::Passed);
+        assert_eq!(statuses(&rig, ["a", "b"]), [Passed, Queued]);
+    }
 }
 
 #[test]
