@@ -63,8 +63,25 @@ pub(crate) struct Performer {
     pub(crate) mailer: Mailer,
     pub(crate) pools: BTreeMap<PoolName, Arc<dyn Provisioner>>,
     pub(crate) briefing: Arc<dyn Briefing>,
-    /// How often the domain was loaded: an answer to an older one may be dated by another clock.
+    /// How often the domain was loaded.
     pub(crate) loads: Arc<AtomicU64>,
+}
+
+/// The domain that asked for something. One that was loaded meanwhile has asked again, perhaps by another
+/// clock: what counts is what that came to, and the answer to the one before would be taken for it.
+struct Asker {
+    inbox: Inbox,
+    loads: Arc<AtomicU64>,
+    asked_in: u64,
+}
+
+impl Asker {
+    /// Tells it what came of that, if it is the present one.
+    async fn tell(&self, event: Event) {
+        if self.loads.load(Ordering::Relaxed) == self.asked_in {
+            self.inbox.send(event).await;
+        }
+    }
 }
 
 impl Performer {
@@ -144,7 +161,7 @@ impl Performer {
     }
 
     fn prepare(&self, instance: InstanceId, pool: &PoolName, order: PrepareOrder) {
-        let inbox = self.inbox.clone();
+        let asker = self.asker();
         let provisioner = self.provisioner(pool);
         tokio::spawn(async move {
             let prepared = match provisioner {
@@ -160,7 +177,7 @@ impl Performer {
                     Event::LaunchFailed { instance, sentence, failure }
                 }
             };
-            inbox.send(event).await;
+            asker.tell(event).await;
         });
     }
 
@@ -171,9 +188,8 @@ impl Performer {
         worker: WorkerName,
         order: LaunchOrder,
     ) {
-        let inbox = self.inbox.clone();
+        let asker = self.asker();
         let provisioner = self.provisioner(pool);
-        let (loads, asked_in) = (self.loads.clone(), self.loads.load(Ordering::Relaxed));
         tokio::spawn(async move {
             let launched = match provisioner {
                 Ok(provisioner) => provisioner.launch(order).await,
@@ -189,15 +205,12 @@ impl Performer {
                     Event::LaunchFailed { instance, sentence, failure }
                 }
             };
-            // A domain that was loaded meanwhile has asked again: what counts is what that came to.
-            if loads.load(Ordering::Relaxed) == asked_in {
-                inbox.send(event).await;
-            }
+            asker.tell(event).await;
         });
     }
 
     fn equip(&self, instance: InstanceId, pool: &PoolName, order: EquipOrder) {
-        let inbox = self.inbox.clone();
+        let asker = self.asker();
         let provisioner = self.provisioner(pool);
         tokio::spawn(async move {
             let equipped = match provisioner {
@@ -213,7 +226,7 @@ impl Performer {
                     Event::EquipFailed { instance, sentence, failure }
                 }
             };
-            inbox.send(event).await;
+            asker.tell(event).await;
         });
     }
 
@@ -223,20 +236,20 @@ impl Performer {
             error!("cannot stop launch {launch}: pool \"{pool}\" is no longer configured");
             return;
         };
-        let inbox = self.inbox.clone();
+        let asker = self.asker();
         tokio::spawn(async move {
             let Err(StopError { sentence, is_final }) = provisioner.stop(cloud_id).await else {
                 return;
             };
             warn!("cannot stop launch {launch}: {sentence}");
             if is_final {
-                inbox.send(Event::StopFailed { instance, sentence }).await;
+                asker.tell(Event::StopFailed { instance, sentence }).await;
             }
         });
     }
 
     fn start(&self, instance: InstanceId, launch: LaunchId, pool: &PoolName, cloud_id: CloudId) {
-        let inbox = self.inbox.clone();
+        let asker = self.asker();
         let provisioner = self.provisioner(pool);
         tokio::spawn(async move {
             let started = match provisioner {
@@ -250,8 +263,13 @@ impl Performer {
                     Event::LaunchFailed { instance, sentence, failure }
                 }
             };
-            inbox.send(event).await;
+            asker.tell(event).await;
         });
+    }
+
+    fn asker(&self) -> Asker {
+        let asked_in = self.loads.load(Ordering::Relaxed);
+        Asker { inbox: self.inbox.clone(), loads: self.loads.clone(), asked_in }
     }
 
     fn provisioner(&self, pool: &PoolName) -> Result<Arc<dyn Provisioner>, LaunchError> {
@@ -314,22 +332,20 @@ impl Performer {
         let Some(provisioner) = self.pools.get(&pool).cloned() else {
             return;
         };
-        let inbox = self.inbox.clone();
+        let asker = self.asker();
         let asked_at = clock::now();
-        let (loads, asked_in) = (self.loads.clone(), self.loads.load(Ordering::Relaxed));
         tokio::spawn(async move {
             let event = match provisioner.list().await {
-                Ok(_) if loads.load(Ordering::Relaxed) != asked_in => return,
                 Ok(machines) => Event::CloudListed { pool: pool.clone(), asked_at, machines },
                 Err(sentence) => {
                     warn!(pool.name = %pool, "cannot list the machines of pool {pool}: {sentence}");
                     Event::CloudUnlisted { pool: pool.clone(), sentence }
                 }
             };
-            inbox.send(event).await;
+            asker.tell(event).await;
             match provisioner.open_requests().await {
                 Ok(launches) if launches.is_empty() => {}
-                Ok(launches) => inbox.send(Event::RequestsOpen { pool, launches }).await,
+                Ok(launches) => asker.tell(Event::RequestsOpen { pool, launches }).await,
                 Err(why) => warn!("cannot list the open requests of pool {pool}: {why}"),
             }
         });

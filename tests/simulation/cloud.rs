@@ -139,10 +139,10 @@ impl World {
         } else {
             let Some(machine) = self.cloud.machines.get_mut(launch) else { return };
             machine.is_equipped = true;
-            return self.tell_master(takes, Event::InstanceEquipped { instance });
+            return self.tell_asker(takes, Event::InstanceEquipped { instance });
         };
         let sentence = sentence.to_owned();
-        self.tell_master(takes, Event::EquipFailed { instance, sentence, failure });
+        self.tell_asker(takes, Event::EquipFailed { instance, sentence, failure });
     }
 
     pub(crate) fn prepare(&mut self, instance: InstanceId, pool: &PoolName) {
@@ -155,7 +155,7 @@ impl World {
             let price_per_hour = self.price(pool);
             Event::LaunchPrepared { instance, request, what, price_per_hour }
         };
-        self.tell_master(takes, event);
+        self.tell_asker(takes, event);
     }
 
     pub(crate) fn launch(

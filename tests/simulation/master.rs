@@ -111,16 +111,27 @@ impl Master {
 }
 
 impl World {
+    /// What came of something that the master's domain asked an adapter for: told only while that domain is the
+    /// present one, as `perform.rs` does it.
+    pub(crate) fn tell_asker(&mut self, delay_ms: u64, event: Event) {
+        let loads = self.master.loads;
+        self.tell(delay_ms, &event, |event| MasterStep::Answered(loads, event));
+    }
+
     /// Word to the master from an adapter in its process; sometimes twice, and then late.
     pub(crate) fn tell_master(&mut self, delay_ms: u64, event: Event) {
+        self.tell(delay_ms, &event, MasterStep::Hears);
+    }
+
+    fn tell(&mut self, delay_ms: u64, event: &Event, step: impl Fn(Event) -> MasterStep) {
         if self.fault("told twice", 40) {
             // A repository is asked by one task: its second answer is not late, but a poke's beside a poll's. And a
             // launch is made again only when the call before has been answered.
             let is_ordered = matches!(event, Event::RefsListed { .. } | Event::LaunchFailed { .. });
             let late = delay_ms + if is_ordered { 0 } else { self.random(60_000) };
-            self.later(late, self.master.step(MasterStep::Hears(event.clone())));
+            self.later(late, self.master.step(step(event.clone())));
         }
-        self.later(delay_ms, self.master.step(MasterStep::Hears(event)));
+        self.later(delay_ms, self.master.step(step(event.clone())));
     }
 
     pub(crate) fn reply_to(&mut self, waiter: Waiter) -> ReplyId {

@@ -59,7 +59,7 @@ impl World {
         }
         if self.fault("stop refused", 40) {
             let sentence = "not allowed".to_owned();
-            return self.tell_master(100, Event::StopFailed { instance, sentence });
+            return self.tell_asker(100, Event::StopFailed { instance, sentence });
         }
         let (now, takes) = (self.now, 500 + self.random(40_000));
         let Some(machine) = self.cloud.machines.get_mut(&launch) else { return };
@@ -98,10 +98,10 @@ impl World {
         ];
         let failure = failures[self.random(failures.len() as u64) as usize];
         let Some(machine) = self.cloud.machines.get_mut(&launch).filter(|it| it.is_alive) else {
-            return self.tell_master(50, failed("there is none", LaunchFailure::Invalid));
+            return self.tell_asker(50, failed("there is none", LaunchFailure::Invalid));
         };
         match machine.power() {
-            Power::Off if refused => return self.tell_master(200, failed("refused", failure)),
+            Power::Off if refused => return self.tell_asker(200, failed("refused", failure)),
             Power::Off => {
                 machine.powers.push((now, Power::On));
                 let (worker, pool) = (machine.worker.clone(), machine.pool.clone());
@@ -111,15 +111,15 @@ impl World {
                 self.host_comes_up(&worker, hangs);
             }
             Power::Stopping => {
-                return self.tell_master(50, failed("it is stopping", LaunchFailure::Unsettled));
+                return self.tell_asker(50, failed("it is stopping", LaunchFailure::Unsettled));
             }
             Power::On => {}
         }
         if self.fault("start's answer lost", 200) {
-            self.tell_master(200, failed("no answer", LaunchFailure::Unsettled));
+            self.tell_asker(200, failed("no answer", LaunchFailure::Unsettled));
         } else {
             let cloud_id = cloud_id(&launch);
-            self.tell_master(200, Event::InstanceAccepted { instance, cloud_id });
+            self.tell_asker(200, Event::InstanceAccepted { instance, cloud_id });
         }
     }
 }
