@@ -7,6 +7,10 @@ use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::house::House;
@@ -21,8 +25,33 @@ const CALL_AGAIN: Duration = Duration::from_millis(50);
 pub(crate) struct Lines {
     pub(crate) by_number: BTreeMap<u64, String>,
     last: Option<u64>,
-    /// How often it had to call.
-    pub(crate) calls: u32,
+}
+
+/// A page that somebody has open.
+pub(crate) struct Page {
+    reader: JoinHandle<Lines>,
+    calls: Arc<AtomicU32>,
+}
+
+impl Page {
+    /// Opens a stream, and follows it to its end.
+    pub(crate) fn open(port: u16, address: String) -> Page {
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = calls.clone();
+        let reader = std::thread::spawn(move || follow(port, &address, &counted));
+        Page { reader, calls }
+    }
+
+    /// How often it has called and was answered.
+    pub(crate) fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// What it has when it has seen the end, and how often it had to call.
+    pub(crate) fn at_its_end(self) -> (Lines, u32) {
+        let lines = self.reader.join().expect("the page saw the end");
+        (lines, self.calls.load(Ordering::Relaxed))
+    }
 }
 
 /// Opens a stream; nothing while nobody answers.
@@ -70,13 +99,13 @@ pub(crate) fn chunk(answer: &mut impl BufRead) -> Option<Vec<u8>> {
 }
 
 /// Follows a step's lines to their end, however often the master goes away.
-pub(crate) fn follow(port: u16, path: &str) -> Lines {
+fn follow(port: u16, path: &str, calls: &AtomicU32) -> Lines {
     let mut lines = Lines::default();
     let mut last_id = String::new();
     let tries = PATIENCE.as_millis() / CALL_AGAIN.as_millis();
     for _ in 0..tries {
         if let Some(mut answer) = call(port, path, &last_id) {
-            lines.calls += 1;
+            calls.fetch_add(1, Ordering::Relaxed);
             let mut text = Vec::new();
             while let Some(bytes) = chunk(&mut answer) {
                 text.extend_from_slice(&bytes);
@@ -91,7 +120,7 @@ pub(crate) fn follow(port: u16, path: &str) -> Lines {
         }
         pause(CALL_AGAIN);
     }
-    panic!("{path} had no end; {} lines came in {} calls", lines.by_number.len(), lines.calls);
+    panic!("{path} had no end; {} lines came in {calls:?} calls", lines.by_number.len());
 }
 
 impl Lines {

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::POOL;
 use crate::event_stream;
+use crate::event_stream::Page;
 use crate::house::BUSYBEE;
 use crate::house::House;
 use crate::house::Plan;
@@ -169,13 +170,13 @@ fn readers_that_do_not_read_cost_little_and_miss_nothing() {
     let before = memory_kib(house.master_pid(), "VmHWM");
     numbered.await_part(&house, 1);
     // Somebody who reads is not kept waiting by those who do not.
-    let port = house.master_port;
-    let page = std::thread::spawn(move || event_stream::follow(port, &address));
+    let page = Page::open(house.master_port, address);
     numbered.open_all();
     let build = house.finished(1);
     assert_eq!(build["status"], "passed", "{build:#}\n{}", house.story());
     let expected = numbered.expected(2);
-    assert_same(page.join().unwrap().text().as_bytes(), expected.as_bytes());
+    let (lines, _) = page.at_its_end();
+    assert_same(lines.text().as_bytes(), expected.as_bytes());
     let grown = memory_kib(house.master_pid(), "VmHWM") - before;
     println!("{} MiB of log, {READERS} readers: grown by {grown} KiB", expected.len() >> 20);
     assert!(grown < READERS as u64 * READER_KIB_MAX, "grown by {grown} KiB");

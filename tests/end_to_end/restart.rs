@@ -14,6 +14,7 @@ use busybee::runtime::clock;
 use crate::HELLO;
 use crate::POOL;
 use crate::event_stream;
+use crate::event_stream::Page;
 use crate::house::BUSYBEE;
 use crate::house::House;
 use crate::house::Plan;
@@ -52,7 +53,8 @@ fn builds_pages_and_followers_go_on_through_a_stop_and_a_crash_of_the_master() {
         .unwrap();
     numbered.await_part(&house, 1);
     let (port, address) = (house.master_port, event_stream::address_on_page(&house, "count", 1));
-    let page = std::thread::spawn(move || event_stream::follow(port, &address));
+    let page = Page::open(port, address);
+    house.eventually("the page is open", |_| page.calls() == 1);
     let steps = house.processes("step-supervisor");
     assert_eq!(steps.len(), 1, "{steps:?}");
 
@@ -68,6 +70,7 @@ fn builds_pages_and_followers_go_on_through_a_stop_and_a_crash_of_the_master() {
     house.eventually("part 2 is printed without a master", |house| spool_has(house, 2));
     house.start_master();
     numbered.await_part(&house, 2);
+    house.eventually("the page has called again", |_| page.calls() == 2);
 
     // A crash.
     numbered.open(2);
@@ -85,8 +88,8 @@ fn builds_pages_and_followers_go_on_through_a_stop_and_a_crash_of_the_master() {
     let follower = follower.wait_with_output().unwrap();
     assert_eq!(follower.status.code(), Some(0), "{}", said(&follower));
     assert_same(&std::fs::read(house.path("followed")).unwrap(), &house.log(&["hello/1"]));
-    let lines = page.join().expect("the page saw the end");
-    assert!(lines.calls >= 3, "it was cut off twice: {} calls", lines.calls);
+    let (lines, calls) = page.at_its_end();
+    assert!(calls >= 3, "it was cut off twice: {calls} calls");
     assert_same(lines.text().as_bytes(), expected.as_bytes());
 }
 
