@@ -123,7 +123,9 @@ def imds(id, path):
 
 def notices(cloud):
     id = cloud.run(**SPOT)
-    eventually("a spot instance runs", lambda: imds(id, "instance-life-cycle") == "spot")
+    # Before its user-data, cloud-init takes the network up and down again.
+    eventually("an instance has booted", lambda: inside(id, "cat", "/root/ran") == "ran")
+    same("it is a spot instance", imds(id, "instance-life-cycle"), "spot")
     same("no notice is there", imds(id, "spot/instance-action"), "")
     same("no event", imds(id, "events/maintenance/scheduled"), "[]")
     same("it cannot be stopped", cloud.outcome(cloud.ec2.stop_instances, InstanceIds=[id]), "UnsupportedOperation")
