@@ -69,13 +69,13 @@ pub(crate) struct Performer {
 
 /// The domain that asked for something. One that was loaded meanwhile has asked again, perhaps by another
 /// clock: what counts is what that came to, and the answer to the one before would be taken for it.
-struct Asker {
+struct AskingDomain {
     inbox: Inbox,
     loads: Arc<AtomicU64>,
     asked_in: u64,
 }
 
-impl Asker {
+impl AskingDomain {
     /// Tells it what came of that, if it is the present one.
     async fn tell(&self, event: Event) {
         if self.loads.load(Ordering::Relaxed) == self.asked_in {
@@ -161,7 +161,7 @@ impl Performer {
     }
 
     fn prepare(&self, instance: InstanceId, pool: &PoolName, order: PrepareOrder) {
-        let asker = self.asker();
+        let domain = self.asking_domain();
         let provisioner = self.provisioner(pool);
         tokio::spawn(async move {
             let prepared = match provisioner {
@@ -177,7 +177,7 @@ impl Performer {
                     Event::LaunchFailed { instance, sentence, failure }
                 }
             };
-            asker.tell(event).await;
+            domain.tell(event).await;
         });
     }
 
@@ -188,7 +188,7 @@ impl Performer {
         worker: WorkerName,
         order: LaunchOrder,
     ) {
-        let asker = self.asker();
+        let domain = self.asking_domain();
         let provisioner = self.provisioner(pool);
         tokio::spawn(async move {
             let launched = match provisioner {
@@ -205,12 +205,12 @@ impl Performer {
                     Event::LaunchFailed { instance, sentence, failure }
                 }
             };
-            asker.tell(event).await;
+            domain.tell(event).await;
         });
     }
 
     fn equip(&self, instance: InstanceId, pool: &PoolName, order: EquipOrder) {
-        let asker = self.asker();
+        let domain = self.asking_domain();
         let provisioner = self.provisioner(pool);
         tokio::spawn(async move {
             let equipped = match provisioner {
@@ -226,7 +226,7 @@ impl Performer {
                     Event::EquipFailed { instance, sentence, failure }
                 }
             };
-            asker.tell(event).await;
+            domain.tell(event).await;
         });
     }
 
@@ -236,20 +236,20 @@ impl Performer {
             error!("cannot stop launch {launch}: pool \"{pool}\" is no longer configured");
             return;
         };
-        let asker = self.asker();
+        let domain = self.asking_domain();
         tokio::spawn(async move {
             let Err(StopError { sentence, is_final }) = provisioner.stop(cloud_id).await else {
                 return;
             };
             warn!("cannot stop launch {launch}: {sentence}");
             if is_final {
-                asker.tell(Event::StopFailed { instance, sentence }).await;
+                domain.tell(Event::StopFailed { instance, sentence }).await;
             }
         });
     }
 
     fn start(&self, instance: InstanceId, launch: LaunchId, pool: &PoolName, cloud_id: CloudId) {
-        let asker = self.asker();
+        let domain = self.asking_domain();
         let provisioner = self.provisioner(pool);
         tokio::spawn(async move {
             let started = match provisioner {
@@ -263,13 +263,13 @@ impl Performer {
                     Event::LaunchFailed { instance, sentence, failure }
                 }
             };
-            asker.tell(event).await;
+            domain.tell(event).await;
         });
     }
 
-    fn asker(&self) -> Asker {
+    fn asking_domain(&self) -> AskingDomain {
         let asked_in = self.loads.load(Ordering::Relaxed);
-        Asker { inbox: self.inbox.clone(), loads: self.loads.clone(), asked_in }
+        AskingDomain { inbox: self.inbox.clone(), loads: self.loads.clone(), asked_in }
     }
 
     fn provisioner(&self, pool: &PoolName) -> Result<Arc<dyn Provisioner>, LaunchError> {
@@ -332,7 +332,7 @@ impl Performer {
         let Some(provisioner) = self.pools.get(&pool).cloned() else {
             return;
         };
-        let asker = self.asker();
+        let domain = self.asking_domain();
         let asked_at = clock::now();
         tokio::spawn(async move {
             let event = match provisioner.list().await {
@@ -342,10 +342,10 @@ impl Performer {
                     Event::CloudUnlisted { pool: pool.clone(), sentence }
                 }
             };
-            asker.tell(event).await;
+            domain.tell(event).await;
             match provisioner.open_requests().await {
                 Ok(launches) if launches.is_empty() => {}
-                Ok(launches) => asker.tell(Event::RequestsOpen { pool, launches }).await,
+                Ok(launches) => domain.tell(Event::RequestsOpen { pool, launches }).await,
                 Err(why) => warn!("cannot list the open requests of pool {pool}: {why}"),
             }
         });

@@ -54,7 +54,8 @@ fn builds_pages_and_followers_go_on_through_a_stop_and_a_crash_of_the_master() {
     numbered.await_part(&house, 1);
     let (port, address) = (house.master_port, event_stream::address_on_page(&house, "count", 1));
     let page = Page::open(port, address);
-    house.eventually("the page is open", |_| page.calls() == 1);
+    house.eventually("the page is open", |_| page.calls() > 0);
+    let calls_before = page.calls();
     let steps = house.processes("step-supervisor");
     assert_eq!(steps.len(), 1, "{steps:?}");
 
@@ -70,7 +71,7 @@ fn builds_pages_and_followers_go_on_through_a_stop_and_a_crash_of_the_master() {
     house.eventually("part 2 is printed without a master", |house| spool_has(house, 2));
     house.start_master();
     numbered.await_part(&house, 2);
-    house.eventually("the page has called again", |_| page.calls() == 2);
+    house.eventually("the page has called again", |_| page.calls() > calls_before);
 
     // A crash.
     numbered.open(2);

@@ -46,7 +46,7 @@ impl Coordinator {
                 self.groups.enter(key, Member { build: id, job: None }, concurrency.limit);
                 self.give_turn(id);
                 for job in self.jobs_of.get(&id).cloned().unwrap_or_default() {
-                    self.keep_in_line(job);
+                    self.keep_job_in_line(job);
                 }
                 true
             }
@@ -143,7 +143,7 @@ impl Coordinator {
     }
 
     /// A job has come to be, or stands elsewhere than before.
-    pub(super) fn keep_in_line(&mut self, id: JobId) {
+    pub(super) fn keep_job_in_line(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let Some((key, concurrency)) = self.group_of_job(job) else { return };
         let member = Member { build: job.build, job: Some(id) };
@@ -165,7 +165,7 @@ impl Coordinator {
     }
 
     /// Looks at the builds whose turn may have come. It has an end: a build is looked at again only when
-    /// somebody has lined up, left a group for ever, or been told to end; each is once in a build's life.
+    /// somebody has lined up, left a group, or been told to end, and nobody does one of these twice here.
     pub(super) fn look_at_turns(&mut self) {
         while let Some(build) = self.groups.next_to_look_at() {
             self.look_at_build(build);

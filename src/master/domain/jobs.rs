@@ -48,7 +48,7 @@ impl Coordinator {
         self.remember(Record::Job(job.clone()));
         self.jobs.insert(id, job);
         self.jobs_of.entry(build).or_default().push(id);
-        self.keep_in_line(id);
+        self.keep_job_in_line(id);
     }
 
     pub(super) fn take_up_job(&mut self, job: Job) {
@@ -56,7 +56,7 @@ impl Coordinator {
         let has_attempt = job.attempt.is_some_and(|id| self.attempts.contains_key(&id));
         self.jobs.insert(id, job);
         self.jobs_of.entry(build).or_default().push(id);
-        self.keep_in_line(id);
+        self.keep_job_in_line(id);
         // One that was given out and not accepted yet is queued as well, but it has an attempt.
         if status == JobStatus::Queued && !has_attempt {
             self.enqueue(id);
@@ -174,7 +174,7 @@ impl Coordinator {
         let has_group = job.spec.concurrency.is_some();
         self.remember(Record::Job(job));
         if has_group {
-            self.keep_in_line(id);
+            self.keep_job_in_line(id);
         }
     }
 

@@ -29,7 +29,8 @@ pub struct Concurrency {
     /// The group's name. Those of one project that have it stand in one line; a group of builds and one of
     /// jobs are two, whatever they are called.
     pub group: String,
-    /// How many run at a time; at least 1. Where those of a group have not the same, the lowest holds.
+    /// How many run at a time; at least 1. Where limits differ in a group, the lowest of one and of those before
+    /// it holds.
     pub limit: u32,
     /// What becomes of one more.
     pub on_new: OnNew,

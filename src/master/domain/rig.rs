@@ -94,7 +94,6 @@ pub(super) fn job(name: &str, needs: &[&str]) -> JobSpec {
     }
 }
 
-/// What an agent that calls says of itself.
 /// A machine that runs, as a provisioner lists it.
 pub(super) fn machine(cloud_id: &str, launch: &LaunchId) -> Machine {
     Machine {
@@ -108,6 +107,7 @@ pub(super) fn machine(cloud_id: &str, launch: &LaunchId) -> Machine {
     }
 }
 
+/// What an agent that calls says of itself.
 pub(super) fn hello(proof: Proof) -> AgentHello {
     AgentHello {
         proof,

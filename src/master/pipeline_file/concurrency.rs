@@ -22,7 +22,7 @@ pub(super) struct CheckedConcurrency {
     on_new: OnNew,
 }
 
-/// Says what was typed means; what is wrong is reported to the document.
+/// Says what is meant by what was typed; what is wrong is reported to the document.
 pub(super) fn of(
     document: &mut Document,
     scope: &Scope,

@@ -37,7 +37,7 @@ enum Part {
     Expression(Expression),
 }
 
-/// What the variables of one plan may still cost.
+/// What the variables and group names of one plan may still cost.
 #[derive(Debug)]
 pub(super) struct Budget {
     expressions: usize,
@@ -131,7 +131,7 @@ fn text_of(expression: &Expression, facts: Facts<'_>) -> Result<String, Wrong> {
     let value = expression.value(facts, Outcome::Success);
     match value.map_err(|error| (format!("this expression has no answer: {error}"), None))? {
         Value::String(text) if text.contains('\0') => {
-            Err(("a variable cannot hold the character NUL".to_owned(), None))
+            Err(("a value cannot hold the character NUL".to_owned(), None))
         }
         Value::String(text) => Ok(text.as_ref().clone()),
         Value::Bool(flag) => Ok(flag.to_string()),

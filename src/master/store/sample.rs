@@ -89,7 +89,7 @@ pub(super) fn build(id: u64) -> Build {
         pipeline_name: Some("ci".into()),
         inputs: [("dry_run".into(), "true".into()), ("note".into(), "é \"x\"\n".into())].into(),
         concurrency: Some(Concurrency { group: "main".into(), limit: 1, on_new: OnNew::Cancel }),
-        has_turn: true,
+        has_turn: false,
         created_at: Timestamp(1000 + id),
         started_at: Some(Timestamp(2000 + id)),
         finished_at: Some(Timestamp(3000 + id)),

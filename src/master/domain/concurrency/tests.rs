@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::master::domain::decision::Action;
 use crate::master::domain::decision::Answer;
 use crate::master::domain::decision::ToAgent;
 use crate::master::domain::event::Event;
@@ -302,18 +301,6 @@ fn a_build_that_is_retried_lines_up_again() {
     let a = rig.given();
     rig.finish(&worker, a, AttemptOutcome::Passed);
     assert_eq!(rig.builds(), [BuildStatus::Passed, BuildStatus::Passed]);
-}
-
-#[test]
-fn no_machine_is_started_ahead_for_a_job_whose_turn_is_far() {
-    let pool = PoolSettings { look_ahead: true, ..rig::pool("linux") };
-    let mut rig = Rig::new(vec![pool]);
-    rig.build("app", vec![deploy("a", &[], OnNew::Queue)]);
-    rig.build("app", vec![deploy("b", &[], OnNew::Queue)]);
-    let done = rig.wait(30);
-    let launches = done.iter().filter(|action| matches!(action, Action::Prepare { .. }));
-    assert_eq!(launches.count(), 0);
-    assert_eq!(rig.status("b"), Waiting);
 }
 
 /// Two builds' jobs each end one of the other's, and both of those take their time.

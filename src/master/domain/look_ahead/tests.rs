@@ -4,6 +4,9 @@ use super::*;
 use crate::master::domain::decision::Action;
 use crate::master::domain::event::Proof;
 use crate::master::domain::forecast::Estimate;
+use crate::master::domain::pipeline::Concurrency;
+use crate::master::domain::pipeline::JobSpec;
+use crate::master::domain::pipeline::OnNew;
 use crate::master::domain::rig;
 use crate::master::domain::rig::Rig;
 use crate::master::domain::settings::PoolSettings;
@@ -57,6 +60,27 @@ fn arrives_ahead(rig: &mut Rig) -> (WorkerName, ConnectionId) {
     rig.accept(instance);
     let connection = rig.connect(&worker, rig::hello(Proof::Password), &[]);
     (worker, connection)
+}
+
+#[test]
+fn none_is_started_for_jobs_that_will_be_ready_before_their_turn_comes() {
+    let mut rig = learned(pool(), 1000);
+    let group = Concurrency { group: "prod".to_owned(), limit: 1, on_new: OnNew::Queue };
+    let deploy = |name, needs: &[&str]| JobSpec {
+        concurrency: Some(group.clone()),
+        ..rig::job(name, needs)
+    };
+    rig.build("app", vec![deploy("first", &[])]);
+    let (_, other, to_other) = rig.arrive();
+    let first = rig.given();
+    rig.start(&other, first);
+    let jobs = [rig::job("build", &[]), deploy("a", &["build"]), deploy("b", &["build"])];
+    rig.build("app", jobs.to_vec());
+    let (_, worker, connection) = rig.arrive();
+    let attempt = rig.given();
+    rig.start(&worker, attempt);
+    let done = rig.wait_beating(290, &[(&worker, connection), (&other, to_other)]);
+    assert_eq!(asked_for(&done), 0);
 }
 
 #[test]
