@@ -186,7 +186,7 @@ pub struct Instance {
     pub why_ended: Option<String>,
     /// When it was asked for.
     pub requested_at: String,
-    /// When the provisioner accepted.
+    /// When the provisioner was first known to have accepted: after the machine came up, where its answer was lost.
     pub accepted_at: Option<String>,
     /// When it came up: when it says that it did, or else was first seen up.
     pub running_at: Option<String>,

@@ -49,10 +49,11 @@ impl Instance {
         is_up && self.runs.last().is_some_and(|run| run.ready_at.is_none())
     }
 
-    /// It is up, at this moment at the latest.
+    /// It is up, at this moment at the latest. Where the answer to its launch was lost, that is before it was known
+    /// to be accepted.
     pub(super) fn run_begins(&mut self, at: Timestamp) {
         if let Some(run) = self.runs.last_mut().filter(|run| run.ended_at.is_none()) {
-            let at = at.max(self.accepted_at.unwrap_or(at)).max(run.asked_at);
+            let at = at.max(run.asked_at);
             run.started_at = Some(run.started_at.map_or(at, |known| known.min(at)));
         }
         self.running_at = self.runs.first().and_then(|run| run.started_at);
@@ -141,18 +142,22 @@ mod tests {
     }
 
     #[test]
-    fn a_run_begins_when_the_machine_says_but_not_before_it_was_accepted() {
+    fn a_run_begins_when_the_machine_says_but_not_before_it_was_asked_for() {
         let launched = Rig::launched_row();
+        let at = |secs: u64| Timestamp(secs * 1000);
         let check = |said: u64, expected: u64| {
-            let runs = vec![run(Some(20), None)];
-            let accepted_at = Some(Timestamp(12_000));
+            let asked = InstanceRun { asked_at: at(8), ..run(Some(20), None) };
+            let (runs, accepted_at) = (vec![asked], Some(at(12)));
             let mut row = Instance { runs, accepted_at, ..launched.clone() };
-            row.run_begins(Timestamp(said * 1000));
-            assert_eq!(row.runs[0].started_at, Some(Timestamp(expected * 1000)), "{said}");
+            row.run_begins(at(said));
+            let known = [row.runs[0].started_at, row.running_at, row.accepted_at];
+            assert_eq!(known, [Some(at(expected)), Some(at(expected)), accepted_at], "{said}");
         };
         check(15, 15);
-        check(5, 12);
         check(25, 20);
+        // The answer to its launch was lost.
+        check(10, 10);
+        check(5, 8);
     }
 
     #[test]
