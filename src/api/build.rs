@@ -34,6 +34,9 @@ pub struct Build {
     /// What it was started with, where somebody started it and its pipeline takes inputs.
     #[serde(default)]
     pub inputs: BTreeMap<String, String>,
+    /// Its concurrency group, if it is in one.
+    #[serde(default)]
+    pub group: Option<String>,
     /// When it came to be.
     pub created_at: String,
     /// When its first job started.
@@ -68,6 +71,9 @@ pub struct Job {
     pub reason: Option<String>,
     /// The jobs it needs.
     pub needs: Vec<String>,
+    /// Its concurrency group, if it is in one of its own.
+    #[serde(default)]
+    pub group: Option<String>,
     /// Since when it could run.
     pub queued_at: Option<String>,
     /// When its newest attempt started.

@@ -1,10 +1,7 @@
 //! What a change turns out to be.
 
-use std::time::Duration;
-
 use busybee::master::domain::event::Resolved;
 use busybee::master::domain::pipeline::Planned;
-use busybee::runtime::clock;
 
 use crate::house::House;
 use crate::house::source;
@@ -237,13 +234,8 @@ async fn a_commit_that_was_resolved_needs_no_git_again() {
     // Neither the repository nor the copy of it is there any more: git could not answer.
     std::fs::remove_dir_all(origin.bare()).unwrap();
     std::fs::remove_dir_all(house.data_dir.path().join("git")).unwrap();
-    let started = clock::monotonic();
-    for _ in 0..100 {
-        assert_eq!(house.push(MAIN, &commit).await.unwrap(), pushed);
-        assert_eq!(house.manual(Some(&commit)).await.unwrap(), asked);
-    }
-    let each = (clock::monotonic() - started) / 200;
-    assert!(each < Duration::from_millis(20), "{each:?}: git cannot have run");
+    assert_eq!(house.push(MAIN, &commit).await.unwrap(), pushed);
+    assert_eq!(house.manual(Some(&commit)).await.unwrap(), asked);
 }
 
 #[tokio::test]

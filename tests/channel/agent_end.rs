@@ -198,8 +198,9 @@ async fn an_agent_that_is_told_to_end_says_goodbye_before_it_does() {
 const READ_EVERY: Duration = Duration::from_millis(10);
 const READ_BYTES: usize = 16 * 1024;
 
-/// How long a word may wait behind what is on the wire of a log already.
-const SOON: Duration = Duration::from_secs(1);
+/// How long a word may wait behind what is on the wire of a log already; behind all of the logs it would wait for a
+/// minute.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Steps whose logs are sent at the same time: more than a kernel takes at its most, so that
 /// chunks wait in the agent. Each is far from sent when all is over.

@@ -50,6 +50,8 @@ fn a_build_waits_for_its_turn_also_while_the_master_dies_and_says_for_whom() {
     house.kill_master();
     house.start_master();
     waits(&house);
+    let build = house.json(&["build", "show", "hello/2"]);
+    assert_eq!((&build["group"], &build["jobs"][0]["group"]), (&"main".into(), &Value::Null));
     let workers = house.json(&["worker", "list"]);
     assert_eq!(workers["workers"].as_array().map(Vec::len), Some(1), "{workers:#}");
 
