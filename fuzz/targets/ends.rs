@@ -31,7 +31,7 @@ use libfuzzer_sys::fuzz_target;
 const NOW: Duration = Duration::from_secs(1000);
 const EXPORTER: [u8; 32] = [9; 32];
 
-/// The last byte says how the others are cut.
+// The last byte says how the others are cut.
 fuzz_target!(|input: &[u8]| {
     let Some((cut, bytes)) = input.split_last() else { return };
     let size = usize::from(*cut).max(1);

@@ -280,7 +280,7 @@ fn master() -> &'static Master {
             logs: LogStore::open(scratch.path()).expect("log threads"),
             inbox,
             notices: Notices::default(),
-            road: Arc::new(|_| None),
+            road: Arc::new(|_, _| None),
             poke: Arc::new(move |name| waking.lock().expect("pushing").push(name.to_string())),
             trouble: Arc::new(|_| None),
             worker_environment: Arc::new(|_, _| Vec::new()),
