@@ -186,7 +186,8 @@ pub struct Instance {
     pub why_ended: Option<String>,
     /// When it was asked for.
     pub requested_at: String,
-    /// When the provisioner was first known to have accepted: after the machine came up, where its answer was lost.
+    /// When it was first known that the provisioner had accepted; where the answer was lost, the machine may have come
+    /// up before.
     pub accepted_at: Option<String>,
     /// When it came up: when it says that it did, or else was first seen up.
     pub running_at: Option<String>,

@@ -41,8 +41,8 @@ use crate::runner::history;
 use crate::runner::many;
 use crate::runner::number_from_env;
 
-/// Histories in each run of the test suite: some seconds.
-const SEEDS: u64 = 150;
+/// Histories in each run of the test suite: half a minute.
+const SEEDS: u64 = 300;
 
 /// They are run once, whoever looks at what became of them.
 static RAN: OnceLock<Ran> = OnceLock::new();

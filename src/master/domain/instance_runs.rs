@@ -49,8 +49,8 @@ impl Instance {
         is_up && self.runs.last().is_some_and(|run| run.ready_at.is_none())
     }
 
-    /// It is up, at this moment at the latest. Where the answer to its launch was lost, that is before it was known
-    /// to be accepted.
+    /// It is up, at this moment at the latest. That may be before it was known to be accepted: the answer to its
+    /// launch was lost.
     pub(super) fn run_begins(&mut self, at: Timestamp) {
         if let Some(run) = self.runs.last_mut().filter(|run| run.ended_at.is_none()) {
             let at = at.max(run.asked_at);
